@@ -1,0 +1,1 @@
+"""filterbank: a bank of convolution filters over a folder of images."""

@@ -1,0 +1,168 @@
+"""The language in which a filter says what it computes: a handful of frozen nodes of any rank.
+
+Equal nodes are equal values, so filters that share a part share a node; the reach of a response
+(its halo) is derived from the expression, never declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.boundary import Boundary
+from pipeline.types import Ints, Reach
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Taps as applied, out[i] = sum_k w[k] x[i + k - origin]; hashable by content.
+
+    `origin` is the tap that lies on the output pixel. The default, size // 2, is scipy.ndimage's
+    and OpenCV's, also for even sizes.
+    """
+
+    shape: Ints
+    data: bytes
+    origin: Ints
+
+    @classmethod
+    def of(cls, weights: npt.ArrayLike, origin: Ints | None = None) -> Kernel:
+        """Freeze weights of any rank, kept in float64."""
+        array = np.ascontiguousarray(weights, dtype=np.float64)
+        if not array.size or not np.isfinite(array).all():
+            message = f"kernel weights must be finite and not empty (got shape {array.shape})"
+            raise ValueError(message)
+        return cls(array.shape, array.tobytes(), origin or tuple(n // 2 for n in array.shape))
+
+    @property
+    def array(self) -> Array:
+        """The weights, read-only float64."""
+        return np.frombuffer(self.data, dtype=np.float64).reshape(self.shape)
+
+    @property
+    def reach(self) -> Reach:
+        """Pixels needed before and after the output pixel, per axis."""
+        return tuple((o, n - 1 - o) for o, n in zip(self.origin, self.shape, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """The prepared image: each band by itself, or one band (counted from 0) of all of them."""
+
+    band: int | None = None
+    boundary: Boundary | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conv:
+    """Correlate with a kernel."""
+
+    of: Node
+    kernel: Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Apply a function to each pixel; `amount` matters to `add` and `multiply` only."""
+
+    of: Node
+    fn: Literal["abs", "square", "sqrt", "negate", "add", "multiply"]
+    amount: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Combine responses pixel by pixel. norm: root of the sum of squares; atan2: of (y, x)."""
+
+    of: tuple[Node, ...]
+    fn: Literal["sum", "mean", "max", "min", "norm", "atan2"]
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Forget what was computed beyond the image and extend again by the boundary rule."""
+
+    of: Node
+    boundary: Boundary | None = None
+
+
+Node: TypeAlias = Input | Conv | Map | Join | Edge
+
+
+def children(node: Node) -> tuple[Node, ...]:
+    """The nodes this one is computed from."""
+    if isinstance(node, Input):
+        return ()
+    return node.of if isinstance(node, Join) else (node.of,)
+
+
+def rewrite(node: Node, change: Callable[[Node], Node]) -> Node:
+    """Rebuild an expression from its leaves up, passing every rebuilt node through `change`."""
+    done: dict[Node, Node] = {}
+
+    def visit(old: Node) -> Node:
+        if old not in done:
+            new = old
+            if isinstance(old, Join):
+                new = replace(old, of=tuple(visit(child) for child in old.of))
+            elif not isinstance(old, Input):
+                new = replace(old, of=visit(old.of))
+            done[old] = change(new)
+        return done[old]
+
+    return visit(node)
+
+
+def nodes_of(node: Node) -> tuple[Node, ...]:
+    """Every distinct node of an expression, leaves first."""
+    order: dict[Node, None] = {}
+
+    def visit(this: Node) -> None:
+        if this not in order:
+            for child in children(this):
+                visit(child)
+            order[this] = None
+
+    visit(node)
+    return tuple(order)
+
+
+@lru_cache(maxsize=4096)
+def reach_of(node: Node, ndim: int) -> Reach:
+    """Pixels of the input that a response needs before and after its own pixel, per axis."""
+    below = [reach_of(child, ndim) for child in children(node)]
+    need: Reach = tuple(
+        (max(r[axis][0] for r in below), max(r[axis][1] for r in below)) if below else (0, 0)
+        for axis in range(ndim)
+    )
+    return add_reach(need, node.kernel.reach) if isinstance(node, Conv) else need
+
+
+def add_reach(a: Reach, b: Reach) -> Reach:
+    """The reach of one convolution after another."""
+    return tuple((p + r, q + s) for (p, q), (r, s) in zip(a, b, strict=True))
+
+
+def bands_of(node: Node) -> tuple[int, ...]:
+    """The bands an expression names, from 0; empty when it treats each band by itself."""
+    return tuple(
+        sorted({n.band for n in nodes_of(node) if isinstance(n, Input) and n.band is not None})
+    )
+
+
+def separable(taps: Sequence[npt.ArrayLike], of: Node | None = None) -> Node:
+    """One kernel that is the outer product of 1-D taps; taps[i] runs along spatial axis i."""
+    weights = np.ones((), dtype=np.float64)
+    for axis_taps in taps:
+        weights = np.multiply.outer(weights, np.asarray(axis_taps, dtype=np.float64))
+    return Conv(of or Input(), Kernel.of(weights))
+
+
+Responses: TypeAlias = Mapping[str, Node]

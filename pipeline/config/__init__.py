@@ -1,0 +1,1 @@
+"""The config language: schema, and YAML with line numbers."""

@@ -1,0 +1,1 @@
+"""Executors: where shards run. They know work and shards, nothing else."""

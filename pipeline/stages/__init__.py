@@ -1,0 +1,1 @@
+"""read -> prepare -> filter -> measure -> write."""

@@ -1,0 +1,1 @@
+"""Plug-ins of this kind, enrolled by the import lines below."""

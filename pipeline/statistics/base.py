@@ -1,0 +1,63 @@
+"""What a statistic is: a state per plane that can be merged across blocks of one response."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+
+from pipeline.registry import Registry
+from pipeline.types import Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What a result column means; becomes Arrow field metadata. unit "response": the map's own."""
+
+    unit: str
+    formula: str
+    ibsi: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of one response: P planes of equal shape.
+
+    values: (P, *spatial) float32; valid: bool of the same shape, or None for everywhere.
+    origin: the block's first pixel in the response, whose whole shape is `shape`.
+    """
+
+    values: Tensor
+    valid: Tensor | None
+    origin: Ints
+    shape: Ints
+
+
+class Statistic(Protocol):
+    """An accumulator shared by several columns. Constructed without arguments.
+
+    A plane's bits depend on its own pixels only, never on P or on how blocks were cut.
+    """
+
+    columns: ClassVar[Mapping[str, Column]]
+
+    def start(self, block: Block, brief: Any) -> Any:
+        """The state of one block; brief is None on the first pass over a response."""
+        ...
+
+    def merge(self, a: Any, b: Any) -> Any:
+        """The state of two disjoint blocks together."""
+        ...
+
+    def next(self, state: Any) -> Any:
+        """A brief for another pass over the pixels, or None when the state is complete."""
+        ...
+
+    def finish(self, state: Any) -> Mapping[str, Tensor]:
+        """Columns as float64 tensors (P,); NaN where a plane has no valid pixel."""
+        ...
+
+
+STATISTICS: Registry[Statistic] = Registry("statistic")

@@ -1,0 +1,189 @@
+"""The values that flow between stages. Axis order is numpy's (z, y, x) everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING, TypeAlias
+
+from pipeline.errors import FailureKind
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Ints: TypeAlias = tuple[int, ...]
+Reach: TypeAlias = tuple[tuple[int, int], ...]
+"""Pixels needed (before, after) a pixel, one pair per spatial axis."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A box in an image's own pixel coordinates: one start and one stop per spatial axis."""
+
+    start: Ints
+    stop: Ints
+
+    @classmethod
+    def whole(cls, shape: Ints) -> Region:
+        """Cover a whole image."""
+        return cls((0,) * len(shape), shape)
+
+    @property
+    def shape(self) -> Ints:
+        """Extent along each axis, in pixels."""
+        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return prod(self.shape)
+
+    def grow(self, reach: Reach) -> Region:
+        """Add a margin; the result may lie beyond the image."""
+        return Region(
+            tuple(a - before for a, (before, _) in zip(self.start, reach, strict=True)),
+            tuple(b + after for b, (_, after) in zip(self.stop, reach, strict=True)),
+        )
+
+    def clip(self, shape: Ints) -> Region:
+        """Keep what lies inside an image of this shape."""
+        start = tuple(min(max(a, 0), n) for a, n in zip(self.start, shape, strict=True))
+        stop = tuple(min(max(b, a), n) for a, b, n in zip(start, self.stop, shape, strict=True))
+        return Region(start, stop)
+
+    def slices(self, origin: Ints | None = None) -> tuple[slice, ...]:
+        """Index an array whose first pixel is `origin` (default: the image's first)."""
+        at = origin or (0,) * len(self.start)
+        return tuple(slice(a - o, b - o) for a, b, o in zip(self.start, self.stop, at, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """What a filter may know of an image: its rank, and how far apart its samples are."""
+
+    spacing: tuple[float, ...]
+    unit: str | None = None
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes."""
+        return len(self.spacing)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What a reader knows from the header alone. shape: spatial axes only; bands: labels."""
+
+    shape: Ints
+    bands: tuple[str, ...]
+    dtype: str
+    grid: Grid
+    nodata: float | None = None
+    geo: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a source has a failed row: the kind, and a text without paths of this machine."""
+
+    kind: FailureKind
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file as the listing saw it. path: how to open it; name: relative to the input root."""
+
+    path: str
+    name: str
+    bytes: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One image: its key in every table, the files it is made of, and its header.
+
+    `page` counts from 0 where one file holds several sources. A source whose header cannot be
+    read has a `failure` and no `info`.
+    """
+
+    key: str
+    members: tuple[Member, ...]
+    reader: str
+    page: int | None = None
+    info: ImageInfo | None = None
+    failure: Failure | None = None
+
+    @property
+    def header(self) -> ImageInfo:
+        """The header of a source that has one."""
+        if self.info is None:
+            message = f"{self.key}: has no header: {self.failure}"
+            raise ValueError(message)
+        return self.info
+
+    def fail(self, failure: Failure) -> Source:
+        """The same source, known to be unusable."""
+        return replace(self, failure=failure)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The unit of reading: the part of a source whose results we own."""
+
+    source: Source
+    core: Region
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The unit of scheduling, of commit and of retry; a source is never split between shards."""
+
+    id: str
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Tiles of one shape on one device. Flows forward; is replaced, never mutated.
+
+    values: (N, C, *box.shape), the pixels of `box` in each tile's image, as stored or prepared.
+    valid: bool of the same shape, or None where every pixel is valid.
+    offset: (N, C) float64, the constant already removed from `values` (see stages.prepare).
+    """
+
+    tiles: tuple[Tile, ...]
+    box: Region
+    bands: tuple[str, ...]
+    values: Tensor
+    valid: Tensor | None = None
+    offset: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One filter's answer over the planes it was applied to.
+
+    values: (N, C, *region.shape) float32; support: the same shape, in [0, 1], or None for 1;
+    valid: bool of the same shape, or None where every pixel is valid. C is len(bands).
+    """
+
+    name: str
+    bands: tuple[str, ...]
+    region: Region
+    values: Tensor
+    valid: Tensor | None = None
+    support: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardReport:
+    """What a committed shard tells the driver: small, picklable, JSON-able, no pixels."""
+
+    shard: str
+    done: int
+    failed: tuple[tuple[str, str, str], ...] = ()
+    pixels: int = 0
+    bytes: int = 0
+    seconds: dict[str, float] | None = None

@@ -1,0 +1,1 @@
+"""Writers: what the output formats look like."""
