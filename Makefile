@@ -1,0 +1,72 @@
+# Thin wrappers: every target needs only make and Python 3.11 or newer, and sets up what is missing.
+
+PYTHON ?= python3
+CONFIG ?= edges.yaml
+ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install
+FILE = $(shell test -f "configs/$(CONFIG)" && echo "configs/$(CONFIG)" || echo "$(CONFIG)")
+
+# Stamps: touched only when their step has succeeded, so an interrupted one runs again.
+VENV := .venv/.created
+RUN := .venv/.installed-run
+DEV := .venv/.installed-dev
+SAMPLES := data/samples/.made
+
+.PHONY: run plan test check format bench docs help clean
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+run: $(RUN) $(SAMPLES)  ## run a config: make run CONFIG=edges.yaml ARGS="--device cuda"
+	@$(BIN)/filterbank run "$(FILE)" $(ARGS)
+
+plan: $(RUN) $(SAMPLES)  ## say what a run would do, reading headers only
+	@$(BIN)/filterbank plan "$(FILE)" $(ARGS)
+
+test: $(DEV) $(SAMPLES)  ## run the test suite: make test ARGS="-k boundary"
+	@$(BIN)/pytest -n auto --maxprocesses 4 $(ARGS)
+
+check: $(DEV)  ## lint, formatting, types, layers; pre-commit and CI run the same
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV)  ## fix what the linter can fix, and format
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+bench: $(DEV) $(SAMPLES)  ## measure speed on this machine
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+docs: $(DEV)  ## write docs/reference again from the code
+	@$(BIN)/python docs/generate.py
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+clean:  ## remove .venv, caches, samples and the results in out/
+	rm -rf .venv out build dist data/samples .*_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One line for each thing that a fresh machine may lack; make stops at $(error).
+ask = $(shell $(PYTHON) -c '$(1)' 2>&1)
+old_python = filterbank needs Python 3.11 or newer, but `$(PYTHON) -V` says "$(shell $(PYTHON) -V 2>&1)"; name another one with PYTHON=python3.12
+no_venv = `$(PYTHON)` has no venv module; install it (Debian, Ubuntu: apt install python3-venv) or name another Python with PYTHON=python3.12
+
+$(VENV):
+	$(if $(filter True,$(call ask,import sys; print(sys.hexversion >= 0x030b0000))),,$(error $(old_python)))
+	$(if $(filter True,$(call ask,import ensurepip; import venv; print(True))),,$(error $(no_venv)))
+	@$(PYTHON) -m venv .venv && touch $@
+
+$(RUN): pyproject.toml constraints.txt | $(VENV)
+	$(PIP) -e ".[geo,medical]" -c constraints.txt
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(VENV)
+	$(PIP) -e ".[geo,medical,dev]" -c constraints.txt
+	@touch $@ $(RUN)
+
+$(SAMPLES): data/make_samples.py $(wildcard data/scenes/*.py) | $(RUN)
+	@$(BIN)/python data/make_samples.py && touch $@
