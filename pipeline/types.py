@@ -51,6 +51,12 @@ class Region:
         stop = tuple(min(max(b, a), n) for a, b, n in zip(start, self.stop, shape, strict=True))
         return Region(start, stop)
 
+    def overlap(self, other: Region) -> Region:
+        """What both boxes cover; empty where they do not meet."""
+        start = tuple(map(max, self.start, other.start))
+        ends = zip(start, self.stop, other.stop, strict=True)
+        return Region(start, tuple(max(low, min(a, b)) for low, a, b in ends))
+
     def slices(self, origin: Ints | None = None) -> tuple[slice, ...]:
         """Index an array whose first pixel is `origin` (default: the image's first)."""
         at = origin or (0,) * len(self.start)

@@ -1,0 +1,254 @@
+"""Run a bank on a batch: convolution is always `valid`, padding happens in `_extend` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipeline.bank.compile import BankPlan, Output
+from pipeline.bank.engine import convolve
+from pipeline.bank.expr import Conv, Edge, Input, Join, Kernel, Map, Node, add_reach
+from pipeline.boundary import OUTSIDE, Boundary, fold
+from pipeline.types import Batch, Reach, Region, Response, Tile
+
+MIN_SUPPORT = 0.75
+"""Share of a kernel's absolute weight that must lie on valid pixels for a valid response."""
+
+Strips: TypeAlias = list[tuple[int, slice]]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A node's result on P planes over core + margin; `base` (P,) is still to be added to data."""
+
+    data: Tensor
+    margin: Reach
+    valid: Tensor | None = None
+    support: Tensor | None = None
+    base: Tensor | None = None
+
+
+@torch.inference_mode()
+def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
+    """Yield the responses of a batch one at a time; the stack of all of them never exists.
+
+    Batch values are (N, C, *box) float32 with `batch.offset` removed; it is added back through
+    each kernel's sum, so that data with a large mean keep their digits.
+    """
+    masked = batch.valid is not None or any(o.boundary.mode == "nodata" for o in plan.outputs)
+    schedule = plan.masked if masked else plan.fast
+    due: dict[Node, list[Output]] = {}
+    for node, output in zip(schedule.outputs, plan.outputs, strict=True):
+        due.setdefault(node, []).append(output)
+    done: dict[Node, Value] = {}
+    for position, node in enumerate(schedule.order):
+        done[node] = _evaluate(node, schedule.margin, done, batch)
+        for output in due.get(node, ()):
+            yield _response(output, done[node], batch)
+        for old in [k for k in done if schedule.last_use.get(k, -1) <= position]:
+            del done[old]
+
+
+def _evaluate(
+    node: Node, margins: Mapping[Node, Reach], done: Mapping[Node, Value], batch: Batch
+) -> Value:
+    margin = margins[node]
+    if isinstance(node, Input):
+        return _input(node, margin, batch)
+    if isinstance(node, Conv):
+        wide = _trim(done[node.of], add_reach(margin, node.kernel.reach))
+        return _conv(wide, node.kernel, margin)
+    if isinstance(node, Map):
+        return _map(node, _settle(_trim(done[node.of], margin)))
+    if isinstance(node, Edge):
+        return _edge(node, _settle(done[node.of]), margin, batch)
+    return _join(node, [_trim(done[child], margin) for child in node.of])
+
+
+def _response(output: Output, value: Value, batch: Batch) -> Response:
+    """Cut the margin off; with the boundary `valid`, also what depends on pixels outside."""
+    tile = batch.tiles[0]
+    region = tile.core
+    if output.boundary.mode == "valid":
+        shrink = tuple((-before, -after) for before, after in output.reach)
+        region = region.overlap(Region.whole(tile.source.header.shape).grow(shrink))
+    cut = (slice(None), *region.slices(tile.core.grow(value.margin).start))
+    bands = ("all",) if output.joint else batch.bands
+
+    def view(x: Tensor) -> Tensor:
+        part = x[cut]
+        return part.reshape(len(batch.tiles), len(bands), *part.shape[1:])
+
+    value = _settle(value)
+    valid = None if value.valid is None else view(value.valid)
+    support = None if value.support is None else view(value.support)
+    return Response(output.name, bands, region, view(value.data), valid, support)
+
+
+# ---------------------------------------------------------------- what lies beyond the image
+def _input(node: Input, margin: Reach, batch: Batch) -> Value:
+    """The prepared pixels over core + margin: P is N * C, or N where the node names a band."""
+    band = slice(None) if node.band is None else slice(node.band, node.band + 1)
+    data = batch.values[:, band].flatten(0, 1)
+    valid = None if batch.valid is None else batch.valid[:, band].flatten(0, 1)
+    base = None if batch.offset is None else batch.offset[:, band].flatten()
+    value = Value(data, margin, valid, None, base)
+    return _extend(value, batch.box, batch.tiles[0], node.boundary or Boundary())
+
+
+def _edge(node: Edge, value: Value, margin: Reach, batch: Batch) -> Value:
+    """Extend a response again at the image border, as scipy and the IBSI do between two filters."""
+    boundary = node.boundary or Boundary()
+    if boundary.mode in ("wrap", "valid"):  # periodic as it stands; cut away at the end
+        return _trim(value, margin)
+    tile = batch.tiles[0]
+    return _extend(replace(value, margin=margin), tile.core.grow(value.margin), tile, boundary)
+
+
+def _extend(value: Value, have: Region, tile: Tile, boundary: Boundary) -> Value:
+    """Gather core + margin out of the pixels of `have`, folding indices beyond the image."""
+    want, shape = tile.core.grow(value.margin), tile.source.header.shape
+    data, valid, support = value.data, value.valid, value.support
+    outside: Strips = []
+    for axis, size in enumerate(shape, start=1):
+        index = fold(np.arange(want.start[axis - 1], want.stop[axis - 1]), size, boundary.mode)
+        inside = np.flatnonzero(index != OUTSIDE)
+        outside += [(axis, slice(0, int(inside[0]))), (axis, slice(int(inside[-1]) + 1, None))]
+        local = np.where(index == OUTSIDE, have.start[axis - 1], index) - have.start[axis - 1]
+        data = _take(data, axis, local)
+        valid = None if valid is None else _take(valid, axis, local)
+        support = None if support is None else _take(support, axis, local)
+    if boundary.mode == "constant":
+        fill = boundary.value if value.base is None else boundary.value - value.base
+        _paint(data, outside, fill)
+    if boundary.mode == "nodata" and want.clip(shape) != want:
+        valid = torch.ones_like(data, dtype=torch.bool) if valid is None else valid
+        _paint(valid, outside, False)
+    return Value(data, value.margin, valid, support, value.base)
+
+
+def _take(x: Tensor, axis: int, index: npt.NDArray[np.intp]) -> Tensor:
+    """Select along an axis; a view where the index is a plain range."""
+    if np.array_equal(index, np.arange(index[0], index[0] + len(index))):
+        return x.narrow(axis, int(index[0]), len(index))
+    return x.index_select(axis, torch.as_tensor(index, device=x.device))
+
+
+def _paint(x: Tensor, strips: Strips, fill: Tensor | float) -> None:
+    """Overwrite strips (axis, where) in place; a fill (P,) gives each plane its own value."""
+    if isinstance(fill, Tensor):
+        fill = fill.to(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+    for axis, where in strips:
+        x[(slice(None),) * axis + (where,)] = fill
+
+
+def _trim(value: Value, margin: Reach) -> Value:
+    """Give up margin that the next node does not need."""
+    if margin == value.margin:
+        return value
+    box = tuple(
+        slice(have[0] - want[0], n - (have[1] - want[1]))
+        for have, want, n in zip(value.margin, margin, value.data.shape[1:], strict=True)
+    )
+    cut = (slice(None), *box)
+    valid = None if value.valid is None else value.valid[cut]
+    support = None if value.support is None else value.support[cut]
+    return Value(value.data[cut], margin, valid, support, value.base)
+
+
+# ---------------------------------------------------------------- arithmetic
+def _conv(value: Value, kernel: Kernel, margin: Reach) -> Value:
+    """Convolve; where pixels are invalid, by the rule of `_around_holes`."""
+    total = float(kernel.array.sum())
+    base = None if value.base is None else value.base * total
+    if value.valid is None:
+        return Value(convolve(value.data, kernel), margin, None, None, base)
+    data, valid, support = _around_holes(value.data, value.valid, kernel)
+    return Value(data, margin, valid, support, base)
+
+
+def _around_holes(x: Tensor, valid: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor, Tensor]:
+    """Correlate as if each missed tap saw the local mean of the valid pixels.
+
+    With M the validity, w the taps and S their sum: out = w*(Mx) + mu (S - w*M), with
+    mu = (|w|*Mx) / (|w|*M), and support = (|w|*M) / sum|w|. For w >= 0 this is normalised
+    convolution; for a zero-sum kernel a constant scene with holes gives no edge. Written through
+    the missing weight, w*(1 - M), it is exactly w*x where no tap is missed.
+    """
+    size = Kernel.of(np.abs(kernel.array), kernel.origin)
+    signed = kernel != size
+    weight = float(size.array.sum()) or 1.0
+    seen, hole = torch.where(valid, x, 0.0), (~valid).to(x.dtype)
+    plain, missed = convolve(seen, kernel), convolve(hole, kernel)
+    around = convolve(seen, size) if signed else plain
+    lost = convolve(hole, size) if signed else missed
+    mean = around / (weight - lost).clamp_min(weight * 1e-6)
+    support = (1.0 - lost / weight).clamp(0.0, 1.0)
+    centre = tuple(
+        slice(o, n - (k - 1 - o))
+        for o, k, n in zip(kernel.origin, kernel.shape, valid.shape[1:], strict=True)
+    )
+    good = valid[(slice(None), *centre)] & (support >= MIN_SUPPORT)
+    return plain + mean * missed, good, support
+
+
+def _settle(value: Value) -> Value:
+    """Add the base back: from here on the data are what they say."""
+    if value.base is None:
+        return value
+    base = value.base.to(value.data.dtype).reshape(-1, *(1,) * (value.data.ndim - 1))
+    return replace(value, data=value.data + base, base=None)
+
+
+def _map(node: Map, value: Value) -> Value:
+    x = value.data
+    if node.fn == "add":
+        out = x + node.amount
+    elif node.fn == "multiply":
+        out = x * node.amount
+    else:
+        out = {"abs": x.abs, "square": x.square, "sqrt": x.sqrt, "negate": x.neg}[node.fn]()
+    return replace(value, data=out)
+
+
+def _join(node: Join, parts: Sequence[Value]) -> Value:
+    """Combine pixel by pixel: valid where all parts are, with the least support of them."""
+    if node.fn not in ("sum", "mean"):
+        parts = [_settle(part) for part in parts]
+    data = _fold([p.data for p in parts], node.fn)
+    bases = [p.base for p in parts if p.base is not None]
+    base = torch.stack(bases).sum(0) if bases else None
+    if base is not None and node.fn == "mean":
+        base = base / len(parts)
+    valids = [p.valid for p in parts if p.valid is not None]
+    supports = [p.support for p in parts if p.support is not None]
+    return Value(
+        data,
+        parts[0].margin,
+        torch.stack(valids).all(0) if valids else None,
+        torch.stack(supports).amin(0) if supports else None,
+        base,
+    )
+
+
+def _fold(parts: Sequence[Tensor], fn: str) -> Tensor:
+    if fn == "atan2":
+        y, x = parts  # one plane at a time: vectorised tails of the arctangent round differently
+        return torch.stack([torch.atan2(a, b) for a, b in zip(y, x, strict=True)])
+    total = parts[0].square() if fn == "norm" else parts[0]
+    for part in parts[1:]:
+        if fn == "max":
+            total = torch.maximum(total, part)
+        elif fn == "min":
+            total = torch.minimum(total, part)
+        else:
+            total = total + (part * part if fn == "norm" else part)
+    if fn == "mean":
+        return total / len(parts)
+    return total.sqrt() if fn == "norm" else total

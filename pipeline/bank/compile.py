@@ -1,0 +1,132 @@
+"""Turn responses into a schedule: what to run, in which order, with how much margin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pipeline.bank.expr import Conv, Edge, Input, Node, add_reach, bands_of, children, reach_of
+from pipeline.bank.passes import bind, compose, factor
+from pipeline.boundary import Boundary
+from pipeline.types import Ints, Reach, Region
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One response of a bank. joint: it combines bands, and its band is `all`."""
+
+    name: str
+    node: Node
+    boundary: Boundary
+    reach: Reach
+
+    @property
+    def joint(self) -> bool:
+        """Whether the expression names bands, so that there is one response for all of them."""
+        return bool(bands_of(self.node))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """An order of evaluation with, for each node, the margin to keep and when to forget it."""
+
+    outputs: tuple[Node, ...]
+    order: tuple[Node, ...]
+    margin: Mapping[Node, Reach]
+    last_use: Mapping[Node, int]
+
+
+@dataclass(frozen=True, slots=True)
+class BankPlan:
+    """Immutable and picklable; the same plan runs on a tile, an image or a volume.
+
+    `fast` is factored into 1-D passes; `masked` keeps one kernel per response, on which
+    nodata-correct convolution is defined.
+    """
+
+    outputs: tuple[Output, ...]
+    fast: Schedule
+    masked: Schedule
+    ndim: int
+
+    @property
+    def halo(self) -> Ints:
+        """Pixels of an image that the bank needs on either side of a core, per axis."""
+        margins = [m for node, m in self.masked.margin.items() if isinstance(node, Input)]
+        return tuple(max(max(m[axis]) for m in margins) for axis in range(self.ndim))
+
+    def box(self, core: Region, shape: Ints) -> Region:
+        """The pixels to read for a core: core and halo, as far as the image has them."""
+        wide = core.grow(tuple((h, h) for h in self.halo))
+        whole, box = Region.whole(shape), wide.clip(shape)
+        if not any(boundary.mode == "wrap" for boundary in self.boundaries):
+            return box
+        spans = [  # what lies beyond one end is found at the other
+            (a, b) if (a, b) == (c, d) else (e, f)
+            for a, b, c, d, e, f in zip(
+                box.start, box.stop, wide.start, wide.stop, whole.start, whole.stop, strict=True
+            )
+        ]
+        return Region(tuple(a for a, _ in spans), tuple(b for _, b in spans))
+
+    @property
+    def boundaries(self) -> frozenset[Boundary]:
+        """Every boundary rule that some node of the bank extends by."""
+        return frozenset(
+            node.boundary
+            for node in self.masked.order
+            if isinstance(node, Input | Edge) and node.boundary is not None
+        )
+
+    @property
+    def bands(self) -> int | None:
+        """How many bands the joint responses expect, or None when there are none."""
+        named = [bands_of(o.node) for o in self.outputs if o.joint]
+        return max(b[-1] for b in named) + 1 if named else None
+
+
+def compile_bank(responses: Iterable[tuple[str, Node, Boundary]], ndim: int) -> BankPlan:
+    """Compile (name, expression, boundary) triples for images of one rank.
+
+    Parts that several responses share are computed once, because equal nodes are one node.
+    """
+    outputs = []
+    for name, node, boundary in responses:
+        whole = compose(bind(node, boundary))
+        outputs.append(Output(name, whole, boundary, reach_of(whole, ndim)))
+    masked = _schedule(tuple(o.node for o in outputs), ndim)
+    fast = _schedule(tuple(factor(o.node) for o in outputs), ndim)
+    return BankPlan(tuple(outputs), fast, masked, ndim)
+
+
+def _schedule(outputs: tuple[Node, ...], ndim: int) -> Schedule:
+    order: dict[Node, None] = {}
+
+    def visit(node: Node) -> None:
+        if node not in order:
+            for child in children(node):
+                visit(child)
+            order[node] = None
+
+    for node in outputs:
+        visit(node)
+    margin: dict[Node, Reach] = dict.fromkeys(order, ((0, 0),) * ndim)
+    last_use: dict[Node, int] = {}
+    for position, node in reversed(list(enumerate(order))):
+        for child in children(node):
+            margin[child] = _widest(margin[child], _needed(node, margin[node]))
+            last_use.setdefault(child, position)
+    return Schedule(outputs, tuple(order), margin, last_use)
+
+
+def _needed(node: Node, margin: Reach) -> Reach:
+    """The margin a node's children must keep so that it can keep its own."""
+    if isinstance(node, Conv):
+        return add_reach(margin, node.kernel.reach)
+    if isinstance(node, Edge):  # a pixel beyond one side is folded to as far inside it
+        return tuple((max(pair), max(pair)) for pair in margin)
+    return margin
+
+
+def _widest(a: Reach, b: Reach) -> Reach:
+    return tuple((max(p, r), max(q, s)) for (p, q), (r, s) in zip(a, b, strict=True))

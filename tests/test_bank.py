@@ -1,0 +1,294 @@
+"""The bank's laws, on random expressions in 2-D and 3-D under every boundary rule."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from reference import cut_valid, evaluate, tolerance
+
+from pipeline.bank.apply import apply_bank
+from pipeline.bank.compile import compile_bank
+from pipeline.bank.expr import Conv, Edge, Input, Join, Kernel, Map, Node, reach_of, separable
+from pipeline.bank.passes import compose, factor, lift, separate
+from pipeline.boundary import MODES, Boundary, fold
+from pipeline.types import Batch, Grid, ImageInfo, Region, Source, Tile
+
+MADE_UP = [m for m in MODES if m != "nodata"]
+
+
+def source(shape: tuple[int, ...], bands: int = 1) -> Source:
+    labels = tuple(str(i + 1) for i in range(bands))
+    info = ImageInfo(shape, labels, "float32", Grid((1.0,) * len(shape)))
+    return Source("x", (), "npy", info=info)
+
+
+def batch(
+    images: np.ndarray,
+    core: Region | None = None,
+    box: Region | None = None,
+    valid: np.ndarray | None = None,
+    offset: np.ndarray | None = None,
+) -> Batch:
+    """images: (N, C, *shape); box and core default to the whole image."""
+    n, c, *shape = images.shape
+    whole = Region.whole(tuple(shape))
+    box = box or whole
+    at = (slice(None), slice(None), *box.slices())
+    tile = Tile(source(tuple(shape), c), core or whole)
+    shifted = images.astype(np.float64)
+    if offset is not None:
+        shifted = shifted - offset.reshape(n, c, *(1,) * len(shape))
+    return Batch(
+        (tile,) * n,
+        box,
+        tile.source.header.bands,
+        torch.from_numpy(shifted[at].astype(np.float32)),
+        None if valid is None else torch.from_numpy(valid[at].copy()),
+        None if offset is None else torch.from_numpy(offset),
+    )
+
+
+def run(node: Node, boundary: Boundary, images: Batch, ndim: int):
+    plan = compile_bank([("r", node, boundary)], ndim)
+    (response,) = apply_bank(plan, images)
+    return response
+
+
+@st.composite
+def kernels(draw: st.DrawFn, ndim: int) -> Kernel:
+    shape = tuple(draw(st.integers(1, 5)) for _ in range(ndim))
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    if draw(st.booleans()):
+        weights = np.ones(())
+        for n in shape:
+            weights = np.multiply.outer(weights, rng.normal(size=n))
+    else:
+        weights = rng.integers(-3, 4, size=shape).astype(float)
+    return Kernel.of(weights)
+
+
+def expressions(ndim: int) -> st.SearchStrategy[Node]:
+    leaf = st.just(Input())
+
+    def grow(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
+        return st.one_of(
+            st.builds(Conv, inner, kernels(ndim)),
+            st.builds(Map, inner, st.sampled_from(["abs", "negate", "square"])),
+            st.builds(
+                Join,
+                st.tuples(inner, inner),
+                st.sampled_from(["sum", "mean", "max", "min", "norm"]),
+            ),
+        )
+
+    return st.recursive(leaf, grow, max_leaves=4)
+
+
+@pytest.mark.parametrize("mode", MADE_UP)
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@given(data=st.data())
+def test_one_convolution_equals_scipy(ndim: int, mode: str, data: st.DataObject) -> None:
+    kernel = data.draw(kernels(ndim))
+    shape = tuple(data.draw(st.integers(1, 9)) for _ in range(ndim))
+    image = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    boundary = Boundary(mode, 3.0 if mode == "constant" else 0.0)
+    node = Conv(Input(), kernel)
+    got = run(node, boundary, batch(image[None]), ndim).values[0].numpy()
+    want = evaluate(node, image, boundary)
+    if mode == "valid":
+        want = cut_valid(node, want, ndim)
+    assert got.shape == want.shape
+    scale = np.abs(kernel.array).sum() * np.abs(image).max() * 1e-6 + 1e-6
+    np.testing.assert_allclose(got, want, rtol=0, atol=tolerance(want) + scale)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@given(data=st.data())
+def test_compiled_equals_the_expression_as_written(ndim: int, data: st.DataObject) -> None:
+    """Boundary `valid` on an image larger than the reach: no extension rule can hide an error."""
+    node = data.draw(expressions(ndim))
+    shape = tuple(sum(pair) + 6 for pair in reach_of(node, ndim))
+    image = np.random.default_rng(1).normal(size=(1, *shape)).astype(np.float32)
+    boundary = Boundary("valid")
+    got = run(node, boundary, batch(image[None]), ndim).values[0].numpy()
+    want = cut_valid(node, evaluate(node, image, boundary), ndim)
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * max(1.0, np.abs(want).max()))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("ndim", [2, 3])
+@given(data=st.data())
+def test_tiles_equal_the_whole(ndim: int, mode: str, data: st.DataObject) -> None:
+    """Every core, read with its halo of real pixels, gives the crop of the whole response."""
+    inner = Conv(Input(), data.draw(kernels(ndim)))
+    node = Conv(Edge(Map(inner, "abs")), data.draw(kernels(ndim)))
+    shape = tuple(data.draw(st.integers(4, 12)) for _ in range(ndim))
+    image = np.random.default_rng(2).integers(0, 9, size=(1, 1, *shape)).astype(np.float32)
+    boundary = Boundary(mode, 2.0 if mode == "constant" else 0.0)
+    whole = run(node, boundary, batch(image), ndim)
+    start = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
+    stop = tuple(data.draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=True))
+    core = Region(start, stop)
+    box = compile_bank([("r", node, boundary)], ndim).box(core, shape)
+    part = run(node, boundary, batch(image, core, box), ndim)
+    at = (slice(None), slice(None), *part.region.slices(whole.region.start))
+    scale = float(whole.values.abs().max()) if whole.values.numel() else 0.0
+    np.testing.assert_allclose(part.values, whole.values[at], rtol=1e-5, atol=1e-5 * scale)
+    if whole.valid is not None and part.valid is not None:
+        assert torch.equal(part.valid, whole.valid[at])
+
+
+@given(data=st.data())
+def test_a_plane_alone_equals_the_plane_in_any_batch_bit_for_bit(data: st.DataObject) -> None:
+    node = data.draw(expressions(2))
+    gradient = Join((Conv(Input(), Kernel.of([[1.0], [-1.0]])), node), "atan2")
+    shape = (data.draw(st.integers(1, 40)), data.draw(st.integers(1, 40)))
+    images = np.random.default_rng(3).normal(size=(5, 2, *shape)).astype(np.float32)
+    offset = np.random.default_rng(4).integers(-5, 5, size=(5, 2)).astype(np.float64)
+    holes = np.random.default_rng(5).random((5, 2, *shape)) > 0.2
+    for valid in (None, holes):
+        for expression in (node, gradient):
+            together = run(expression, Boundary(), batch(images, None, None, valid, offset), 2)
+            for n in (0, 4):
+                one = slice(n, n + 1)
+                mask = None if valid is None else valid[one]
+                alone = run(
+                    expression, Boundary(), batch(images[one], None, None, mask, offset[one]), 2
+                )
+                assert torch.equal(alone.values[0], together.values[n])
+
+
+def test_an_offset_keeps_the_digits_of_data_with_a_large_mean() -> None:
+    rng = np.random.default_rng(6)
+    image = 1e6 + rng.normal(size=(1, 1, 64, 64))
+    node = separable([[1.0, 4, 6, 4, 1], [-1.0, -2, 0, 2, 1]])
+    want = evaluate(node, image[0], Boundary())
+    offset = np.array([[1e6]])
+    with_offset = run(node, Boundary(), batch(image, offset=offset), 2).values[0].numpy()
+    without = run(node, Boundary(), batch(image), 2).values[0].numpy()
+    assert np.abs(with_offset - want).max() <= tolerance(want)
+    assert np.abs(without - want).max() > tolerance(want)
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect", "nodata"])
+def test_an_offset_does_not_change_what_lies_beyond_the_image(mode: str) -> None:
+    rng = np.random.default_rng(7)
+    image = rng.integers(0, 50, size=(1, 2, 7, 9)).astype(float)
+    node = Map(Conv(Input(), Kernel.of(rng.integers(-3, 4, size=(4, 5)))), "abs")
+    boundary = Boundary(mode, 5.0 if mode == "constant" else 0.0)
+    plain = run(node, boundary, batch(image), 2)
+    moved = run(node, boundary, batch(image, offset=np.array([[20.0, -7.0]])), 2)
+    np.testing.assert_allclose(moved.values, plain.values, atol=1e-3)
+
+
+# ---------------------------------------------------------------- nodata
+def nodata_rule(x: np.ndarray, m: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """DESIGN.md section 4, literally, in float64, with everything beyond the image invalid."""
+    from scipy import ndimage
+
+    def corr(a: np.ndarray, k: np.ndarray) -> np.ndarray:
+        return ndimage.correlate(a.astype(float), k, mode="constant")
+
+    seen = corr(m, np.abs(w))
+    mean = corr(x * m, np.abs(w)) / np.where(seen > 0, seen, 1)
+    out = corr(x * m, w) + mean * (w.sum() - corr(m, w))
+    return out, seen / np.abs(w).sum()
+
+
+@pytest.mark.parametrize("weights", [np.ones((3, 3)) / 9, np.outer([1, 2, 1], [-1, 0, 1])])
+def test_nodata_follows_the_rule_and_only_touches_pixels_that_miss_a_tap(weights) -> None:
+    rng = np.random.default_rng(8)
+    x = rng.normal(100, 5, size=(20, 21))
+    m = rng.random((20, 21)) > 0.1
+    node = Conv(Input(), Kernel.of(weights))
+    got = run(
+        node, Boundary("nodata"), batch(np.where(m, x, np.nan)[None, None], valid=m[None, None]), 2
+    )
+    want, support = nodata_rule(x, m, weights)
+    good = m & (support >= 0.75 - 1e-9)
+    np.testing.assert_array_equal(got.valid[0, 0].numpy(), good)
+    np.testing.assert_allclose(got.values[0, 0].numpy()[good], want[good], atol=1e-3)
+    np.testing.assert_allclose(got.support[0, 0].numpy(), support, atol=1e-6)
+    full = run(node, Boundary(), batch(x[None, None]), 2).values[0, 0].numpy()
+    whole = support > 1 - 1e-9
+    np.testing.assert_array_equal(got.values[0, 0].numpy()[whole], full[whole])
+
+
+def test_a_constant_scene_with_holes_has_no_edges() -> None:
+    m = np.random.default_rng(9).random((30, 30)) > 0.15
+    node = separable([[1.0, 2, 1], [-1.0, 0, 1]])
+    image = np.where(m, 700.0, np.nan)[None, None]
+    got = run(node, Boundary("nodata"), batch(image, valid=m[None, None]), 2)
+    assert got.values[0, 0][got.valid[0, 0]].abs().max() < 1e-2
+
+
+# ---------------------------------------------------------------- passes
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@given(data=st.data())
+def test_factored_kernels_sum_to_the_kernel_within_the_stated_bound(ndim, data) -> None:
+    kernel = data.draw(kernels(ndim))
+    chains = separate(kernel)
+    if chains is None:
+        return
+    delta = np.zeros(tuple(2 * n - 1 for n in kernel.shape))
+    delta[tuple(n - 1 for n in kernel.shape)] = 1.0
+    total = np.zeros(kernel.shape)
+    for chain in chains:
+        part = delta
+        for step in chain:
+            slow = np.zeros(tuple(p - k + 1 for p, k in zip(part.shape, step.shape, strict=True)))
+            for at in np.ndindex(*step.shape):
+                box = tuple(slice(a, a + n) for a, n in zip(at, slow.shape, strict=True))
+                slow += step.array[at] * part[box]
+            part = slow
+        total += part[tuple(slice(None, None, -1) for _ in kernel.shape)]
+    assert np.abs(total - kernel.array).sum() <= 2e-9 * np.abs(kernel.array).sum() + 1e-300
+
+
+def test_separable_kernels_share_their_first_pass() -> None:
+    smooth, edge, spot = [1.0, 4, 6, 4, 1], [-1.0, -2, 0, 2, 1], [-1.0, 0, 2, 0, -1]
+    wide = np.pad(smooth, 4)
+    nodes = [
+        separable([profile, np.add(wide, 1e-3)]) for profile in (np.pad(edge, 4), np.pad(spot, 4))
+    ]
+    plan = compile_bank([(str(i), n, Boundary()) for i, n in enumerate(nodes)], 2)
+    assert sum(isinstance(n, Conv) for n in plan.fast.order) == 3
+
+
+def test_convolutions_of_convolutions_become_one_kernel() -> None:
+    a, b = Kernel.of([[1.0, 2, 3]]), Kernel.of([[1.0], [-1.0]])
+    merged = compose(Conv(Conv(Input(), a), b))
+    assert merged == Conv(Input(), Kernel.of([[1.0, 2, 3], [-1.0, -2, -3]]))
+
+
+def test_a_2d_filter_on_a_volume_is_the_filter_on_every_slice() -> None:
+    rng = np.random.default_rng(10)
+    volume = rng.normal(size=(1, 1, 4, 12, 13)).astype(np.float32)
+    node = Join(
+        (separable([[1.0, 2, 1], [-1.0, 0, 1]]), separable([[-1.0, 0, 1], [1.0, 2, 1]])), "norm"
+    )
+    whole = run(lift(node, 3), Boundary(), batch(volume), 3).values
+    for z in range(4):
+        flat = run(node, Boundary(), batch(volume[:, :, z]), 2).values
+        assert torch.equal(whole[:, :, z], flat)
+
+
+def test_plans_pickle_and_compare_equal() -> None:
+    node = factor(separable([np.hanning(13), np.hanning(13)]))
+    plan = compile_bank([("a", node, Boundary())], 2)
+    assert pickle.loads(pickle.dumps(plan)) == plan
+
+
+@pytest.mark.parametrize("mode", [m for m in MODES if m not in ("constant", "nodata", "valid")])
+@given(size=st.integers(1, 9), pad=st.integers(0, 30))
+def test_fold_equals_numpy_pad(mode: str, size: int, pad: int) -> None:
+    names = {"reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "wrap": "wrap"}
+    want = np.pad(np.arange(size), pad, mode=names[mode])
+    got = fold(np.arange(-pad, size + pad), size, mode)
+    np.testing.assert_array_equal(got, want)
