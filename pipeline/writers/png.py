@@ -1,0 +1,202 @@
+"""PNG previews: one response as gray codes, with what turns them back into values beside them.
+
+value = offset + scale * code, and code 0 is invalid. A span with min < 0 < max is centred: 0 lies
+at code 128 (32768 at 16 bit) and reaches equally far on both sides. Any other span [lo, hi] fills
+1..255 (1..65535). The codes are stored as plain gray: no palette, gamma, alpha or time chunk, so a
+reader that knows nothing of filterbank shows the response, and equal responses are equal files.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Depth: TypeAlias = Literal[8, 16]
+Limits: TypeAlias = tuple[float, float]
+Floats: TypeAlias = npt.NDArray[np.float32 | np.float64]
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Whole: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
+S = TypeVar("S", bound=np.generic)
+
+# zlib strategies. For gray codes run lengths are as small as level 4 in a third of the time: after
+# PNG's row filters there is little left to match but runs. Pages of text need the default.
+RUN_LENGTHS, DEFAULT = 3, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """The straight line between codes 1..top and values; scale 0 says that every value is offset.
+
+    >>> Codes.spanning(-4.0, 2.0, 8).encode(np.array([-4.0, 0.0, 4.0]), np.full(3, True)).tolist()
+    [1, 128, 255]
+    >>> Codes.spanning(0.0, 254.0, 8)
+    Codes(offset=-1.0, scale=1.0, top=255)
+    """
+
+    offset: float
+    scale: float
+    top: int
+
+    @classmethod
+    def spanning(cls, lo: float, hi: float, depth: Depth) -> Codes:
+        """Spread [lo, hi] over all codes, symmetrically around 0 where it holds both signs."""
+        top = 2**depth - 1
+        if lo < 0.0 < hi:
+            scale = max(-lo, hi) / (top // 2)
+            return cls(-scale * (top // 2 + 1), scale, top)
+        scale = (hi - lo) / (top - 1)
+        return cls(lo - scale, scale, top)
+
+    def encode(self, values: Floats, valid: Mask) -> Whole:
+        """Nearest code of each value, clipped to 1..top; 0 where invalid. Shapes are kept."""
+        # float64, so that every value inside the span is rebuilt to half a step
+        steps = np.where(valid, values, self.offset).astype(np.float64)
+        steps -= self.offset
+        if self.scale > 0:
+            steps /= self.scale
+        else:
+            steps[...] = self.top // 2 + 1
+        codes = np.clip(np.rint(steps, out=steps), 1, self.top, out=steps)
+        codes[~valid] = 0
+        return codes.astype(np.uint8 if self.top < 256 else np.uint16)
+
+
+def render(
+    values: Floats,
+    valid: Mask | None = None,
+    *,
+    depth: Depth = 8,
+    limits: Limits | None = None,
+    text: Mapping[str, str] | None = None,
+    size: int = 2048,
+) -> bytes:
+    """Draw one response as a gray PNG whose codes can be turned back into values.
+
+    Parameters
+    ----------
+    values, valid : (H, W) or (D, H, W) float and bool
+        Of a volume the middle slice is drawn (chunk `slice`). Values that are not finite are
+        invalid whatever `valid` says.
+    limits : (lo, hi), optional
+        Values beyond are clipped and the span goes to the chunk `limits`; with lo < 0 < hi the span
+        is the larger side on both. Default: the valid minimum and maximum of this response
+        (of the whole volume), so that two previews are not comparable.
+    text : mapping, optional
+        Chunks to add, each as `filterbank:<key>`: unit, image, band, filter, digest.
+    size : int
+        A longer side is reduced: each pixel is then the mean of the valid ones among n x n. The
+        chunks `size` (H x W before) and `reduced` (n) say so.
+
+    Returns
+    -------
+    bytes
+        The file. Chunks `offset` and `scale` hold the shortest decimals that give the same float64.
+
+    Raises
+    ------
+    ValueError
+        Where there is no pixel to draw, or the limits are no span.
+    """
+    usable = finite(values, valid)
+    codes = Codes.spanning(*(span(values, usable) if limits is None else checked(limits)), depth)
+    chunks = {**(text or {}), "offset": repr(codes.offset), "scale": repr(codes.scale)}
+    if limits is not None:
+        lowest, highest = (codes.offset + codes.scale * code for code in (1, codes.top))
+        chunks["limits"] = f"{lowest!r} {highest!r}"
+    if values.ndim == 3:
+        chunks["slice"] = f"z={len(values) // 2} of 0..{len(values) - 1}"
+        values, usable = middle(values), middle(usable)
+    step = -(-max(values.shape) // size)
+    if step > 1:
+        chunks |= {"size": "{}x{}".format(*values.shape), "reduced": str(step)}
+        values, usable = reduce(values, usable, step)
+    return encode(picture(codes.encode(values, usable)), chunks)
+
+
+def finite(values: Floats, valid: Mask | None) -> Mask:
+    """Where a response holds a number, as bool of its shape; refuse one without pixels."""
+    if values.ndim not in (2, 3) or values.size == 0:
+        message = f"a picture needs (H, W) or (D, H, W) pixels, got shape {values.shape}"
+        raise ValueError(message)
+    numbers = np.isfinite(values)
+    return numbers if valid is None else numbers & valid
+
+
+def middle(volume: npt.NDArray[S]) -> npt.NDArray[S]:
+    """The (H, W) slice halfway through a (D, H, W) volume; an (H, W) image as it is."""
+    if volume.ndim == 2:
+        return volume
+    slices: npt.NDArray[S] = volume[len(volume) // 2]
+    return slices
+
+
+def span(values: Floats, usable: Mask) -> Limits:
+    """Smallest and largest usable value; (0, 0) where there is none."""
+    if not usable.any():
+        return 0.0, 0.0
+    lo = np.min(values, where=usable, initial=np.inf)
+    hi = np.max(values, where=usable, initial=-np.inf)
+    return float(lo), float(hi)
+
+
+def checked(limits: Limits) -> Limits:
+    """The limits as floats, or what is wrong with them."""
+    lo, hi = (float(limit) for limit in limits)
+    if not (isfinite(lo) and isfinite(hi) and lo < hi):
+        message = f"limits: got [{lo:g}, {hi:g}]; give two finite numbers, the smaller one first"
+        raise ValueError(message)
+    return lo, hi
+
+
+def reduce(values: Floats, usable: Mask, step: int) -> tuple[npt.NDArray[np.float64], Mask]:
+    """Mean of the usable pixels of each step x step block; blocks at the far edges may be smaller.
+
+    >>> reduce(np.array([[1.0, 3.0, 5.0]]), np.array([[True, True, False]]), 2)
+    (array([[2., 0.]]), array([[ True, False]]))
+    """
+
+    height, width = (-(-length // step) for length in values.shape)
+
+    def total(pixels: Floats | Mask) -> npt.NDArray[np.float64]:
+        # step strided additions per axis: 5 times as fast as reduceat over short blocks
+        rows = np.zeros((height, pixels.shape[1]))
+        sums = np.zeros((height, width))
+        for k in range(step):
+            rows[: len(pixels[k::step])] += pixels[k::step]
+        for k in range(step):
+            sums[:, : len(rows[0, k::step])] += rows[:, k::step]
+        return sums
+
+    count = total(usable)
+    return total(np.where(usable, values, 0)) / np.maximum(count, 1), count > 0
+
+
+def picture(pixels: Whole) -> Image:
+    """A Pillow image of (H, W) or (H, W, 3) uint8, or (H, W) uint16."""
+    from PIL import Image
+
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def encode(image: Image, text: Mapping[str, str], *, strategy: int = RUN_LENGTHS) -> bytes:
+    """The PNG file of an image; `text` in the order of its keys, each with `filterbank:` before it.
+
+    Latin-1 text becomes a tEXt chunk, other text an iTXt chunk.
+    """
+    from PIL.PngImagePlugin import PngInfo
+
+    chunks = PngInfo()
+    for key in sorted(text):
+        chunks.add_text(f"filterbank:{key}", text[key])
+    file = io.BytesIO()
+    image.save(file, "PNG", pnginfo=chunks, compress_level=4, compress_type=strategy)
+    return file.getvalue()

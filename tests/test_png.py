@@ -1,0 +1,353 @@
+"""Previews keep values and say how; sheets hold everything, fit, and are the same twice."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image, ImageFont
+
+from pipeline.writers import layout, png
+from pipeline.writers.sheet import captioned, kernel_sheet, photograph, sheet, thumbnail
+from pipeline.writers.thumbnail import SIDE, TINT
+
+TEXT = {
+    "unit": "µm",
+    "image": "Süd/山.png",
+    "band": "red",
+    "filter": "log(sigma=2)",
+    "digest": "1f",
+}
+HALF_A_STEP = 0.5 + 1e-6  # of a code; the excess is the rounding of offset + scale * code
+
+images = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=6),
+    elements=st.floats(allow_nan=False, allow_infinity=False, width=32),
+)
+depths = pytest.mark.parametrize("depth", [8, 16])
+
+
+def opened(data: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(data))
+
+
+def rebuilt(data: bytes) -> tuple[np.ndarray, np.ndarray, float]:
+    """Codes, the values they stand for, and the step between two codes."""
+    image = opened(data)
+    codes = np.asarray(image)
+    scale = float(image.text["filterbank:scale"])
+    return codes, float(image.text["filterbank:offset"]) + scale * codes.astype(np.float64), scale
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(7).normal(size=shape).astype(np.float32)
+
+
+@depths
+@given(values=images)
+def test_values_come_back_within_half_a_step(depth, values):
+    codes, back, scale = rebuilt(png.render(values, depth=depth))
+    assert codes.dtype == (np.uint8 if depth == 8 else np.uint16)
+    assert codes.min() >= 1
+    slack = 1e-15 * np.abs(values).max()
+    assert np.all(np.abs(back - values) <= HALF_A_STEP * scale + slack)
+
+
+@depths
+def test_a_signed_response_has_zero_in_the_middle_and_a_symmetric_span(depth):
+    codes, back, scale = rebuilt(png.render(np.array([[-1.0, 0.0, 4.0, 0.1]]), depth=depth))
+    centre, top = 2 ** (depth - 1), 2**depth - 1
+    assert codes[0, 1] == centre
+    assert back[0, 1] == 0.0
+    assert codes[0, 2] == top
+    assert scale == 4.0 / (centre - 1)
+
+
+@depths
+@pytest.mark.parametrize("low", [0.0, 5.0, -9.0])
+def test_an_unsigned_response_fills_the_codes(depth, low):
+    codes, _, _ = rebuilt(png.render(np.array([[low, low + 3.5, low + 7.0]]), depth=depth))
+    assert codes[0, 0] == 1
+    assert codes[0, 2] == 2**depth - 1
+
+
+def test_code_0_is_exactly_the_invalid_pixels():
+    values = noise(9, 7)
+    values[0, :3] = np.nan, np.inf, -np.inf
+    valid = np.ones(values.shape, dtype=bool)
+    valid[5] = False
+    codes, _, _ = rebuilt(png.render(values, valid))
+    assert np.array_equal(codes == 0, ~valid | ~np.isfinite(values))
+
+
+def test_invalid_pixels_do_not_widen_the_span():
+    values = np.array([[1.0, 2.0, 1e9]])
+    valid = np.array([[True, True, False]])
+    codes, back, _ = rebuilt(png.render(values, valid))
+    assert codes.tolist() == [[1, 255, 0]]
+    assert back[0, 1] == pytest.approx(2.0)
+
+
+def test_given_limits_clip_and_say_so():
+    image = opened(png.render(np.array([[-5.0, 0.0, 100.0, 300.0]]), limits=(0.0, 254.0)))
+    assert np.asarray(image).tolist() == [[1, 1, 101, 255]]
+    assert image.text["filterbank:limits"] == "0.0 254.0"
+    assert "filterbank:limits" not in opened(png.render(noise(3, 3))).text
+
+
+def test_equal_limits_make_two_images_comparable():
+    first, second = noise(8, 8), 2 * noise(8, 8)
+    scales = {rebuilt(png.render(v, limits=(-1.0, 3.0)))[2] for v in (first, second)}
+    assert scales == {3.0 / 127}
+
+
+@pytest.mark.parametrize("limits", [(1.0, 1.0), (2.0, 1.0), (0.0, np.inf), (np.nan, 1.0)])
+def test_limits_that_are_no_span_are_refused(limits):
+    with pytest.raises(ValueError, match="give two finite numbers, the smaller one first"):
+        png.render(noise(2, 2), limits=limits)
+
+
+@depths
+@pytest.mark.parametrize("value", [0.0, -3.25, 1e30, 1e-45])
+@pytest.mark.parametrize("shape", [(1, 1), (4, 5)])
+def test_a_constant_response_is_mid_gray_and_exact(depth, value, shape):
+    values = np.full(shape, value, dtype=np.float32)
+    codes, back, _ = rebuilt(png.render(values, depth=depth))
+    assert np.all(codes == 2 ** (depth - 1))
+    assert np.array_equal(back, values.astype(np.float64))
+
+
+@pytest.mark.parametrize("limits", [None, (0.0, 1.0)])
+def test_a_response_without_valid_pixels_is_all_0(limits):
+    values = np.full((3, 4), np.nan, dtype=np.float32)
+    assert not np.asarray(opened(png.render(values, limits=limits))).any()
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5,), (2, 2, 2, 2)])
+def test_what_is_no_picture_is_refused(shape):
+    with pytest.raises(ValueError, match="got shape"):
+        png.render(np.zeros(shape, dtype=np.float32))
+
+
+def test_text_chunks_come_back():
+    image = opened(png.render(noise(5, 5), text=TEXT))
+    assert {key.removeprefix("filterbank:") for key in image.text} == {*TEXT, "offset", "scale"}
+    assert {key: image.text[f"filterbank:{key}"] for key in TEXT} == TEXT
+
+
+@depths
+def test_equal_input_gives_equal_bytes(depth):
+    shuffled = dict(reversed(TEXT.items()))
+    first = png.render(noise(40, 30), depth=depth, text=TEXT)
+    assert first == png.render(noise(40, 30), depth=depth, text=shuffled)
+    assert b"tIME" not in first
+
+
+def test_a_large_response_is_reduced_by_means_of_valid_pixels():
+    values = noise(100, 65)
+    valid = noise(100, 65) > -1
+    valid[:4, :4] = False
+    codes, back, scale = rebuilt(data := png.render(values, valid, size=30, depth=16))
+    chunks = opened(data).text
+    assert (chunks["filterbank:size"], chunks["filterbank:reduced"]) == ("100x65", "4")
+    assert codes.shape == (25, 17)
+    assert codes[0, 0] == 0
+    for row, column in [(1, 1), (24, 16), (3, 9)]:
+        block = np.s_[4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
+        expected = values[block][valid[block]].mean(dtype=np.float64)
+        assert abs(back[row, column] - expected) <= HALF_A_STEP * scale
+    assert (
+        scale == np.abs(values[valid]).max().astype(float) / 32767
+    )  # of the response, not of means
+
+
+def test_a_very_wide_response_keeps_its_one_row():
+    image = opened(png.render(noise(1, 5000), size=2048))
+    assert image.size == (1667, 1)
+
+
+def test_of_a_volume_the_middle_slice_is_drawn_with_the_span_of_all():
+    values = noise(5, 8, 9)
+    values[0, 0, 0] = 50.0
+    codes, back, scale = rebuilt(data := png.render(values, depth=16))
+    assert opened(data).text["filterbank:slice"] == "z=2 of 0..4"
+    assert scale == 50.0 / 32767
+    assert np.all(np.abs(back - values[2]) <= HALF_A_STEP * scale)
+    assert codes.shape == (8, 9)
+
+
+# -- thumbnails ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "drawn"),
+    [
+        ((1, 1), (192, 192)),
+        ((8, 8), (192, 192)),
+        ((100, 80), (100, 80)),
+        ((1000, 500), (192, 96)),
+        ((1, 5000), (1, 192)),
+        ((5, 400, 200), (192, 96)),
+    ],
+)
+def test_thumbnails_are_small_and_keep_the_aspect(shape, drawn):
+    assert thumbnail(noise(*shape)).shape[:2] == drawn
+
+
+def test_signed_responses_are_blue_white_red_and_others_gray():
+    ramp = np.linspace(-2, 2, 200)[None].repeat(10, axis=0)
+    signed = thumbnail(ramp)
+    assert signed.shape == (10, 192, 3)
+    assert signed[0, 0, 2] > signed[0, 0, 0]
+    assert signed[0, -1, 0] > signed[0, -1, 2]
+    assert signed[0, 96].min() > 245
+    gray = thumbnail(ramp + 5)
+    assert gray.ndim == 2
+    assert gray[0, 0] < 5
+    assert gray[0, -1] > 250
+
+
+def test_rounding_below_zero_does_not_colour_a_smooth_response():
+    values = np.abs(noise(20, 20)) * 100
+    values[0] = -1e-6
+    pixels, caption = captioned(values)
+    assert pixels.ndim == 2
+    assert caption.startswith("0 .. ")
+
+
+def test_invalid_pixels_are_tinted_and_do_not_bleed():
+    values = np.full((400, 400), 7.0, dtype=np.float32)
+    values[:, :200] = np.nan
+    pixels = thumbnail(values, limits=(0.0, 14.0))
+    assert np.all(pixels[:, :96] == TINT)
+    assert np.all(pixels[:, 96:] == 128)
+
+
+def test_a_response_without_valid_pixels_has_a_thumbnail_and_says_so():
+    pixels, caption = captioned(np.full((30, 30), np.nan, dtype=np.float32))
+    assert np.all(pixels == TINT)
+    assert caption == "no valid pixel"
+
+
+@given(values=images)
+def test_any_finite_response_has_a_thumbnail(values):
+    pixels, caption = captioned(values)
+    assert max(pixels.shape[:2]) <= SIDE
+    assert " .. " in caption
+
+
+def test_a_few_extreme_pixels_do_not_hide_the_rest():
+    values = np.linspace(0, 1, 10_000).reshape(100, 100)
+    values[50, 50] = 1e6
+    assert np.median(thumbnail(values)) == pytest.approx(128, abs=3)
+
+
+def test_captions_say_what_the_colours_span():
+    assert captioned(noise(9, 9), limits=(-1.0, 2.0))[1] == "-2 .. 2"
+    assert captioned(noise(9, 9), limits=(0.0, 1234.5))[1] == "0 .. 1234"
+
+
+def test_red_green_and_blue_are_shown_in_colour_in_that_order():
+    shades = {"blue": 9.0, "nir": 1.0, "red": 255.0, "green": 0.0}
+    flat = {name: np.full((4, 4), shade) for name, shade in shades.items()}
+    assert np.all(photograph(flat, limits=(0, 255)) == (255, 0, 9))
+    assert photograph({"gray": noise(4, 4)}).ndim == 2
+    masks = {name: np.zeros((4, 4), dtype=bool) for name in flat}
+    assert np.all(photograph(flat, masks) == TINT)
+
+
+# -- sheets ----------------------------------------------------------------------------------------
+
+
+def tiles(count: int, bands: tuple[str, ...] = ("gray",)) -> list[tuple[str, str, np.ndarray, str]]:
+    made = [(name, band) for band in bands for name in (f"log(sigma={n})" for n in range(count))]
+    return [(name, band, *captioned(noise(40, 30))) for name, band in made]
+
+
+def test_a_sheet_opens_is_wide_enough_and_the_same_twice():
+    made = [
+        sheet("a/ü.png", thumbnail(noise(64, 64)), tiles(64), about=["64 x 64"], text=TEXT)
+        for _ in range(2)
+    ]
+    assert made[0] == made[1]
+    image = opened(made[0])
+    assert image.mode == "RGB"
+    assert image.width <= 1600
+    assert image.height > 10 * 160
+    assert image.text["filterbank:image"] == "Süd/山.png"
+
+
+@pytest.mark.parametrize(
+    ("count", "bands", "rows"), [(1, 1, 1), (7, 1, 1), (8, 1, 2), (4, 3, 2), (5, 12, 10), (2, 9, 3)]
+)
+def test_every_tile_is_drawn_and_bands_stay_together(count, bands, rows):
+    one = opened(sheet("t", thumbnail(noise(9, 9)), tiles(1))).height
+    some = opened(sheet("t", thumbnail(noise(9, 9)), tiles(count, tuple("abcdefghijkl"[:bands]))))
+    row = SIDE // 40 * 40 + 2 * layout.LEADING + 8 + layout.GAP
+    assert some.height - one == (rows - 1) * row
+
+
+def test_a_sheet_without_responses_still_shows_the_input():
+    assert opened(sheet("only", thumbnail(noise(9, 9)), [])).height > SIDE
+
+
+def test_a_name_of_any_characters_is_one_line_of_text():
+    assert layout.printable("a\nb\x00ø\udc80…°") == "a\\nb\\x00\\xf8\\udc80…°"
+
+
+def test_names_are_broken_or_shortened_to_the_width():
+    font = ImageFont.load_default(layout.TEXT)
+    assert layout.wrap("sobel", 192, font) == ("sobel",)
+    name = "gabor(wavelength=4,orientation=45)"
+    assert layout.wrap(name, 192, font) == ("gabor(wavelength=4,", "orientation=45)")
+    for text in ("x" * 400, "laws(" + "y" * 400 + ")", "a,b" * 100):
+        lines = layout.wrap(text, 192, font)
+        assert len(lines) <= 2
+        assert all(font.getlength(line) <= 192 for line in lines)
+    assert layout.shorten("abcdefghij" * 9, 60, font).count("…") == 1
+
+
+def test_kernels_are_drawn_with_their_size_and_sum(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(layout, "printable", lambda text: drawn.append(text) or text)
+    sobel = np.array([[-1, -2, -1], [0, 0, 0], [1, 2, 1]], dtype=np.float64)
+    volume = np.full((5, 3, 3), 0.5)
+    kernels = [("sobel[y]", sobel, "y of 2"), ("cube", volume, ""), ("0", np.zeros((1, 1)), "")]
+    image = opened(kernel_sheet("bank", kernels))
+    assert {"3 x 3, sum 0", "y of 2", "5 x 3 x 3, slice z=2", "sum 22.5", "1 x 1, sum 0"} < {*drawn}
+    top = next(y for y in range(image.height) if image.getpixel((40, y)) == (146, 197, 222))
+    assert image.getpixel((layout.MARGIN + 79, top + 10)) == (33, 102, 172)
+    assert image.getpixel((layout.MARGIN + 79, top + 80)) == (255, 255, 255)
+    assert image.getpixel((layout.MARGIN + 79, top + 150)) == (178, 24, 43)
+
+
+def test_cancelling_taps_sum_to_zero_and_large_kernels_shrink(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(layout, "printable", lambda text: drawn.append(text) or text)
+    taps = np.sin(np.linspace(-3, 3, 401))[None].repeat(401, axis=0)
+    image = opened(kernel_sheet("bank", [("wave", taps, "")]))
+    assert "401 x 401, sum 0" in drawn
+    assert image.height == opened(kernel_sheet("bank", [("dot", np.ones((1, 1)), "")])).height
+
+
+def test_importing_the_writers_loads_neither_pillow_nor_torch():
+    code = "import sys, pipeline.writers.sheet; print({'PIL', 'torch'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("name", ["photos/astronaut.png", "photos/coins.png"])
+def test_real_photographs_survive(shared: Path, name: str):
+    with Image.open(shared / "data" / name) as image:
+        values = np.asarray(image.convert("L"), dtype=np.float32)
+    _, back, scale = rebuilt(png.render(np.diff(values, axis=0)))
+    assert np.all(np.abs(back - np.diff(values, axis=0)) <= HALF_A_STEP * scale)
+    assert thumbnail(values).std() > 30
