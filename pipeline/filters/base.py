@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+from pydantic import ConfigDict
+
 from pipeline.bank.expr import Responses
 from pipeline.registry import Registry
 from pipeline.types import Grid
+
+PARAMETERS = ConfigDict(extra="forbid", allow_inf_nan=False)
+"""How every family checks its fields: an unknown one is refused, and so is `.inf`."""
 
 
 @runtime_checkable
@@ -14,17 +19,26 @@ class Filter(Protocol):
     """A frozen pydantic dataclass of parameters that can write itself as expressions.
 
     One instance is one point of a parameter sweep: the config loader has already expanded lists.
-    An optional classmethod `spread(given) -> given` may turn shorthand (`orientations: 8`) into
-    a swept list before that.
+    Two optional class members tell the loader what to do before that:
+
+    - `not_swept: ClassVar[frozenset[str]]` names the fields that hold lists themselves
+      (`weights`); a list given for any other field is one instance per value.
+    - the classmethod `spread(given) -> given` turns shorthand into fields (`orientations: 8` into
+      a list of `orientation`, `file:` into `weights`). Paths in `given` are absolute. What it
+      refuses is a ValueError, to which the loader adds the place in the config file.
+
+    Lengths (sigma, wavelength, size) are divided by `grid.spacing`, which is 1.0 in pixel units;
+    everything else, derivatives included, counts in pixels.
     """
 
     def responses(self, grid: Grid) -> Responses:
         """Expressions for images sampled on this grid, keyed by what the name gets appended.
 
-        A filter with one response returns it under ""; one with several under "[1]", "[2]" ...
-        Raises PlanError where the mathematics does not exist for the grid's rank.
+        A filter with one response returns it under ""; a bank of any size under "[1]", "[2]" ...
+        Raises PlanError where the mathematics does not exist for the grid's rank or spacing.
         """
         ...
 
 
 FILTERS: Registry[Filter] = Registry("filter")
+"""Plug-ins of this kind, enrolled by the import lines below."""

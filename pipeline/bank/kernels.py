@@ -1,0 +1,115 @@
+"""What the filter families share when they build taps: pure numpy, float64, numpy's axis order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations, product
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.bank.expr import Array, Kernel
+from pipeline.errors import PlanError
+from pipeline.types import Grid, Ints
+
+MAX_TAPS = 1 << 24
+"""128 MiB of float64: a larger kernel is a slip of the unit, not a filter."""
+
+HUGE = 1e9
+"""Pixels. Any radius beyond this is refused as too large; it keeps int() from overflowing."""
+
+MIN_SIGMA = 0.1
+"""Pixels. A sampled Gaussian this narrow is one tap, its derivatives overflow long before 0."""
+
+
+def axis_index(axis: str, grid: Grid) -> int:
+    """The index of a named axis: x is the last, y the one before it, z the third-last.
+
+    Raises
+    ------
+    PlanError
+        Where the grid has no such axis.
+    """
+    back = "xyz".index(axis) + 1
+    if back > grid.ndim:
+        message = (
+            f"these images have no axis {axis!r} ({grid.ndim} axes); "
+            f"choose from: {', '.join('xyz'[: grid.ndim])}"
+        )
+        raise PlanError(message)
+    return grid.ndim - back
+
+
+def sigma_in_pixels(sigma: float, grid: Grid) -> tuple[float, ...]:
+    """Divide a standard deviation by the spacing of each axis.
+
+    Raises
+    ------
+    PlanError
+        Where it is below 0.1 pixel along an axis.
+    """
+    scaled = tuple(sigma / step for step in grid.spacing)
+    if min(scaled) < MIN_SIGMA:
+        message = (
+            f"sigma={sigma:g} is {min(scaled):.2g} pixels on spacing {grid.spacing}, less than "
+            f"{MIN_SIGMA}: give a larger sigma, resample the images, or filter fewer axes (rank: 2)"
+        )
+        raise PlanError(message)
+    return scaled
+
+
+def gaussian_radius(sigma: float, truncate: float) -> int:
+    """Taps on each side of the centre; scipy.ndimage's and IBSI 2's rounding. In pixels."""
+    return int(min(truncate * sigma + 0.5, HUGE))
+
+
+def gaussian_taps(sigma: float, radius: int, order: int = 0) -> Array:
+    """Sample the order-th derivative of a Gaussian at -radius..radius, sigma in pixels.
+
+    g(x) = exp(-x^2 / 2 sigma^2) divided by its sum over the samples, times
+    (-1 / sigma)^n He_n(x / sigma) for order n, with He_n the probabilists' Hermite polynomial.
+    Equal to scipy.ndimage's kernel. In the sense of a convolution: flip to correlate.
+    """
+    x = np.arange(-radius, radius + 1) / sigma
+    g = np.exp(-0.5 * x**2)
+    hermite = np.polynomial.hermite_e.hermeval(x, [0.0] * order + [1.0])
+    return np.asarray((-1 / sigma) ** order * hermite * g / g.sum(), dtype=np.float64)
+
+
+def bounded(shape: Ints) -> Ints:
+    """Return the shape of a kernel that is about to be built; PlanError above 2**24 taps."""
+    if prod(shape) > MAX_TAPS:
+        message = (
+            f"a kernel of {'x'.join(map(str, shape))} taps is too large (at most {MAX_TAPS} taps): "
+            "give a smaller size, or check the units"
+        )
+        raise PlanError(message)
+    return shape
+
+
+def convolving(weights: npt.ArrayLike) -> Kernel:
+    """Flip weights of a true convolution into taps as applied; also for even sizes.
+
+    out[i] = sum_k w[k] x[i - k + size // 2], which is scipy.ndimage.convolve.
+    """
+    array = np.asarray(weights, dtype=np.float64)
+    return Kernel.of(np.flip(array), tuple(n - 1 - n // 2 for n in array.shape))
+
+
+def right_angles(taps: Sequence[Array]) -> tuple[tuple[Array, ...], ...]:
+    """Rotate a separable kernel by every right angle: 1-D taps per axis, 4 in 2-D, 24 in 3-D.
+
+    All axis permutations with all flips whose determinant is +1, as IBSI 2 wants; some may be
+    equal, and then each distinct kernel occurs equally often.
+    """
+    ndim = len(taps)
+    turned: list[tuple[Array, ...]] = []
+    for order in permutations(range(ndim)):
+        inversions = sum(order[i] > order[j] for i in range(ndim) for j in range(i + 1, ndim))
+        turned += [
+            tuple(taps[i][::sign] for i, sign in zip(order, signs, strict=True))
+            for signs in product((1, -1), repeat=ndim)
+            if (-1) ** inversions * prod(signs) == 1
+        ]
+    return tuple(turned)

@@ -1,0 +1,91 @@
+"""Laws' texture kernels."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, field_validator
+from pydantic.dataclasses import dataclass
+
+from pipeline.bank.expr import Array, Edge, Join, Map, Node, Responses, separable
+from pipeline.bank.kernels import bounded, right_angles
+from pipeline.errors import PlanError
+from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.types import Grid
+
+TAPS = {
+    "L3": (1, 2, 1),
+    "L5": (1, 4, 6, 4, 1),
+    "E3": (-1, 0, 1),
+    "E5": (-1, -2, 0, 2, 1),
+    "S3": (-1, 2, -1),
+    "S5": (-1, 0, 2, 0, -1),
+    "W5": (-1, 2, 0, -2, 1),
+    "R5": (1, -4, 6, -4, 1),
+}
+"""Level, edge, spot, wave and ripple: before the division by the L2 norm."""
+
+
+@FILTERS.register("laws")
+@dataclass(frozen=True, config=PARAMETERS)
+class Laws:
+    """Separable texture kernels, optionally pooled over rotations and turned into energy.
+
+    IBSI 2 section 3.3 (JTXT): the outer product of 1-D kernels L3 L5 E3 E5 S3 S5 W5 R5, each
+    divided by its L2 norm, one per axis and in the order x, y(, z): in E5L5 the edge kernel runs
+    along the rows, that is along numpy's last axis. Convolves. Rotation invariance takes the
+    largest (signed) or the mean response over the 4 (24 in 3-D) right-angle rotations of the
+    kernel. Energy comes last: the mean of |response| over the box of 2 energy + 1 pixels per
+    axis, where the response is extended at the image's border by the boundary rule.
+
+    Examples
+    --------
+    >>> kernel = Laws(kernels="E3L3").responses(Grid((1.0, 1.0)))[""].kernel
+    >>> (kernel.array * np.sqrt(12)).round(12)
+    array([[ 1.,  0., -1.],
+           [ 2.,  0., -2.],
+           [ 1.,  0., -1.]])
+    """
+
+    kernels: Annotated[str, Field(description="one name per axis in the order x, y, z: L5E5")]
+    rotation_invariant: Annotated[
+        Literal["none", "max", "mean"], Field(description="pooling over right-angle rotations")
+    ] = "none"
+    energy: Annotated[
+        int | None, Field(ge=1, description="radius of the box of the energy map; pixels")
+    ] = None
+
+    @field_validator("kernels")
+    @classmethod
+    def _are_known(cls, text: str) -> str:
+        if not text or re.sub("|".join(TAPS), "", text):
+            message = f"{text!r} is not made of Laws kernels; choose from: {', '.join(TAPS)}"
+            raise ValueError(message)
+        return text
+
+    def responses(self, grid: Grid) -> Responses:
+        """One response; PlanError unless there is one kernel name per axis of the grid."""
+        taps = self._taps(grid)
+        response: Node = separable(taps)
+        if self.rotation_invariant != "none":
+            # Equal rotations are dropped: each distinct kernel occurs equally often.
+            turned = dict.fromkeys(separable(t) for t in right_angles(taps))
+            response = Join(tuple(turned), self.rotation_invariant)
+        if self.energy is None:
+            return {"": response}
+        (edge,) = set(bounded((2 * self.energy + 1,) * grid.ndim))
+        box = [np.full(edge, 1 / edge)] * grid.ndim
+        return {"": separable(box, Edge(Map(response, "abs")))}
+
+    def _taps(self, grid: Grid) -> list[Array]:
+        """Taps as applied (flipped), in the order of the grid's axes."""
+        names = re.findall("..", self.kernels)[::-1]
+        if len(names) != grid.ndim:
+            message = (
+                f"laws: {self.kernels!r} has {len(names)} kernels, these images have {grid.ndim} "
+                "axes; name one kernel per axis, or set the rank"
+            )
+            raise PlanError(message)
+        return [np.array(TAPS[n][::-1]) / np.linalg.norm(TAPS[n]) for n in names]

@@ -1,0 +1,84 @@
+"""Arrays in files: .npy, and .safetensors of trained networks. No pickle, no torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.registry import nearest
+
+Numbers = npt.NDArray[Any]
+
+
+def read_array(file: object, tensor: object) -> Numbers:
+    """Read one array, in its own dtype (bfloat16 as float32).
+
+    Raises
+    ------
+    ValueError
+        Where there is no such file or tensor, or the file is damaged or of another kind.
+    """
+    if not isinstance(file, str) or not isinstance(tensor, str | None):
+        message = f"file and tensor are one text each (got {file!r} and {tensor!r})"
+        raise ValueError(message)
+    readers = {".npy": _read_npy, ".safetensors": _read_safetensors}
+    path = Path(file)
+    if path.suffix not in readers:
+        message = (
+            f"{path.name}: weights come from .npy or .safetensors files, never from pickles; "
+            "convert it with safetensors.torch.save_file"
+        )
+        raise ValueError(message)
+    if not path.is_file():
+        message = f"there is no file {file}; paths are relative to the config file"
+        raise ValueError(message)
+    return readers[path.suffix](path, tensor)
+
+
+def _read_npy(path: Path, tensor: str | None) -> Numbers:
+    if tensor is not None:
+        message = f"{path.name} holds one array without a name; drop tensor: {tensor!r}"
+        raise ValueError(message)
+    try:
+        # Mapped: a header that promises more than the file holds fails before any allocation.
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (ValueError, OSError, EOFError) as error:
+        message = f"{path.name} is not a readable .npy array of numbers: {error}"
+        raise ValueError(message) from error
+
+
+def _read_safetensors(path: Path, tensor: str | None) -> Numbers:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            names = list(file.keys())
+            if tensor is None or tensor not in names:
+                wanted = "needs tensor, the name of one" if tensor is None else f"lacks {tensor!r}"
+                message = f"{path.name} {wanted}{nearest(tensor or '', names)}"
+                raise ValueError(message)
+            if file.get_slice(tensor).get_dtype() == "BF16":
+                return _read_bfloat16(path, tensor)
+            return np.asarray(file.get_tensor(tensor))
+    except (SafetensorError, AttributeError, TypeError, OSError) as error:
+        message = f"{path.name} is not a readable .safetensors file of numbers: {error}"
+        raise ValueError(message) from error
+
+
+def _read_bfloat16(path: Path, tensor: str) -> Numbers:
+    """Read what numpy has no dtype for; bfloat16 is the upper half of a float32.
+
+    The file starts with the header's length (8 bytes, little-endian) and the header as JSON;
+    offsets count from its end. safe_open has checked them.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(length))[tensor]
+        start, stop = entry["data_offsets"]
+        file.seek(8 + length + start)
+        halves = np.frombuffer(file.read(stop - start), dtype="<u2")
+    return (halves.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])

@@ -1,0 +1,72 @@
+"""Laws kernels, their names' axis order, rotations and energy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from pipeline.bank.expr import Edge, nodes_of
+from pipeline.bank.kernels import right_angles
+from pipeline.errors import PlanError
+from pipeline.filters.laws import TAPS, Laws
+from pipeline.types import Grid
+
+FLAT, VOLUME = Grid((1.0, 1.0)), Grid((1.0, 1.0, 1.0))
+
+
+def test_the_first_name_runs_along_x_and_kernels_are_flipped_and_normalised(evaluate, image):
+    picture = image(20, 23)
+    e5, l5 = (np.array(TAPS[n]) / np.linalg.norm(TAPS[n]) for n in ("E5", "L5"))
+    wanted = ndimage.convolve1d(ndimage.convolve1d(picture, e5, axis=1), l5, axis=0)
+    got = evaluate(Laws(kernels="E5L5").responses(FLAT)[""], picture[None])[0]
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-11)
+
+
+def test_energy_is_the_mean_of_the_absolute_response_over_a_box(evaluate, image):
+    picture = image(20, 23)
+    plain = evaluate(Laws(kernels="S3R5").responses(FLAT)[""], picture[None])[0]
+    node = Laws(kernels="S3R5", energy=2).responses(FLAT)[""]
+    assert [type(n) for n in nodes_of(node)].count(Edge) == 1
+    wanted = ndimage.uniform_filter(np.abs(plain), 5)
+    np.testing.assert_allclose(evaluate(node, picture[None])[0], wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("pool", ["max", "mean"])
+def test_rotation_invariant_responses_turn_with_the_image(evaluate, image, pool):
+    picture = image(21, 21)
+    node = Laws(kernels="E5S5", rotation_invariant=pool).responses(FLAT)[""]
+    got, turned = (evaluate(node, p[None])[0] for p in (picture, np.rot90(picture)))
+    np.testing.assert_allclose(turned, np.rot90(got), rtol=0, atol=1e-11)
+
+
+def test_right_angles_are_the_proper_rotations():
+    taps = [np.array([1.0, 2, 4]), np.array([1.0, 3, 9]), np.array([1.0, 5, 25])]
+    for ndim, count in ((1, 1), (2, 4), (3, 24)):
+        found = {tuple(map(tuple, turned)) for turned in right_angles(taps[:ndim])}
+        assert len(found) == count
+    kernel = np.multiply.outer(taps[0], taps[1])
+    by_numpy = {np.rot90(kernel, k).tobytes() for k in range(4)}
+    assert {np.multiply.outer(*t).tobytes() for t in right_angles(taps[:2])} == by_numpy
+
+
+def test_equal_rotations_are_computed_once():
+    assert len(Laws(kernels="L5L5S5", rotation_invariant="max").responses(VOLUME)[""].of) == 3
+
+
+@pytest.mark.parametrize("name", ["", "L5X5", "l5e5", "L5E", "L55E"])
+def test_unknown_names_are_refused_with_the_choices(name):
+    with pytest.raises(ValueError, match="is not made of Laws kernels; choose from: L3, L5, E3"):
+        Laws(kernels=name)
+
+
+@pytest.mark.parametrize(
+    ("item", "grid", "text"),
+    [
+        (Laws(kernels="L5E5"), VOLUME, "'L5E5' has 2 kernels, these images have 3 axes"),
+        (Laws(kernels="L5E5", energy=10**6), FLAT, "taps is too large"),
+    ],
+)
+def test_what_does_not_suit_the_grid_is_a_plan_error(item, grid, text):
+    with pytest.raises(PlanError, match=text):
+        item.responses(grid)
