@@ -1,0 +1,136 @@
+"""The `filters:` list -> named filters, those of bank files among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.document import Document
+from pipeline.config.names import response_name
+from pipeline.config.nodes import Entry, Node, gather, problem, shown
+from pipeline.config.schema import Common, NamedFilter
+from pipeline.config.sweep import MAX_FILTERS, Family, instances, needs_name
+from pipeline.config.words import build, refuse_unknown
+from pipeline.filters.base import FILTERS, Filter
+from pipeline.registry import nearest
+
+COMMON = tuple(field.name for field in fields(Common))
+BANK_KEYS = ("version", "filters")
+
+
+def named_filters(node: Node, folder: Path) -> tuple[NamedFilter, ...]:
+    """Expand the `filters:` list; paths in it are relative to `folder`. Raises ConfigError."""
+    found = _expand_list(node, folder, nested=False)
+    if len(found) > MAX_FILTERS:
+        text = f"makes {len(found):,} filters, at most {MAX_FILTERS:,}; shorten its lists"
+        raise problem(node.place, "filters", text)
+    first: dict[str, NamedFilter] = {}
+    gather(partial(_check_name, first.setdefault(one.name, one), one) for one in found)
+    return found
+
+
+def one_entry(node: Node, key: str, what: str, example: str) -> tuple[str, Entry]:
+    """Take apart `- sobel` or `- sobel: {...}`; nothing after the colon takes the defaults.
+
+    Raises ConfigError for anything else.
+    """
+    if isinstance(node.value, str):
+        return node.value, Entry(node.place, Node(node.place, {}))
+    if not node.entries:
+        text = f"must name a {what} (got {shown(node.plain)}); write '- {example}'"
+        raise problem(node.place, key, text)
+    (name, entry), *others = node.entries.items()
+    if others:
+        text = (
+            f"holds more than one {what} (got {name!r} and {others[0][0]!r}); start each with "
+            "'- ', and indent its parameters deeper than its name"
+        )
+        raise problem(node.place, key, text)
+    body = Node(entry.place, {}) if entry.node.value is None else entry.node
+    return name, Entry(entry.place, body)
+
+
+def _expand_list(node: Node, folder: Path, *, nested: bool) -> tuple[NamedFilter, ...]:
+    if not node.items:
+        text = f"must be a list of filters (got {shown(node.plain)}); write [sobel]"
+        raise problem(node.place, "filters", text)
+    expand = partial(_expand_item, folder=folder, nested=nested)
+    found = gather(partial(expand, item, f"filters[{i}]") for i, item in enumerate(node.items))
+    return tuple(chain.from_iterable(found))
+
+
+def _expand_item(node: Node, key: str, folder: Path, *, nested: bool) -> tuple[NamedFilter, ...]:
+    name, entry = one_entry(node, key, "filter", "sobel")
+    if name == "bank" and nested:
+        text = "a bank file cannot hold another bank; write its filters out"
+        raise problem(entry.place, key, text)
+    if name == "bank":
+        return _bank(entry.node, f"{key}.bank", folder)
+    if name not in FILTERS:
+        text = f"unknown filter {name!r}{nearest(name, [*FILTERS, 'bank'])}"
+        raise problem(entry.place, key, text)
+    return _filters(Family(name, entry.place, key, folder), entry.node)
+
+
+def _filters(family: Family, body: Node) -> tuple[NamedFilter, ...]:
+    if not isinstance(body.value, dict):
+        text = f"must be a mapping of parameters (got {shown(body.plain)})"
+        raise problem(body.place, family.path, text)
+    calls: list[Callable[[], Any]] = [
+        partial(refuse_unknown, body, [*COMMON, *family.words], family.path),
+        partial(build, Common, body.only(COMMON), family.path),
+        partial(instances, family, body.only(family.words)),
+    ]
+    _, common, found = gather(calls)
+    if common.name is None and needs_name(family.cls):
+        text = "needs a name: its parameters make no readable one; add 'name: ...'"
+        raise family.refuse(text)
+    return tuple(_named(family, common, filter_, swept) for filter_, swept in found)
+
+
+def _named(family: Family, common: Common, filter_: Filter, swept: tuple[str, ...]) -> NamedFilter:
+    around = {"rank": common.rank, "bands": common.bands, "boundary": common.boundary}
+    return NamedFilter(
+        name=response_name(family.name, filter_, swept, common.name, around),
+        family=family.name,
+        filter=filter_,
+        bands=common.bands,
+        boundary=common.boundary,
+        rank=common.rank,
+        line=f"{family.place}: {family.key}",
+    )
+
+
+def _bank(node: Node, key: str, folder: Path) -> tuple[NamedFilter, ...]:
+    """Read the filters of another file, whose paths are relative to that file."""
+    if not isinstance(node.value, str):
+        text = f"must be a path (got {shown(node.plain)}); write '- bank: edges.yaml'"
+        raise problem(node.place, key, text)
+    path = folder / node.value
+    if not path.is_file():
+        text = f"there is no file {str(path)!r}; bank paths are relative to the config file"
+        raise problem(node.place, key, text)
+    document = Document.open(path)
+    filters = partial(_expand_list, document.filters(), path.parent, nested=True)
+    calls: list[Callable[[], Any]] = [*document.checks(BANK_KEYS), filters]
+    found: tuple[NamedFilter, ...] = gather(calls)[-1]
+    return found
+
+
+def _check_name(first: NamedFilter, named: NamedFilter) -> None:
+    """Refuse a name that an earlier filter has."""
+    if first is named:
+        return
+    place, _, key = named.line.rpartition(": ")
+    there, _, other = first.line.rpartition(": ")
+    if first.line == named.line:
+        text = f"makes {named.name!r} twice; remove the repeated value"
+    elif place.rsplit(":", 2)[0] == there.rsplit(":", 2)[0]:
+        text = f"the name {named.name!r} is taken by {other}; give one of them another 'name:'"
+    else:
+        text = f"the name {named.name!r} is taken by {first.line}; give one another 'name:'"
+    raise problem(place, key, text)

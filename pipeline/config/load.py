@@ -1,0 +1,137 @@
+"""The whole road from a config file to a Config."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.boundary import Boundary
+from pipeline.config.document import Document
+from pipeline.config.filterlist import named_filters, one_entry
+from pipeline.config.nodes import Entry, Node, gather, problem, shown
+from pipeline.config.parse import scalar
+from pipeline.config.quantities import parse_boundary
+from pipeline.config.schema import Config, Input, Limits, Output, Run
+from pipeline.config.words import build
+from pipeline.errors import ConfigError
+from pipeline.registry import nearest
+from pipeline.statistics import COLUMNS, GROUPS, expand
+from pipeline.steps.base import STEPS, Step
+
+ALWAYS = ("n_pixels", "n_valid", "support")
+"""Columns that every row has; they may be listed."""
+
+KEYS = tuple(field.name for field in fields(Config))
+_FLAGS = {"input.path": "--input", "output.path": "--output"}
+
+
+def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Read, check and expand a config file.
+
+    Parameters
+    ----------
+    path
+        The file. Weights and banks it names are relative to its folder.
+    overrides
+        Values from the command line by dotted key, `{"run.device": "cuda"}`. None means the flag
+        was not given. Text is read as in the file (`"4"` is a number), except for paths.
+
+    Raises
+    ------
+    ConfigError
+        With every problem found, as `path:line:column: key: what is wrong (got X); what to do`,
+        in the order of the file, flags first.
+    """
+    try:
+        document = Document.open(path)
+        given = {key: value for key, value in (overrides or {}).items() if value is not None}
+        return _config(Document(_overridden(document.root, given), document.problems), path.parent)
+    except ConfigError as error:
+        raise ConfigError(tuple(sorted(error.problems, key=partial(_order, str(path))))) from None
+
+
+def _config(document: Document, folder: Path) -> Config:
+    section = document.section
+    sections: dict[str, Callable[[], Any]] = {
+        "input": lambda: build(Input, section("input"), "input"),
+        "prepare": lambda: _steps(_optional(document, "prepare", [])),
+        "boundary": lambda: _boundary(_optional(document, "boundary", "reflect")),
+        "filters": lambda: named_filters(document.filters(), folder),
+        "statistics": lambda: _statistics(_optional(document, "statistics", ["all"])),
+        "output": lambda: build(Output, section("output"), "output"),
+        "limits": lambda: build(Limits, section("limits"), "limits"),
+        "run": lambda: build(Run, section("run"), "run"),
+    }
+    calls: list[Callable[[], Any]] = [*document.checks(KEYS), *sections.values()]
+    results = gather(calls)
+    return Config(version=1, **dict(zip(sections, results[-len(sections) :], strict=True)))
+
+
+def _overridden(root: Node, given: Mapping[str, Any]) -> Node:
+    """Put the command line's values in the place of the file's."""
+    for key, value in given.items():
+        section, name = key.split(".")
+        flag = _FLAGS.get(key, f"--{name.replace('_', '-')}")
+        if isinstance(value, str) and key not in _FLAGS:
+            value = scalar(value)
+        old = root.entries.get(section, Entry(root.place, Node(root.place, {})))
+        if isinstance(old.node.value, dict) or old.node.value is None:
+            new = old.node.with_entries({name: Entry(flag, Node.of(flag, value))})
+            root = root.with_entries({section: Entry(old.place, new)})
+    return root
+
+
+def _optional(document: Document, key: str, default: Any) -> Node:
+    entry = document.root.entries.get(key)
+    return entry.node if entry else Node.of(document.root.place, default)
+
+
+def _boundary(node: Node) -> Boundary:
+    try:
+        return parse_boundary(node.plain)
+    except ValueError as error:
+        what, _, advice = str(error).partition("; ")
+        text = f"{what} (got {shown(node.plain)}); {advice}"
+        raise problem(node.place, "boundary", text) from error
+
+
+def _steps(node: Node) -> tuple[Step, ...]:
+    if not isinstance(node.value, tuple):
+        text = f"must be a list of steps (got {shown(node.plain)}); write [] for none"
+        raise problem(node.place, "prepare", text)
+    return tuple(gather(partial(_step, item, f"prepare[{i}]") for i, item in enumerate(node.items)))
+
+
+def _step(node: Node, key: str) -> Step:
+    name, entry = one_entry(node, key, "step", "rescale: {from: dtype}")
+    if name not in STEPS:
+        raise problem(entry.place, key, f"unknown step {name!r}{nearest(name, STEPS)}")
+    return build(STEPS[name], entry.node, f"{key}.{name}")
+
+
+def _statistics(node: Node) -> tuple[str, ...]:
+    if not isinstance(node.value, tuple):
+        text = f"must be a list of statistics (got {shown(node.plain)}); write [mean, std]"
+        raise problem(node.place, "statistics", text)
+    names = gather(partial(_statistic, n, f"statistics[{i}]") for i, n in enumerate(node.items))
+    return expand(name for name in names if name not in ALWAYS)
+
+
+def _statistic(node: Node, key: str) -> str:
+    known = [*ALWAYS, *COLUMNS, *GROUPS]
+    if not isinstance(node.value, str) or node.value not in known:
+        text = f"unknown statistic {shown(node.plain)}{nearest(str(node.plain), known)}"
+        raise problem(node.place, key, text)
+    return node.value
+
+
+def _order(main: str, text: str) -> tuple[bool, str, int, int]:
+    """Sort flags first, then the config file by line, then bank files."""
+    match = re.match(r"(.*?):(\d+):(\d+): ", text)
+    if match is None:
+        return False, "", 0, 0
+    return match[1] != main, match[1], int(match[2]), int(match[3])

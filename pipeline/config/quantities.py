@@ -1,0 +1,178 @@
+"""Values with a notation of their own: times, sizes, shares, boundaries, preview ranges."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import PlainValidator, WithJsonSchema
+
+from pipeline.boundary import MODES, Boundary
+from pipeline.registry import nearest
+
+Ranges: TypeAlias = tuple[tuple[str, float, float], ...]
+"""(glob, low, high) of response names, first match wins; empty where nothing is fixed."""
+
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([smhd])")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|KiB|MiB|GiB|TiB)")
+_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%")
+
+
+def parse_paths(value: object) -> tuple[str, ...]:
+    """One path, or a list of them."""
+    paths = (value,) if isinstance(value, str) else value
+    if (
+        not isinstance(paths, list | tuple)
+        or not paths
+        or not all(isinstance(path, str) and path and "\0" not in path for path in paths)
+    ):
+        message = "must be a path or a list of paths; write 'data/samples'"
+        raise ValueError(message)
+    return tuple(paths)
+
+
+def parse_duration(value: object) -> float:
+    """Seconds of a time like '90s', '10m', '1h' or '2d'.
+
+    >>> parse_duration("10m")
+    600.0
+    """
+    match = _TIME.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        message = "must be a time with its unit; write '90s', '10m', '1h' or '2d'"
+        raise ValueError(message)
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_size(value: object) -> int:
+    """Bytes of a size like '2GiB'.
+
+    >>> parse_size("1.5KiB")
+    1536
+    """
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    size = int(float(match[1]) * _BYTES[match[2]]) if match else 0
+    if size < 1:
+        message = "must be a size with its unit; write '500MiB' or '2GiB'"
+        raise ValueError(message)
+    return size
+
+
+def parse_memory(value: object) -> int | str:
+    """`auto`, or bytes."""
+    if value == "auto":
+        return "auto"
+    try:
+        return parse_size(value)
+    except ValueError as error:
+        message = "must be auto or a size with its unit; write '4GiB'"
+        raise ValueError(message) from error
+
+
+def parse_budget(value: object) -> int | str | None:
+    """How many sources may fail: a number, a share like '10%', or None for any."""
+    if value is None or (type(value) is int and value >= 0):
+        return value
+    match = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    if match is None or float(match[1]) > 100:
+        message = "must be a number of images or a share of them; write 20 or '10%'"
+        raise ValueError(message)
+    return f"{float(match[1]):g}%"
+
+
+def parse_boundary(value: object) -> Boundary:
+    """`reflect`, or `{constant: 5}`."""
+    if isinstance(value, Boundary):
+        return value
+    if isinstance(value, Mapping) and list(value) == ["constant"]:
+        fill = value["constant"]
+        if type(fill) not in (int, float) or not abs(fill) < float("inf"):
+            message = "needs a finite number; write {constant: 0}"
+            raise ValueError(message)
+        return Boundary("constant", float(fill))
+    if isinstance(value, str):
+        if value in MODES:
+            return Boundary(value)
+        message = f"is not a boundary{nearest(value, MODES)}"
+        raise ValueError(message)
+    message = f"must be one word or {{constant: value}}; choose from: {', '.join(MODES)}"
+    raise ValueError(message)
+
+
+def parse_ranges(value: object) -> Ranges:
+    """`auto`, `[low, high]`, or `{"log(*": [low, high]}`."""
+    if value == "auto":
+        return ()
+    if isinstance(value, Mapping):
+        return tuple((str(glob), *_interval(pair)) for glob, pair in value.items())
+    return (("*", *_interval(value)),)
+
+
+def _interval(value: object) -> tuple[float, float]:
+    pair: Any = value if isinstance(value, list | tuple) and len(value) == 2 else (None, None)
+    if not all(type(number) in (int, float) for number in pair) or not _ordered(*pair):
+        message = "must be auto or [low, high]; give two numbers, the lower first"
+        raise ValueError(message)
+    return float(pair[0]), float(pair[1])
+
+
+def _ordered(low: Any, high: Any) -> bool:
+    return bool(-float("inf") < low < high < float("inf"))
+
+
+def _written(pattern: re.Pattern[str]) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^{pattern.pattern}$"}
+
+
+_FILL = {"type": "object", "properties": {"constant": {"type": "number"}}}
+_PAIR = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+
+Paths: TypeAlias = Annotated[
+    tuple[str, ...],
+    PlainValidator(parse_paths),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+Duration: TypeAlias = Annotated[
+    float, PlainValidator(parse_duration), WithJsonSchema(_written(_TIME))
+]
+Size: TypeAlias = Annotated[int, PlainValidator(parse_size), WithJsonSchema(_written(_SIZE))]
+Memory: TypeAlias = Annotated[
+    int | str,
+    PlainValidator(parse_memory),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, _written(_SIZE)]}),
+]
+Budget: TypeAlias = Annotated[
+    int | str | None,
+    PlainValidator(parse_budget),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 0}, _written(_PERCENT), {"type": "null"}]}
+    ),
+]
+BoundaryRule: TypeAlias = Annotated[
+    Boundary,
+    PlainValidator(parse_boundary),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": list(MODES)},
+                {**_FILL, "required": ["constant"], "additionalProperties": False},
+            ]
+        }
+    ),
+]
+PreviewRange: TypeAlias = Annotated[
+    Ranges,
+    PlainValidator(parse_ranges),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "auto"},
+                _PAIR,
+                {"type": "object", "additionalProperties": _PAIR},
+            ]
+        }
+    ),
+]

@@ -1,0 +1,251 @@
+"""The config as values: every section with its keys, defaults and meaning."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from pipeline.boundary import Boundary
+from pipeline.config.quantities import (
+    BoundaryRule,
+    Budget,
+    Duration,
+    Memory,
+    Paths,
+    PreviewRange,
+    Size,
+)
+from pipeline.filters.base import Filter
+from pipeline.steps.base import Step
+
+VERSION = 1
+_STRICT = ConfigDict(extra="forbid")
+
+Text: TypeAlias = Annotated[str, Field(min_length=1)]
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+Length: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Labels: TypeAlias = Annotated[tuple[Count | Text, ...], Field(min_length=1)]
+Bands: TypeAlias = Literal["all", "luminance"] | Labels
+
+
+def matches(name: str, globs: Iterable[str]) -> bool:
+    """Whether a response name is one of these, or matches one as a glob.
+
+    >>> matches("laws[1]", ["laws[1]"]), matches("log(sigma=2)", ["log(*"])
+    (True, True)
+    """
+    return any(name == glob or fnmatchcase(name, glob) for glob in globs)
+
+
+def _name(value: str | None) -> str | None:
+    if value is not None and (
+        not value.isprintable() or not value.strip() or value != value.strip()
+    ):
+        message = "must be printable text without blanks at its ends; write name: edges"
+        raise ValueError(message)
+    return value
+
+
+def _folder(value: str) -> str:
+    for name in re.findall(r"\{[^}]*\}?|[}\0]", value):
+        if name != "{digest}":
+            message = f"holds {name!r}; only {{digest}} stands for something here"
+            raise ValueError(message)
+    return value
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Input:
+    """Which files are read, and how."""
+
+    path: Annotated[Paths, Field(description="folder, file or glob, or a list of them")]
+    include: Annotated[
+        tuple[Text, ...] | None, Field(description="globs below the root; null: every image")
+    ] = None
+    exclude: Annotated[tuple[Text, ...], Field(description="globs below the root")] = ()
+    bands: Annotated[
+        Bands, Field(description="all, luminance, or labels; numbers count from 1")
+    ] = "all"
+    nodata: Annotated[
+        float | None, Field(description="the value of invalid pixels; null: as the file says")
+    ] = None
+    pages: Annotated[
+        Literal["auto", "sources", "bands", "volume"],
+        Field(description="what the pages of one file are"),
+    ] = "auto"
+    spacing: Annotated[
+        Length | Annotated[tuple[Length, ...], Field(min_length=2, max_length=3)] | None,
+        Field(description="pixel size where the file has none; a number or (z, y, x)"),
+    ] = None
+    unit: Annotated[Text | None, Field(description="the unit of spacing")] = None
+    min_age: Annotated[
+        Duration,
+        Field(
+            description="leave files that changed more recently for the next run",
+            json_schema_extra={"default": "0s"},
+        ),
+    ] = 0.0
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Png:
+    """Which previews are drawn, and how values become gray."""
+
+    what: Annotated[
+        Literal["both", "maps", "sheet"], Field(description="one file per map, a sheet, or both")
+    ] = "both"
+    depth: Annotated[Literal[8, 16], Field(description="bits per pixel of the maps")] = 8
+    range: Annotated[
+        PreviewRange,
+        Field(
+            description="auto: what each map spans; [low, high]; or one such pair per glob",
+            json_schema_extra={"default": "auto"},
+        ),
+    ] = ()
+    size: Annotated[Count, Field(description="longest edge of the sheet; pixels")] = 2048
+    filters: Annotated[
+        Annotated[tuple[Text, ...], Field(min_length=1)],
+        Field(description="globs of the response names that are drawn"),
+    ] = ("*",)
+    sample: Annotated[Count | None, Field(description="draw this many images only; null: all")] = (
+        None
+    )
+
+    def range_of(self, name: str) -> tuple[float, float] | None:
+        """The values that become black and white for a response; None: what its map spans."""
+        pairs = ((low, high) for glob, low, high in self.range if matches(name, [glob]))
+        return next(pairs, None)
+
+
+def _png(value: object) -> object:
+    if isinstance(value, bool):
+        return Png() if value else None
+    if value is None or not isinstance(value, dict):
+        message = "must be true, false or a mapping; write true for previews of everything"
+        raise ValueError(message)
+    return value
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Output:
+    """Where results go, and which are kept beside the statistics."""
+
+    path: Annotated[
+        Text,
+        AfterValidator(_folder),
+        Field(description="the results' folder; {digest} becomes the plan's digest"),
+    ]
+    maps: Annotated[
+        Literal["none", "float32", "float16"], Field(description="keep every response's pixels")
+    ] = "none"
+    png: Annotated[
+        Png | None,
+        BeforeValidator(_png, json_schema_input_type=bool | Png),
+        Field(description="draw previews", json_schema_extra={"default": False}),
+    ] = None
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Limits:
+    """What is refused unread, as a failed row."""
+
+    pixels: Annotated[Count, Field(description="pixels of one image, all planes")] = 250_000_000
+    bytes: Annotated[
+        Size, Field(description="size of one file", json_schema_extra={"default": "4GiB"})
+    ] = 4 << 30
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Run:
+    """Where and how a run happens; never what it computes."""
+
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Field(description="auto: cuda where there is one")
+    ] = "auto"
+    workers: Annotated[
+        Literal["auto"] | Annotated[int, Field(ge=0)],
+        Field(description="reading processes; 0: read in the main process"),
+    ] = "auto"
+    threads: Annotated[
+        Literal["auto"] | Count, Field(description="threads that compute on the cpu")
+    ] = "auto"
+    batch: Annotated[Literal["auto"] | Count, Field(description="images filtered together")] = (
+        "auto"
+    )
+    memory: Annotated[
+        Memory, Field(description="bytes the run may use, like 4GiB; auto: what is free")
+    ] = "auto"
+    max_failed: Annotated[
+        Budget, Field(description="stop after this many failures, 20 or 10%; null: never")
+    ] = None
+    max_attempts: Annotated[
+        Count, Field(description="runs that try a file again which crashed or timed out")
+    ] = 3
+
+    def failures_allowed(self, listed: int) -> int | None:
+        """How many of the listed sources may fail; None where any number may.
+
+        >>> Run(max_failed="10%").failures_allowed(250)
+        25
+        """
+        if isinstance(self.max_failed, str):
+            return int(float(self.max_failed.removesuffix("%")) * listed / 100)
+        return self.max_failed
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Common:
+    """What every filter takes besides its family's parameters."""
+
+    name: Annotated[
+        Annotated[str, Field(max_length=100)] | None,
+        AfterValidator(_name),
+        Field(description="the response's name; null: made from the parameters"),
+    ] = None
+    bands: Annotated[
+        Labels | None, Field(description="filter these bands only; numbers count from 1")
+    ] = None
+    boundary: Annotated[
+        BoundaryRule | None, Field(description="instead of the config's boundary")
+    ] = None
+    rank: Annotated[
+        Literal[2, 3] | None, Field(description="axes filtered together; 2: slice by slice")
+    ] = None
+
+
+@plain_dataclass(frozen=True)
+class NamedFilter:
+    """One response-to-be: a point of a sweep, its name, and what the config says around it.
+
+    `line` says where it stands (`edges.yaml:5:5: filters[1]`) and takes no part in equality.
+    """
+
+    name: str
+    family: str
+    filter: Filter
+    bands: tuple[int | str, ...] | None = None
+    boundary: Boundary | None = None
+    rank: int | None = None
+    line: str = field(default="", compare=False)
+
+
+@plain_dataclass(frozen=True)
+class Config:
+    """A whole config file, checked, with every default filled in and every sweep written out."""
+
+    version: int
+    input: Input
+    prepare: tuple[Step, ...]
+    boundary: Boundary
+    filters: tuple[NamedFilter, ...]
+    statistics: tuple[str, ...]
+    output: Output
+    limits: Limits
+    run: Run
