@@ -50,9 +50,10 @@ clean:  ## remove .venv, caches, samples and the results in out/
 	rm -rf .venv out build dist data/samples .*_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# One line for each thing that a fresh machine may lack; make stops at $(error).
-ask = $(shell $(PYTHON) -c '$(1)' 2>&1)
-old_python = filterbank needs Python 3.11 or newer, but `$(PYTHON) -V` says "$(shell $(PYTHON) -V 2>&1)"; name another one with PYTHON=python3.12
+# One line for each thing that a fresh machine may lack; make stops at $(error). `|| true` because
+# make prints what a command that it cannot find (exit code 127) has said.
+ask = $(shell $(PYTHON) -c '$(1)' 2>&1 || true)
+old_python = filterbank needs Python 3.11 or newer, but `$(PYTHON) -V` says "$(shell $(PYTHON) -V 2>&1 || true)"; name another one with PYTHON=python3.12
 no_venv = `$(PYTHON)` has no venv module; install it (Debian, Ubuntu: apt install python3-venv) or name another Python with PYTHON=python3.12
 
 $(VENV):

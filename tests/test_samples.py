@@ -12,9 +12,12 @@ import tifffile
 from PIL import Image
 from scipy import ndimage
 
+from pipeline.config.load import load
+
 ROOT = Path(__file__).resolve().parents[1]
 USES = ("edges", "photos", "xray", "satellite", "handwriting", "spectrogram")
 GDAL_NODATA = 42113
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
 def make(folder: Path) -> Path:
@@ -41,6 +44,19 @@ def test_every_use_has_its_samples_and_nothing_else_is_left(samples: Path) -> No
 
 def test_another_run_writes_the_same_bytes(samples: Path, tmp_path: Path) -> None:
     assert contents(make(tmp_path)) == contents(samples)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_each_config_reads_samples_that_are_made(samples: Path, config: Path) -> None:
+    loaded = load(config)
+    assert loaded.output.path == f"out/{config.stem}"
+    for path in loaded.input.path:
+        assert (samples / Path(path).relative_to("data/samples")).exists()
+
+
+@pytest.mark.parametrize("use", USES)
+def test_each_use_has_a_config_with_a_sensible_bank(use: str) -> None:
+    assert 8 <= len(load(ROOT / "configs" / f"{use}.yaml").filters) <= 20
 
 
 def test_all_samples_together_stay_below_3_mb(samples: Path) -> None:
