@@ -1,1 +1,10 @@
 """Plug-ins of this kind, enrolled by the import lines below."""
+
+from pipeline.readers import bmp as bmp
+from pipeline.readers import npy as npy
+from pipeline.readers import pillow as pillow
+from pipeline.readers import png as png
+from pipeline.readers import pnm as pnm
+from pipeline.readers import tiff as tiff
+from pipeline.readers.recognise import identify as identify
+from pipeline.readers.recognise import known_suffixes as known_suffixes

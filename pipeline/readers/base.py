@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import ClassVar, Protocol, Self
 
@@ -36,11 +37,12 @@ class Window(Protocol):
 class Reader(Protocol):
     """Opens one group of file formats. A stateless class: construct it without arguments.
 
-    `suffixes` are lower case with the dot; `signatures` are (offset, bytes) of the first 32 bytes.
+    `suffixes` are lower case with the dot; `signature` matches from the file's first byte and sees
+    the first 32.
     """
 
     suffixes: ClassVar[tuple[str, ...]]
-    signatures: ClassVar[tuple[tuple[int, bytes], ...]]
+    signature: ClassVar[re.Pattern[bytes]]
 
     def probe(self, path: str) -> Sequence[ImageInfo]:
         """Headers only, one per page or frame. Raises ReadError."""

@@ -1,0 +1,161 @@
+"""TIFF and BigTIFF, parsed by tifffile and decoded by imagecodecs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from math import isnan
+from typing import TYPE_CHECKING, ClassVar, cast
+
+import numpy as np
+
+from pipeline.errors import ReadError
+from pipeline.readers.base import READERS, Mask, Pixels
+from pipeline.readers.decoding import decoding
+from pipeline.readers.photometric import alpha_of, colours, layout
+from pipeline.readers.picture import Picture, describe
+from pipeline.readers.strips import absent, check_strips
+from pipeline.types import ImageInfo
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
+
+NODATA_TAG = 42113
+REDUCED, TRANSPARENCY = 1, 4  # bits of NewSubfileType
+
+
+@READERS.register("tiff")
+class Tiff:
+    """TIFF pages of 1 to 64-bit integers and 16 to 64-bit floats, kept at their depth.
+
+    Gray and unnamed samples are bands `1`, `2` ..; RGB is red, green, blue, and so are palettes
+    (high byte of the entries), CMYK and 8-bit YCbCr and L*a*b* (the latter two converted by
+    Pillow). Integer samples below 8 bits are scaled to uint8 0..255; those of 9 to 15 bits stay as
+    they are in uint16. Where white is zero, integers are inverted: larger is brighter. Extra
+    samples declared as alpha are validity (colours premultiplied by it stay so), and so is
+    GDAL_NODATA, compared with the stored samples; blocks that a sparse file leaves out are
+    invalid. Thumbnails, reduced resolutions and mask pages are not pages. The Orientation tag is
+    not applied, as in GDAL: georeferencing speaks of stored rows. Complex numbers, volumes within
+    one page and subsampled YCbCr outside JPEG are `unsupported`.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".tif", ".tiff", ".btf", ".tf8")
+    signature: ClassVar[re.Pattern[bytes]] = re.compile(rb"II(\*\0|\+\0\x08\0)|MM(\0\*|\0\+\0\x08)")
+
+    def probe(self, path: str) -> Sequence[ImageInfo]:
+        """One picture per page, (H, W)."""
+        with _pages(path) as pages:
+            return tuple(_info(page) for page in pages)
+
+    def open(self, path: str, page: int) -> Picture:
+        """Decode one page whole."""
+        with _pages(path) as pages:
+            found = next(islice(pages, page, None), None)
+            if found is None:
+                message = f"no page {page + 1}; has the file changed?"
+                raise ReadError("corrupt", message)
+            return _decode(found)
+
+
+@contextmanager
+def _pages(path: str) -> Iterator[Iterator[TiffPage]]:
+    """The pages that are pictures of their own, parsed as they are asked for."""
+    from tifffile import TiffFile
+
+    with decoding(path, "TIFF") as file, TiffFile(file) as tiff:
+        _refuse_stack(tiff)
+        yield _pictures(tiff)
+
+
+def _pictures(tiff: TiffFile) -> Iterator[TiffPage]:
+    found = False
+    for page in cast("Iterator[TiffPage]", iter(tiff.pages)):  # frames exist only on request
+        if not page.subfiletype & (REDUCED | TRANSPARENCY):
+            found = True
+            yield page
+    if not found:
+        message = "TIFF without a picture of full resolution (raw camera file?); convert the file"
+        raise ReadError("unsupported", message)
+
+
+def _refuse_stack(tiff: TiffFile) -> None:
+    """Refuse files whose one directory stands for many pictures: all but one would be lost."""
+    count = 1
+    if tiff.is_imagej and len(tiff.pages) == 1:
+        count = int((tiff.imagej_metadata or {}).get("images", 1))
+    elif tiff.is_stk:
+        count = int(tiff.pages.first.tags[33629].count)  # UIC2tag: one entry per plane
+    if count > 1:
+        message = f"{count} pictures behind one TIFF directory; save them as a multi-page TIFF"
+        raise ReadError("unsupported", message)
+
+
+def _info(page: TiffPage) -> ImageInfo:
+    if page.dtype is None:
+        message = f"samples of {page.bitspersample} bits, format {page.sampleformat}; convert them"
+        raise ReadError("unsupported", message)
+    if page.imagedepth > 1:
+        raise ReadError("unsupported", "a volume within one TIFF page; save it as pages")
+    shape = (page.imagelength, page.imagewidth)
+    bands, dtype = layout(page)
+    info = describe(shape, bands, dtype)
+    changed = dtype != page.dtype or len(bands) != page.samplesperpixel
+    return info if changed else describe(shape, bands, dtype, _nodata(page))
+
+
+def _nodata(page: TiffPage) -> float | None:
+    """GDAL_NODATA, as GDAL reads it; None where no sample of this type can have the value."""
+    text = page.tags.valueof(NODATA_TAG)
+    if not isinstance(text, str):
+        return None
+    plain = text.strip("\0 ").replace(",", ".").replace("1.#INF", "inf").replace("1.#QNAN", "nan")
+    try:
+        value = float(plain)
+    except ValueError:
+        return None  # metadata that says nothing
+    dtype = np.dtype(page.dtype)
+    if dtype.kind == "f":
+        return None if isnan(value) else value  # NaN pixels are invalid without being told
+    limits = np.iinfo(np.uint8 if dtype.kind == "b" else dtype)
+    return value if value.is_integer() and limits.min <= value <= limits.max else None
+
+
+def _decode(page: TiffPage) -> Picture:
+    info = _info(page)
+    check_strips(page)
+    stored = page.asarray(maxworkers=1, squeeze=False)
+    planes, _, height, width, contiguous = page.shaped
+    split = np.moveaxis(stored.reshape(planes, height, width, contiguous), -1, 1)
+    samples = split.reshape(planes * contiguous, height, width)
+    alpha = alpha_of(page)
+    colour = samples if alpha is None else np.delete(samples, alpha, axis=0)
+    seen = None if alpha is None else samples[alpha : alpha + 1] != 0
+    values = colours(colour, page)
+    masks = [seen, _differs(colour, _nodata(page)), _present(page, alpha)]
+    return Picture(info, values, _combined([m for m in masks if m is not None], len(values)))
+
+
+def _differs(samples: Pixels, nodata: float | None) -> Mask | None:
+    """Where stored samples are not the nodata value, compared in the samples' own precision."""
+    if nodata is None:
+        return None
+    with np.errstate(over="ignore"):
+        return np.asarray(samples != np.array(nodata).astype(samples.dtype))
+
+
+def _present(page: TiffPage, alpha: int | None) -> Mask | None:
+    """Where the file has blocks: (S or 1, H, W) without alpha's plane, or None for everywhere."""
+    mask = absent(page)
+    if mask is None:
+        return None
+    return ~(mask if alpha is None or len(mask) == 1 else np.delete(mask, alpha, axis=0))
+
+
+def _combined(masks: list[Mask], bands: int) -> Mask | None:
+    """A pixel is valid where all masks say so; samples that became other bands stand together."""
+    if not masks:
+        return None
+    alike = [m if len(m) in (1, bands) else m.all(axis=0, keepdims=True) for m in masks]
+    return np.asarray(np.logical_and.reduce(np.broadcast_arrays(*alike)))
