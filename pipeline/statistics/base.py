@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pipeline.registry import Registry
 from pipeline.types import Ints
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What a result column means; becomes Arrow field metadata. unit "response": the map's own."""
+    """What a result column means; becomes Arrow field metadata.
+
+    unit: "response" is the map's own, "response^2" its square, "1" a plain number, "bit" bits.
+    ibsi: the identifier of the feature in the IBSI reference manual, or "".
+    """
 
     unit: str
     formula: str
@@ -23,7 +28,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A part of one response: P planes of equal shape.
+    """A part of one response: P planes of equal shape, each of one pixel at least.
 
     values: (P, *spatial) float32; valid: bool of the same shape, or None for everywhere.
     origin: the block's first pixel in the response, whose whole shape is `shape`.
@@ -33,6 +38,12 @@ class Block:
     valid: Tensor | None
     origin: Ints
     shape: Ints
+
+    @classmethod
+    def whole(cls, values: Tensor, valid: Tensor | None = None) -> Block:
+        """The block that is all of a response. values, valid: (P, *spatial)."""
+        shape = tuple(values.shape[1:])
+        return cls(values, valid, (0,) * len(shape), shape)
 
 
 class Statistic(Protocol):
@@ -56,7 +67,7 @@ class Statistic(Protocol):
         ...
 
     def finish(self, state: Any) -> Mapping[str, Tensor]:
-        """Columns as float64 tensors (P,); NaN where a plane has no valid pixel."""
+        """Columns as float64 tensors (P,) on the CPU; NaN where a plane has no valid pixel."""
         ...
 
 
