@@ -37,12 +37,12 @@ class Document:
             return Node(self.root.place, {})
         return Node(entry.place, {}) if entry.node.value is None else entry.node
 
-    def filters(self) -> Node:
-        """The list of filters, which no default replaces. Raises ConfigError."""
-        if "filters" not in self.root.entries:
-            text = "is missing; add 'filters: [sobel]'"
-            raise problem(self.root.place, "filters", text)
-        return self.root.entries["filters"].node
+    def required(self, key: str, example: str) -> Node:
+        """What stands under a key that no default replaces. Raises ConfigError."""
+        if key not in self.root.entries:
+            text = f"is missing; add '{example}'"
+            raise problem(self.root.place, key, text)
+        return self.section(key)
 
     def checks(self, known: Iterable[str]) -> Iterator[Callable[[], None]]:
         """What to try before its sections: YAML, keys, version; each raises ConfigError."""

@@ -14,7 +14,7 @@ from pipeline.config.names import response_name
 from pipeline.config.nodes import Entry, Node, gather, problem, shown
 from pipeline.config.schema import Common, NamedFilter
 from pipeline.config.sweep import MAX_FILTERS, Family, instances, needs_name
-from pipeline.config.words import build, refuse_unknown
+from pipeline.config.words import build, known_words, refuse_unknown
 from pipeline.filters.base import FILTERS, Filter
 from pipeline.registry import nearest
 
@@ -80,10 +80,11 @@ def _filters(family: Family, body: Node) -> tuple[NamedFilter, ...]:
     if not isinstance(body.value, dict):
         text = f"must be a mapping of parameters (got {shown(body.plain)})"
         raise problem(body.place, family.path, text)
+    words = known_words(family.cls)
     calls: list[Callable[[], Any]] = [
-        partial(refuse_unknown, body, [*COMMON, *family.words], family.path),
+        partial(refuse_unknown, body, (*COMMON, *words), family.path),
         partial(build, Common, body.only(COMMON), family.path),
-        partial(instances, family, body.only(family.words)),
+        partial(instances, family, body.only(words)),
     ]
     _, common, found = gather(calls)
     if common.name is None and needs_name(family.cls):
@@ -115,8 +116,12 @@ def _bank(node: Node, key: str, folder: Path) -> tuple[NamedFilter, ...]:
         text = f"there is no file {str(path)!r}; bank paths are relative to the config file"
         raise problem(node.place, key, text)
     document = Document.open(path)
-    filters = partial(_expand_list, document.filters(), path.parent, nested=True)
-    calls: list[Callable[[], Any]] = [*document.checks(BANK_KEYS), filters]
+    calls: list[Callable[[], Any]] = [
+        *document.checks(BANK_KEYS),
+        lambda: _expand_list(
+            document.required("filters", "filters: [sobel]"), path.parent, nested=True
+        ),
+    ]
     found: tuple[NamedFilter, ...] = gather(calls)[-1]
     return found
 

@@ -55,14 +55,14 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Config:
 
 
 def _config(document: Document, folder: Path) -> Config:
-    section = document.section
+    section, required = document.section, document.required
     sections: dict[str, Callable[[], Any]] = {
-        "input": lambda: build(Input, section("input"), "input"),
+        "input": lambda: build(Input, required("input", "input: {path: data}"), "input"),
         "prepare": lambda: _steps(_optional(document, "prepare", [])),
         "boundary": lambda: _boundary(_optional(document, "boundary", "reflect")),
-        "filters": lambda: named_filters(document.filters(), folder),
+        "filters": lambda: named_filters(required("filters", "filters: [sobel]"), folder),
         "statistics": lambda: _statistics(_optional(document, "statistics", ["all"])),
-        "output": lambda: build(Output, section("output"), "output"),
+        "output": lambda: build(Output, required("output", "output: {path: out}"), "output"),
         "limits": lambda: build(Limits, section("limits"), "limits"),
         "run": lambda: build(Run, section("run"), "run"),
     }
@@ -133,5 +133,5 @@ def _order(main: str, text: str) -> tuple[bool, str, int, int]:
     """Sort flags first, then the config file by line, then bank files."""
     match = re.match(r"(.*?):(\d+):(\d+): ", text)
     if match is None:
-        return False, "", 0, 0
+        return not text.startswith("--"), "", 0, 0
     return match[1] != main, match[1], int(match[2]), int(match[3])

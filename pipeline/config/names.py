@@ -65,8 +65,8 @@ def response_id(name: str) -> str:
     >>> response_id("conv1[3]"), response_id("3x3 Kante")
     ('conv1_3', 'f_3x3_kante')
     """
-    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    text = _POINT.sub("p", _MINUS.sub("m", ascii_name))
+    plain = unicodedata.normalize("NFKD", name.casefold()).encode("ascii", "ignore").decode()
+    text = _POINT.sub("p", _MINUS.sub("m", plain))
     words = re.findall(r"[a-z0-9]+", text)
     if not words:
         return f"f_{hashlib.sha256(name.encode()).hexdigest()[:8]}"

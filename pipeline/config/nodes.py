@@ -12,6 +12,8 @@ T = TypeVar("T")
 Scalar: TypeAlias = str | int | float | bool | None
 Location: TypeAlias = tuple[str | int, ...]
 
+MAX_PROBLEMS = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -99,10 +101,16 @@ def problem(place: str, key: str, text: str) -> ConfigError:
 
 
 def gather(calls: Iterable[Callable[[], T]]) -> list[T]:
-    """Call them all; raise one ConfigError with the problems of all that failed."""
+    """Call them all; raise one ConfigError with the problems of all that failed.
+
+    Stops after a thousand problems: each costs a search for the nearest word.
+    """
     results: list[T] = []
     problems: dict[str, None] = {}
     for call in calls:
+        if len(problems) >= MAX_PROBLEMS:
+            problems["there may be more problems; fix these first"] = None
+            break
         try:
             results.append(call())
         except ConfigError as error:

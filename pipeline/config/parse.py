@@ -147,7 +147,7 @@ class _Composer:
         if name not in self.anchors:
             text = f"unknown alias *{name}; put text that starts with * in quotes"
             self.report(event, loc, text)
-            return Node(self.place(event), None)
+            return Node(self.place(event), f"*{name}")
         self.count(event, self.anchors[name].size)
         return self.anchors[name]
 

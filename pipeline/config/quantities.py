@@ -1,4 +1,7 @@
-"""Values with a notation of their own: times, sizes, shares, boundaries, preview ranges."""
+"""Values with a notation of their own: times, sizes, shares, boundaries, preview ranges.
+
+Each parser takes what it returns as well, so that `dataclasses.replace` works on the sections.
+"""
 
 from __future__ import annotations
 
@@ -35,28 +38,32 @@ def parse_paths(value: object) -> tuple[str, ...]:
 
 
 def parse_duration(value: object) -> float:
-    """Seconds of a time like '90s', '10m', '1h' or '2d'.
+    """Seconds of a time like '90s', '10m', '1h' or '2d'; a plain number is seconds.
 
     >>> parse_duration("10m")
     600.0
     """
+    if type(value) in (int, float) and 0 <= value < float("inf"):  # type: ignore[operator]
+        return float(value)  # type: ignore[arg-type]
     match = _TIME.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        message = "must be a time with its unit; write '90s', '10m', '1h' or '2d'"
+        message = "must be a time; write '90s', '10m', '1h' or '2d'"
         raise ValueError(message)
     return float(match[1]) * _SECONDS[match[2]]
 
 
 def parse_size(value: object) -> int:
-    """Bytes of a size like '2GiB'.
+    """Bytes of a size like '2GiB'; a plain number is bytes.
 
     >>> parse_size("1.5KiB")
     1536
     """
+    if type(value) is int and value > 0:
+        return value
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     size = int(float(match[1]) * _BYTES[match[2]]) if match else 0
     if size < 1:
-        message = "must be a size with its unit; write '500MiB' or '2GiB'"
+        message = "must be a size; write '500MiB' or '2GiB'"
         raise ValueError(message)
     return size
 
@@ -68,7 +75,7 @@ def parse_memory(value: object) -> int | str:
     try:
         return parse_size(value)
     except ValueError as error:
-        message = "must be auto or a size with its unit; write '4GiB'"
+        message = "must be auto or a size; write '4GiB'"
         raise ValueError(message) from error
 
 
@@ -106,6 +113,8 @@ def parse_ranges(value: object) -> Ranges:
     """`auto`, `[low, high]`, or `{"log(*": [low, high]}`."""
     if value == "auto":
         return ()
+    if isinstance(value, tuple) and all(isinstance(item, tuple) for item in value):
+        return value
     if isinstance(value, Mapping):
         return tuple((str(glob), *_interval(pair)) for glob, pair in value.items())
     return (("*", *_interval(value)),)

@@ -127,10 +127,13 @@ class Png:
 def _png(value: object) -> object:
     if isinstance(value, bool):
         return Png() if value else None
-    if value is None or not isinstance(value, dict):
+    if value is None or isinstance(value, Png):
+        return value
+    if not isinstance(value, dict):
         message = "must be true, false or a mapping; write true for previews of everything"
         raise ValueError(message)
-    return value
+    # behind a validator of our own, pydantic's strict mode takes tuples only
+    return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
 
 
 @dataclass(frozen=True, config=_STRICT)

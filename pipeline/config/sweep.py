@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.nodes import Entry, Node, gather, problem
-from pipeline.config.words import adapter, build
+from pipeline.config.words import build
 from pipeline.errors import ConfigError
 from pipeline.filters.base import FILTERS, Filter
 
@@ -38,11 +38,6 @@ class Family:
     def path(self) -> str:
         """What stands before a parameter in messages."""
         return f"{self.key}.{self.name}"
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """What may be given: fields, and the shorthand that the family adds to its schema."""
-        return tuple(adapter(self.cls).json_schema().get("properties", ()))
 
     def refuse(self, text: str) -> ConfigError:
         """One problem of the entry as a whole."""

@@ -65,10 +65,27 @@ def build(cls: type[T], node: Node, key: str) -> T:
     return found
 
 
-@lru_cache(maxsize=256)
 def adapter(cls: Any) -> TypeAdapter[Any]:
     """The validator of a dataclass or another type, built once."""
+    return _adapter(cls)
+
+
+def known_words(cls: Any) -> tuple[str, ...]:
+    """What may stand in a mapping: fields as config files spell them, and shorthand.
+
+    A family adds its shorthand to its JSON schema.
+    """
+    return _known_words(cls)
+
+
+@lru_cache(maxsize=256)
+def _adapter(cls: Any) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
+
+
+@lru_cache(maxsize=256)
+def _known_words(cls: Any) -> tuple[str, ...]:
+    return tuple(adapter(cls).json_schema().get("properties", ()))
 
 
 def refuse_unknown(node: Node, known: Iterable[str], key: str) -> None:
@@ -116,7 +133,7 @@ def _fields(cls: type, loc: Location) -> tuple[str, ...]:
     """What may stand in the mapping at a location, as config files spell it."""
     for part in loc:
         cls = next(_dataclasses(get_type_hints(cls)[str(part)]))
-    return tuple(adapter(cls).json_schema().get("properties", ()))
+    return known_words(cls)
 
 
 def _dataclasses(hint: Any) -> Iterator[type]:
