@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import PlainValidator, WithJsonSchema
 
@@ -68,7 +68,7 @@ def parse_size(value: object) -> int:
     return size
 
 
-def parse_memory(value: object) -> int | str:
+def parse_memory(value: object) -> int | Literal["auto"]:
     """`auto`, or bytes."""
     if value == "auto":
         return "auto"
@@ -149,7 +149,7 @@ Duration: TypeAlias = Annotated[
 ]
 Size: TypeAlias = Annotated[int, PlainValidator(parse_size), WithJsonSchema(_written(_SIZE))]
 Memory: TypeAlias = Annotated[
-    int | str,
+    int | Literal["auto"],
     PlainValidator(parse_memory),
     WithJsonSchema({"anyOf": [{"const": "auto"}, _written(_SIZE)]}),
 ]
