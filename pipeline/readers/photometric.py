@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -23,24 +24,40 @@ COLOURS = {RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3, CIELAB: 3, ICCLAB: 3}
 # Compressions of the JPEG family: tifffile converts their YCbCr to RGB while decoding.
 JPEGS = (6, 7, 33007, 34892)
 ALPHA = (1, 2)  # ExtraSamples: associated, unassociated
+GDAL_METADATA = 42112
+ROLE = re.compile(r'name="COLORINTERP" sample="(\d+)" role="colorinterp">(\w+)<')
 COEFFICIENTS, REFERENCE = (0.299, 0.587, 0.114), (0, 255, 128, 255, 128, 255)
 
 
+def _roles(page: TiffPage) -> dict[int, str]:
+    """What GDAL's metadata says each sample is: `red`, `alpha`, `undefined` .., by index from 0."""
+    text = page.tags.valueof(GDAL_METADATA)
+    found = ROLE.findall(text) if isinstance(text, str) else []
+    return {int(sample): role.lower() for sample, role in found}
+
+
 def alpha_of(page: TiffPage) -> int | None:
-    """Which sample, from 0, is alpha: the first that ExtraSamples declares so, never the first."""
+    """Which sample, from 0, is alpha: the first that is declared so, never the first of all.
+
+    GDAL's metadata is believed before ExtraSamples, which cannot say "near infrared".
+    """
+    roles = _roles(page)
+    if roles:
+        return next((i for i, role in sorted(roles.items()) if role == "alpha" and i > 0), None)
     first = page.samplesperpixel - len(page.extrasamples)
     found = [i for i, kind in enumerate(page.extrasamples, first) if kind in ALPHA and i > 0]
     return found[0] if found else None
 
 
 def meaning(page: TiffPage) -> int:
-    """The photometric interpretation; MINISBLACK where it does not fit the number of samples."""
+    """The photometric interpretation; MINISBLACK where samples or GDAL's metadata belie it."""
     kind = int(page.photometric)
     if kind not in (*AS_STORED, *COLOURS):
         raise _refusal("colour space", _name(page))
     colour = page.samplesperpixel - (alpha_of(page) is not None)
     other_inks = kind == CMYK and page.tags.valueof(332, 1) != 1
-    return MINISBLACK if other_inks or COLOURS.get(kind, 0) > colour else kind
+    other_bands = kind == RGB and _roles(page).get(0, "red") != "red"
+    return MINISBLACK if other_inks or other_bands or COLOURS.get(kind, 0) > colour else kind
 
 
 def layout(page: TiffPage) -> tuple[tuple[str, ...], np.dtype[np.generic]]:

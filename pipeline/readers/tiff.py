@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
 NODATA_TAG = 42113
+UIC2_TAG = 33629  # of MetaMorph stacks: one entry per plane
 REDUCED, TRANSPARENCY = 1, 4  # bits of NewSubfileType
 
 
@@ -34,11 +35,12 @@ class Tiff:
     (high byte of the entries), CMYK and 8-bit YCbCr and L*a*b* (the latter two converted by
     Pillow). Integer samples below 8 bits are scaled to uint8 0..255; those of 9 to 15 bits stay as
     they are in uint16. Where white is zero, integers are inverted: larger is brighter. Extra
-    samples declared as alpha are validity (colours premultiplied by it stay so), and so is
-    GDAL_NODATA, compared with the stored samples; blocks that a sparse file leaves out are
-    invalid. Thumbnails, reduced resolutions and mask pages are not pages. The Orientation tag is
-    not applied, as in GDAL: georeferencing speaks of stored rows. Complex numbers, volumes within
-    one page and subsampled YCbCr outside JPEG are `unsupported`.
+    samples declared as alpha are validity (colours premultiplied by it stay so); what GDAL's
+    metadata says of a sample's role stands above that, since ExtraSamples calls the near infrared
+    of many scenes alpha. GDAL_NODATA, compared with the stored samples, is validity too, and blocks
+    that a sparse file leaves out are invalid. Thumbnails, reduced resolutions and mask pages are
+    not pages. The Orientation tag is not applied, as in GDAL: georeferencing speaks of stored rows.
+    Complex numbers, volumes within one page and subsampled YCbCr outside JPEG are `unsupported`.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".tif", ".tiff", ".btf", ".tf8")
@@ -86,7 +88,8 @@ def _refuse_stack(tiff: TiffFile) -> None:
     if tiff.is_imagej and len(tiff.pages) == 1:
         count = int((tiff.imagej_metadata or {}).get("images", 1))
     elif tiff.is_stk:
-        count = int(tiff.pages.first.tags[33629].count)  # UIC2tag: one entry per plane
+        planes = tiff.pages.first.tags.get(UIC2_TAG)
+        count = 1 if planes is None else int(planes.count)
     if count > 1:
         message = f"{count} pictures behind one TIFF directory; save them as a multi-page TIFF"
         raise ReadError("unsupported", message)
