@@ -1,4 +1,7 @@
-"""Every kind of PNG, JPEG, BMP, GIF, WebP, PNM and npy against what was written into it."""
+"""Every kind of PNG, JPEG, BMP, GIF, WebP, PNM and npy against what was written into it.
+
+Longer than most: one short test per variant of seven formats, which share their helpers.
+"""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from pipeline.readers import identify
 from pipeline.readers.base import READERS
 from pipeline.types import ImageInfo, Region
 
+Array = npt.NDArray[np.generic]
 FOLDERS = ("photos", "xray", "satellite", "handwriting", "spectrogram", "sixteen_bit")
 CLAIMED = ("png", "jpeg", "gif", "webp", "tiff", "other/bmp", "other/pnm", "other/ppm")
 PIXEL_LIMIT = 2**28  # stands for the configured limit, which is checked between probe and open
@@ -38,7 +39,7 @@ EXCEPTIONS = {
 }
 
 
-def read(path: Path, page: int = 0) -> tuple[ImageInfo, npt.NDArray[np.generic]]:
+def read(path: Path, page: int = 0) -> tuple[ImageInfo, Array, Array | None]:
     name = identify(str(path))
     if name is None:
         raise ReadError("unsupported", "no reader")
@@ -52,7 +53,7 @@ def read(path: Path, page: int = 0) -> tuple[ImageInfo, npt.NDArray[np.generic]]
     assert values.shape == (len(info.bands), *info.shape)
     assert (values.dtype.name, values.dtype.isnative) == (info.dtype, True)
     assert mask is None or (mask.shape, mask.dtype) == (values.shape, np.bool_)
-    return info, values
+    return info, values, mask
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -69,7 +70,7 @@ def test_every_real_file_opens_as_probed(shared: Path, folder: str) -> None:
 
 def test_photos_look_as_pillow_shows_them(shared: Path) -> None:
     for path in sorted((shared / "data/photos").iterdir()):
-        info, values = read(path)
+        info, values, _ = read(path)
         with Image.open(path) as image:
             shown = ImageOps.exif_transpose(image)
             mode = "L" if len(info.bands) == 1 else "RGB"
@@ -82,11 +83,11 @@ def test_satellite_samples_are_rasterios(shared: Path) -> None:
     for path in sorted((shared / "data/satellite").glob("*.[tT][iI][fF]")):
         if path.name in COMPLEX_SCENES:
             continue
-        info, values = read(path)
+        info, values, mask = read(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with rasterio.open(path, driver="GTiff") as scene:
-                expected = scene.read()
+                expected, inside = scene.read(), scene.read_masks() > 0
                 alpha = scene.colorinterp.count(rasterio.enums.ColorInterp.alpha)
                 lossy = scene.profile.get("compress") == "jpeg"
         kept = expected[: len(expected) - alpha]
@@ -95,6 +96,9 @@ def test_satellite_samples_are_rasterios(shared: Path) -> None:
             assert np.abs(values.astype(int) - kept).mean() < 1, path.name
         else:
             np.testing.assert_array_equal(values, kept, err_msg=path.name)
+        finite = np.isfinite(values)
+        valid = np.ones(values.shape, np.bool_) if mask is None else mask
+        np.testing.assert_array_equal(valid & finite, inside[: len(values)] & finite, path.name)
         assert info.shape == expected.shape[1:]
 
 
@@ -102,7 +106,7 @@ def test_sixteen_bits_stay_sixteen(shared: Path) -> None:
     rasterio = pytest.importorskip("rasterio")
     for path in sorted((shared / "data/sixteen_bit").iterdir()):
         if identify(str(path)) in ("png", "pnm"):
-            info, values = read(path)
+            info, values, _ = read(path)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 with rasterio.open(path) as scene:
@@ -129,7 +133,7 @@ def test_broken_files_are_corrupt(shared: Path, name: str) -> None:
 def verdict(path: Path) -> tuple[ImageInfo | None, str]:
     """What happens to the first page; later pages may only fail in the same way."""
     try:
-        info, _ = read(path)
+        info, _, _ = read(path)
         name = identify(str(path)) or ""
         for page in range(1, min(4, len(READERS[name]().probe(str(path))))):
             try:

@@ -1,4 +1,7 @@
-"""TIFF of every layout against what was written into it, and against libtiff."""
+"""TIFF of every layout against what was written into it, and against libtiff.
+
+Longer than most: TIFF has many layouts, and each has a short test.
+"""
 
 from __future__ import annotations
 
@@ -250,6 +253,7 @@ def test_pages_may_differ_and_thumbnails_and_masks_are_no_pages(tmp_path: Path) 
     with tifffile.TiffWriter(path) as writer:
         writer.write(first, photometric="minisblack")
         writer.write(first[::4, ::4], photometric="minisblack", subfiletype=1)
+        writer.write(first[::4, ::4] > 9, photometric="minisblack", subfiletype=5)
         writer.write(first > 9, photometric="minisblack", subfiletype=4)
         writer.write(second, photometric="minisblack", planarconfig="contig")
     infos = READERS["tiff"]().probe(str(path))
@@ -257,7 +261,11 @@ def test_pages_may_differ_and_thumbnails_and_masks_are_no_pages(tmp_path: Path) 
         ((20, 30), "uint8"),
         ((5, 6), "float32"),
     ]
-    np.testing.assert_array_equal(read(path, 0)[1][0], first)
+    _, values, mask = read(path, 0)
+    np.testing.assert_array_equal(values[0], first)
+    assert mask is not None
+    np.testing.assert_array_equal(mask[0], first > 9)
+    assert read(path, 1)[2] is None
     np.testing.assert_array_equal(read(path, 1)[1], np.moveaxis(second, -1, 0))
     with pytest.raises(ReadError, match="no page 3"):
         READERS["tiff"]().open(str(path), 2)

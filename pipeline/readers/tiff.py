@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from math import isnan
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeAlias, cast
 
 import numpy as np
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NODATA_TAG = 42113
 UIC2_TAG = 33629  # of MetaMorph stacks: one entry per plane
+_Picture: TypeAlias = "tuple[TiffPage, TiffPage | None]"  # and its mask page
 REDUCED, TRANSPARENCY = 1, 4  # bits of NewSubfileType
 
 
@@ -37,10 +38,11 @@ class Tiff:
     they are in uint16. Where white is zero, integers are inverted: larger is brighter. Extra
     samples declared as alpha are validity (colours premultiplied by it stay so); what GDAL's
     metadata says of a sample's role stands above that, since ExtraSamples calls the near infrared
-    of many scenes alpha. GDAL_NODATA, compared with the stored samples, is validity too, and blocks
-    that a sparse file leaves out are invalid. Thumbnails, reduced resolutions and mask pages are
-    not pages. The Orientation tag is not applied, as in GDAL: georeferencing speaks of stored rows.
-    Complex numbers, volumes within one page and subsampled YCbCr outside JPEG are `unsupported`.
+    of many scenes alpha. GDAL_NODATA, compared with the stored samples, is validity too; blocks
+    that a sparse file leaves out are invalid. A mask page is validity of the page before it; like
+    thumbnails and reduced resolutions it is no page of its own. The Orientation tag is not
+    applied, as in GDAL: georeferencing speaks of stored rows. Complex numbers, volumes within one
+    page and subsampled YCbCr outside JPEG are `unsupported`.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".tif", ".tiff", ".btf", ".tf8")
@@ -49,7 +51,7 @@ class Tiff:
     def probe(self, path: str) -> Sequence[ImageInfo]:
         """One picture per page, (H, W)."""
         with _pages(path) as pages:
-            return tuple(_info(page) for page in pages)
+            return tuple(_info(page) for page, _ in pages)
 
     def open(self, path: str, page: int) -> Picture:
         """Decode one page whole."""
@@ -58,11 +60,11 @@ class Tiff:
             if found is None:
                 message = f"no page {page + 1}; has the file changed?"
                 raise ReadError("corrupt", message)
-            return _decode(found)
+            return _decode(*found)
 
 
 @contextmanager
-def _pages(path: str) -> Iterator[Iterator[TiffPage]]:
+def _pages(path: str) -> Iterator[Iterator[_Picture]]:
     """The pages that are pictures of their own, parsed as they are asked for."""
     from tifffile import TiffFile
 
@@ -71,15 +73,22 @@ def _pages(path: str) -> Iterator[Iterator[TiffPage]]:
         yield _pictures(tiff)
 
 
-def _pictures(tiff: TiffFile) -> Iterator[TiffPage]:
-    found = False
+def _pictures(tiff: TiffFile) -> Iterator[_Picture]:
+    picture: TiffPage | None = None
+    mask: TiffPage | None = None
     for page in cast("Iterator[TiffPage]", iter(tiff.pages)):  # frames exist only on request
-        if not page.subfiletype & (REDUCED | TRANSPARENCY):
-            found = True
-            yield page
-    if not found:
+        if page.subfiletype & REDUCED:
+            continue
+        if page.subfiletype & TRANSPARENCY:
+            mask = page
+            continue
+        if picture is not None:
+            yield picture, mask
+        picture, mask = page, None
+    if picture is None:
         message = "TIFF without a picture of full resolution (raw camera file?); convert the file"
         raise ReadError("unsupported", message)
+    yield picture, mask
 
 
 def _refuse_stack(tiff: TiffFile) -> None:
@@ -125,7 +134,7 @@ def _nodata(page: TiffPage) -> float | None:
     return value if value.is_integer() and limits.min <= value <= limits.max else None
 
 
-def _decode(page: TiffPage) -> Picture:
+def _decode(page: TiffPage, mask: TiffPage | None) -> Picture:
     info = _info(page)
     check_strips(page)
     stored = page.asarray(maxworkers=1, squeeze=False)
@@ -136,7 +145,7 @@ def _decode(page: TiffPage) -> Picture:
     colour = samples if alpha is None else np.delete(samples, alpha, axis=0)
     seen = None if alpha is None else samples[alpha : alpha + 1] != 0
     values = colours(colour, page)
-    masks = [seen, _differs(colour, _nodata(page)), _present(page, alpha)]
+    masks = [seen, _differs(colour, _nodata(page)), _present(page, alpha), _inside(mask, info)]
     return Picture(info, values, _combined([m for m in masks if m is not None], len(values)))
 
 
@@ -154,6 +163,17 @@ def _present(page: TiffPage, alpha: int | None) -> Mask | None:
     if mask is None:
         return None
     return ~(mask if alpha is None or len(mask) == 1 else np.delete(mask, alpha, axis=0))
+
+
+def _inside(page: TiffPage | None, info: ImageInfo) -> Mask | None:
+    """Read a mask page as (1, H, W): not 0 is inside the picture, as GDAL writes them."""
+    if page is None:
+        return None
+    if (page.imagelength, page.imagewidth, page.samplesperpixel) != (*info.shape, 1):
+        message = f"a mask page of {page.imagelength}x{page.imagewidth}; write the file again"
+        raise ReadError("unsupported", message)
+    check_strips(page)
+    return np.asarray(page.asarray(maxworkers=1).reshape(1, *info.shape) != 0)
 
 
 def _combined(masks: list[Mask], bands: int) -> Mask | None:
