@@ -44,6 +44,10 @@ class ReaderCrashed(FilterbankError):
     """A reader process died; the driver finds the guilty file and goes on."""
 
 
+class TooManyFailed(FilterbankError):
+    """The error budget `run.max_failed` is used up; look at the first failures."""
+
+
 class WriteError(FilterbankError):
     """The output could not be written: look at this disk or these permissions."""
 

@@ -18,7 +18,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 class Registry(Generic[T], Mapping[str, type[T]]):
-    """A small read-only mapping that refuses duplicates and answers a miss with the nearest name."""
+    """A read-only mapping that refuses duplicates and answers a miss with the nearest name."""
 
     def __init__(self, what: str) -> None:
         self.what = what

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pipeline.errors import FailureKind
 
@@ -110,16 +110,20 @@ class Member:
 class Source:
     """One image: its key in every table, the files it is made of, and its header.
 
-    `page` counts from 0 where one file holds several sources. A source whose header cannot be
-    read has a `failure` and no `info`.
+    `page` counts from 0 where one file holds several sources. layout: the source is that page, or
+    that slice of the file's only page, or all pages (or slices) joined as bands or as a volume.
+    drawn: it is among the images whose pictures are wanted.
+    A source that cannot be used has a `failure`; one whose header cannot be read has no `info`.
     """
 
     key: str
     members: tuple[Member, ...]
     reader: str
-    page: int | None = None
+    page: int = 0
+    layout: Literal["page", "slice", "bands", "volume"] = "page"
     info: ImageInfo | None = None
     failure: Failure | None = None
+    drawn: bool = True
 
     @property
     def header(self) -> ImageInfo:
@@ -128,6 +132,11 @@ class Source:
             message = f"{self.key}: has no header: {self.failure}"
             raise ValueError(message)
         return self.info
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of one band."""
+        return prod(self.header.shape)
 
     def fail(self, failure: Failure) -> Source:
         """The same source, known to be unusable."""
@@ -144,10 +153,14 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The unit of scheduling, of commit and of retry; a source is never split between shards."""
+    """The unit of scheduling, of commit and of retry; a source is never split between shards.
+
+    sources: what is to be computed; kept: images of the shard whose stored rows stay as they are.
+    """
 
     id: str
     sources: tuple[Source, ...]
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +198,22 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class ShardReport:
-    """What a committed shard tells the driver: small, picklable, JSON-able, no pixels."""
+    """What a committed shard tells the driver: small, picklable, JSON-able, no pixels.
+
+    failed: (image, kind, error); traces: (image, traceback) of unexpected exceptions.
+    """
 
     shard: str
     done: int
     failed: tuple[tuple[str, str, str], ...] = ()
     pixels: int = 0
     bytes: int = 0
-    seconds: dict[str, float] | None = None
+    traces: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What happened since the last word: images computed, and their pixels."""
+
+    images: int
+    pixels: int

@@ -21,9 +21,14 @@ class Output:
     reach: Reach
 
     @property
+    def bands(self) -> Ints:
+        """The bands, from 0, that the expression names; empty when it takes each by itself."""
+        return bands_of(self.node)
+
+    @property
     def joint(self) -> bool:
-        """Whether the expression names bands, so that there is one response for all of them."""
-        return bool(bands_of(self.node))
+        """Whether there is one response for all bands, not one for each."""
+        return bool(self.bands)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +82,6 @@ class BankPlan:
             for node in self.masked.order
             if isinstance(node, Input | Edge) and node.boundary is not None
         )
-
-    @property
-    def bands(self) -> int | None:
-        """How many bands the joint responses expect, or None when there are none."""
-        named = [bands_of(o.node) for o in self.outputs if o.joint]
-        return max(b[-1] for b in named) + 1 if named else None
 
 
 def compile_bank(responses: Iterable[tuple[str, Node, Boundary]], ndim: int) -> BankPlan:

@@ -35,7 +35,7 @@ class Kernel:
     @classmethod
     def of(cls, weights: npt.ArrayLike, origin: Ints | None = None) -> Kernel:
         """Freeze weights of any rank, kept in float64."""
-        array = np.ascontiguousarray(weights, dtype=np.float64)
+        array = np.ascontiguousarray(weights, dtype=np.float64) + 0.0  # one zero, no -0.0
         if not array.size or not np.isfinite(array).all():
             message = f"kernel weights must be finite and not empty (got shape {array.shape})"
             raise ValueError(message)

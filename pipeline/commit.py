@@ -1,0 +1,139 @@
+"""Make a set of files appear under their final names, all of them or none.
+
+Files are written and fsynced in `.tmp/<id>/`, then `.tmp/<id>.json` is renamed into place: it lists
+every final name, in order, and what goes. From that moment the set is decided; the renames that
+follow can be cut off anywhere, because `recover` finishes them. Without that journal the files in
+`.tmp/<id>/` never were.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+TMP = ".tmp"
+
+
+class Staging:
+    """The files of one commit before they have their final names."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self.root, self.name = root, name
+        self.folder = root / TMP / name
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True)
+        self.files: dict[str, tuple[int, str]] = {}
+
+    def path(self, final: str) -> Path:
+        """Where to write the file that will be `final`, a POSIX path below the root."""
+        path = self.folder / final
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def add(self, final: str) -> None:
+        """Make a file that was written at `path(final)` durable, and record size and SHA-256."""
+        with self.path(final).open("rb+") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.fsync(file.fileno())
+            self.files[final] = (file.tell(), digest)
+
+    def write(self, final: str, data: bytes) -> None:
+        """Write and add a small file."""
+        with self.path(final).open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        self.files[final] = (len(data), hashlib.sha256(data).hexdigest())
+
+    def commit(self, remove: Iterable[str] = ()) -> None:
+        """Give every added file its final name, in the order added; delete what `remove` names."""
+        for folder in {self.path(name).parent for name in self.files}:
+            _sync(folder)
+        journal = {"files": list(self.files), "remove": sorted(set(remove) - set(self.files))}
+        replace_file(self.root / TMP / f"{self.name}.json", json.dumps(journal).encode())
+        _finish(self.root, self.name)
+
+    def discard(self) -> None:
+        """Forget the files."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a whole file under its name, durably: temporary name, fsync, rename, fsync."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _sync(path.parent)
+
+
+def recover(root: Path) -> int:
+    """Finish commits that were cut off, forget files that were never committed; count the former.
+
+    Must run, under the lock, before anything else is written.
+    """
+    folder = root / TMP
+    if not folder.is_dir():
+        return 0
+    names = sorted(p.stem for p in folder.glob("*.json"))
+    for name in names:
+        _finish(root, name)
+    shutil.rmtree(folder)
+    return len(names)
+
+
+def _finish(root: Path, name: str) -> None:
+    journal = root / TMP / f"{name}.json"
+    todo = json.loads(journal.read_bytes())
+    touched: dict[Path, None] = {}
+    for final in todo["files"]:
+        source, target = root / TMP / name / final, root / final
+        if source.exists():
+            _make(target.parent, root)
+            source.replace(target)
+        touched[target.parent] = None
+    for final in todo["remove"]:
+        target = root / final
+        target.unlink(missing_ok=True)
+        _prune(target.parent, root)
+    for folder in touched:
+        _sync(folder)
+    journal.unlink()
+    shutil.rmtree(root / TMP / name, ignore_errors=True)
+
+
+def _make(folder: Path, root: Path) -> None:
+    """Create a folder; its entry in every parent it has below the root is durable afterwards."""
+    missing = []
+    while folder != root and not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+    for new in reversed(missing):
+        new.mkdir(exist_ok=True)
+        _sync(new.parent)
+
+
+def _prune(folder: Path, root: Path) -> None:
+    """Remove folders that a deletion left empty, up to the kind of output (`png/`)."""
+    while folder.parent != root and folder != root and folder.is_dir():
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+        folder = folder.parent
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,192 @@
+"""Plans, output folders and machines in words: what `plan`, `status` and `doctor` say."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import resource
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__, store
+from pipeline.bank.expr import Conv, nodes_of, reach_of
+from pipeline.errors import InputError, PlanError
+from pipeline.survey import Survey
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will need and leave, from headers alone."""
+
+    rows: int
+    map_bytes: int
+    pictures: int
+    memory: int
+    halo: tuple[int, ...]
+
+
+def estimate(survey: Survey) -> Estimate:
+    """Predict rows, files, bytes and memory of the shards still to do."""
+    plan, config = survey.plan, survey.plan.config
+    rows = maps = memory = pictures = 0
+    halos: set[tuple[int, ...]] = set()
+    width = {"none": 0, "float32": 4, "float16": 2}[config.output.maps]
+    for source in survey.sources:
+        if source.failure is not None:
+            continue
+        info = source.header
+        each = sum(
+            1 if output.joint else len(part.bands)
+            for part in plan.banks(info)
+            for output in part.bank.outputs
+        )
+        halos.update(part.bank.halo for part in plan.banks(info))
+        rows += each
+        maps += each * source.pixels * width
+        memory = max(memory, plan.bytes_needed(info) * plan.batch_size(info))
+        if config.output.png is not None and source.drawn:
+            pictures += (each if config.output.png.what != "sheet" else 0) + (
+                config.output.png.what != "maps"
+            )
+    threads = plan.threads if plan.device == "cpu" else 1
+    widest = max(halos, key=prod, default=())
+    return Estimate(rows, maps, pictures, memory * threads, widest)
+
+
+def refuse_small_disk(survey: Survey, needed: Estimate) -> None:
+    """Raise PlanError where maps, which zstd at best halves, cannot fit on the disk."""
+    free = shutil.disk_usage(survey.plan.root).free
+    if needed.map_bytes // 2 > free:
+        message = (
+            f"maps of {needed.map_bytes / 2**30:.1f} GiB do not fit on the disk of "
+            f"{survey.plan.root} ({free / 2**30:.1f} GiB free); use maps: float16 or none"
+        )
+        raise PlanError(message)
+
+
+def describe_survey(survey: Survey) -> dict[str, Any]:
+    """What `plan` prints; everything in it can be JSON."""
+    plan, todo, needed = survey.plan, survey.todo, estimate(survey)
+    redone = [member for members in todo.redo.values() for member in members]
+    failures = [
+        {"image": s.key, "kind": s.failure.kind, "error": s.failure.error}
+        for s in survey.sources
+        if s.failure is not None
+    ]
+    return {
+        "output": str(plan.root),
+        "digest": plan.digest,
+        "device": plan.device,
+        "listed_files": len(survey.listing.members),
+        "skipped_files": dict(survey.listing.skipped),
+        "new": len(todo.new),
+        "changed": len(redone) - todo.retried,
+        "touched": sum(len(members) for members in todo.touched.values()),
+        "retry": todo.retried,
+        "done": todo.done,
+        "waiting": len(survey.listing.waiting),
+        "vanished": len(todo.vanished),
+        "images": len(survey.sources),
+        "shards": len(survey.shards),
+        "rows": needed.rows,
+        "map_bytes": needed.map_bytes,
+        "pictures": needed.pictures,
+        "memory_bytes": needed.memory,
+        "halo": list(needed.halo),
+        "responses": _responses(survey),
+        "failures": failures,
+    }
+
+
+def _responses(survey: Survey) -> list[dict[str, Any]]:
+    plan = survey.plan
+    rows = []
+    for response in plan.responses:
+        node = plan.example(response)
+        ndim = next((len(n.kernel.shape) for n in nodes_of(node) if isinstance(n, Conv)), 2)
+        rows.append(
+            {
+                "filter": response.name,
+                "id": response.id,
+                "boundary": str(response.filter.boundary or plan.config.boundary),
+                "reach": " x ".join(f"-{a}+{b}" for a, b in reach_of(node, ndim)),
+            }
+        )
+    return rows
+
+
+def describe_status(root: Path) -> dict[str, Any]:
+    """What `status` prints. Raises InputError where there are no results."""
+    if not (root / "images").is_dir() and not (root / "run.json").is_file():
+        message = f"{str(root)!r} holds no results; name the output.path of a run"
+        raise InputError(message)
+    state = store.load(root)
+    rows = [row for rows in state.shards.values() for row in rows]
+    failed = [row for row in rows if row.status == "failed"]
+    versions = Counter(row.version for row in rows)
+    warnings = []
+    if len(versions) > 1:
+        listed = ", ".join(f"{count} by {version}" for version, count in versions.items())
+        warnings.append(f"rows were computed by different versions: {listed}")
+    if state.damaged:
+        warnings.append(f"{len(state.damaged)} damaged shards, done again by the next run")
+    return {
+        "output": str(root),
+        "digest": state.digest,
+        "device": state.device,
+        "images": len(rows),
+        "done": len(rows) - len(failed),
+        "failed": len(failed),
+        "shards": len(state.shards),
+        **_last_run(root),
+        "failures": [{"image": r.image, "kind": r.kind, "error": r.error} for r in failed],
+        "warnings": warnings,
+    }
+
+
+def _last_run(root: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((root / "run.json").read_bytes())
+        names = ("state", "exit_code", "error", "started", "ended", "pid", "host")
+        return {f"last_{name}": record[name] for name in names if record[name] is not None}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {"last_state": "unknown: run.json is missing or damaged"}
+
+
+def examine_machine() -> dict[str, str]:
+    """What `doctor` prints: versions, processors, memory, limits, device, extras."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    shared = shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else 0
+    found = {
+        "filterbank": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processors": str(len(os.sched_getaffinity(0))),
+        "memory": f"{memory / 2**30:.1f} GiB",
+        "/dev/shm": f"{shared / 2**20:.0f} MiB"
+        + (" (small: use --workers 0)" if shared < 2**27 else ""),
+        "open files": f"{files}" + (" (low: ulimit -n 1024)" if files < 256 else ""),
+        "nvidia driver": "yes" if Path("/proc/driver/nvidia/version").exists() else "no",
+    }
+    for package in (
+        "torch",
+        "torchvision",
+        "numpy",
+        "pyarrow",
+        "pillow",
+        "tifffile",
+        "imagecodecs",
+    ):
+        found[package] = importlib.metadata.version(package)
+    for extra, package in (("geo", "rasterio"), ("medical", "pydicom")):
+        have = importlib.util.find_spec(package) is not None
+        found[f"extra {extra}"] = "installed" if have else f"pip install 'filterbank[{extra}]'"
+    return found

@@ -1,0 +1,256 @@
+"""Everything decided before the first pixel is read: frozen, picklable, with a digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+
+from pipeline.bank.compile import BankPlan, Schedule, compile_bank
+from pipeline.bank.expr import Input, Node, Responses
+from pipeline.bank.passes import lift
+from pipeline.config import Config, NamedFilter, expanded, response_id
+from pipeline.config.schema import matches
+from pipeline.errors import PlanError
+from pipeline.types import Grid, ImageInfo, Ints, Region, Source, Tile
+
+NUMERICS = 1
+"""Raised when the same config gives other numbers than the version before."""
+
+_PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 26}
+_WORKING = 14
+"""float32 planes of one response that statistics and rendering hold at the same time."""
+
+
+@dataclass(frozen=True)
+class BandPlan:
+    """A compiled bank and the bands, counted from 0, that it is applied to."""
+
+    bands: Ints
+    labels: tuple[str, ...]
+    bank: BankPlan
+
+
+@dataclass(frozen=True)
+class ResponseInfo:
+    """One response of the config, as `filters.parquet` lists it."""
+
+    name: str
+    id: str
+    filter: NamedFilter
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A config and the kind of device it runs on: together they decide every result."""
+
+    config: Config
+    device: str
+
+    @cached_property
+    def expanded(self) -> dict[str, object]:
+        """The config with every default filled in, without what does not change results."""
+        return expanded(self.config)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of all that decides results: the expanded config, NUMERICS, the device kind."""
+        parts = {"config": self.expanded, "numerics": NUMERICS, "device": self.device}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
+    def responses(self) -> tuple[ResponseInfo, ...]:
+        """Every response of the bank, in the config's order.
+
+        Raises PlanError when a filter exists for no rank, or two responses share a name or id.
+        """
+        found = [
+            ResponseInfo(named.name + suffix, response_id(named.name + suffix), named)
+            for named in self.config.filters
+            for suffix in _any_rank(named)[1]
+        ]
+        for attribute in ("name", "id"):
+            seen: dict[str, ResponseInfo] = {}
+            for response in found:
+                value = getattr(response, attribute)
+                if value in seen:
+                    message = (
+                        f"{response.filter.line}: two responses have the {attribute} {value!r}; "
+                        "give one of them a name:"
+                    )
+                    raise PlanError(message)
+                seen[value] = response
+        return tuple(found)
+
+    def example(self, response: ResponseInfo) -> Node:
+        """The expression of a response for the first rank it exists for."""
+        _, expressions = _any_rank(response.filter)
+        return expressions[response.name.removeprefix(response.filter.name)]
+
+    def banks(self, info: ImageInfo) -> tuple[BandPlan, ...]:
+        """The compiled banks for images like this one, one per choice of bands.
+
+        Raises PlanError with the reason why such an image cannot be filtered.
+        """
+        key = (self.labels(info), info.grid)
+        if key not in self._compiled:
+            self._compiled[key] = _banks(self.config, *key)
+        return self._compiled[key]
+
+    @cached_property
+    def _compiled(self) -> dict[tuple[tuple[str, ...], Grid], tuple[BandPlan, ...]]:
+        return {}
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"config": self.config, "device": self.device}
+
+    def labels(self, info: ImageInfo) -> tuple[str, ...]:
+        """The band labels that are filtered: those of `input.bands`."""
+        wanted = self.config.input.bands
+        if wanted == "all":
+            return info.bands
+        if wanted == "luminance":
+            return ("luminance",)
+        return tuple(info.bands[i] for i in choose_bands(wanted, info.bands))
+
+    def refuse(self, source: Source) -> str | None:
+        """Why this source cannot be processed, known from its header alone; None when it can."""
+        try:
+            self.banks(source.header)
+        except PlanError as error:
+            return str(error)
+        return None
+
+    def batch_size(self, info: ImageInfo) -> int:
+        """How many such images are filtered together; never changes a result."""
+        if self.config.run.batch != "auto":
+            return self.config.run.batch
+        pixels = prod(info.shape) * max(1, len(self.labels(info)))
+        return max(1, min(256, _PIXELS_PER_BATCH[self.device] // max(1, pixels)))
+
+    def bytes_needed(self, info: ImageInfo) -> int:
+        """Working memory, roughly, of one such image from decoding to its last response."""
+        pixels, bands = prod(info.shape), len(self.labels(info))
+        live = max(_live_planes(plan.bank.fast) for plan in self.banks(info))
+        maps = {"none": 0, "float32": 4, "float16": 2}[self.config.output.maps]
+        kept = maps * len(self.responses) * bands
+        return pixels * (16 * len(info.bands) + 4 * bands * live + 4 * bands * _WORKING + kept)
+
+    @property
+    def root(self) -> Path:
+        """The output folder."""
+        return Path(self.config.output.path.replace("{digest}", self.digest[:16])).absolute()
+
+    @property
+    def memory(self) -> int:
+        """Bytes the run may use: `run.memory`, or 60 % of what the machine has."""
+        given = self.config.run.memory
+        if given != "auto":
+            return int(given)
+        return int(0.6 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+    @property
+    def threads(self) -> int:
+        """Threads that compute on a CPU; never changes a result."""
+        given = self.config.run.threads
+        return len(os.sched_getaffinity(0)) if given == "auto" else given
+
+    @property
+    def workers(self) -> int:
+        """Reader processes."""
+        given = self.config.run.workers
+        return min(4, len(os.sched_getaffinity(0))) if given == "auto" else given
+
+    def draws(self, response: str) -> bool:
+        """Whether a response gets a PNG of its own or a place on the sheet."""
+        png = self.config.output.png
+        return png is not None and matches(response, png.filters)
+
+
+def tiles_of(source: Source) -> tuple[Tile, ...]:
+    """Cut a source into the parts that are read at once: today each image is one tile."""
+    return (Tile(source, Region.whole(source.header.shape)),)
+
+
+def choose_bands(wanted: tuple[int | str, ...], labels: tuple[str, ...]) -> Ints:
+    """Positions, from 0, of bands named by label or by number from 1. Raises PlanError."""
+    out = []
+    for want in wanted:
+        position = want - 1 if isinstance(want, int) else _find(labels, want)
+        if not 0 <= position < len(labels):
+            message = f"has no band {want!r}; its bands are {', '.join(labels)}"
+            raise PlanError(message)
+        out.append(position)
+    return tuple(out)
+
+
+def _find(labels: tuple[str, ...], want: str) -> int:
+    return labels.index(want) if want in labels else -1
+
+
+def _any_rank(named: NamedFilter) -> tuple[int, Responses]:
+    """A filter's expressions for the first rank for which it exists."""
+    problems = []
+    for rank in (named.rank,) if named.rank else (2, 3, 1):
+        try:
+            return rank, named.filter.responses(Grid((1.0,) * rank))
+        except PlanError as error:
+            problems.append(str(error))
+    message = f"{named.line}: {problems[0]}"
+    raise PlanError(message)
+
+
+def _banks(config: Config, labels: tuple[str, ...], grid: Grid) -> tuple[BandPlan, ...]:
+    groups: dict[Ints, list[NamedFilter]] = {}
+    for named in config.filters:
+        chosen = choose_bands(named.bands, labels) if named.bands else range(len(labels))
+        groups.setdefault(tuple(chosen), []).append(named)
+    plans = []
+    for bands, filters in groups.items():
+        bank = compile_bank(
+            (
+                (named.name + suffix, node, named.boundary or config.boundary)
+                for named in filters
+                for suffix, node in _expressions(named, grid).items()
+            ),
+            grid.ndim,
+        )
+        for output in bank.outputs:
+            if output.joint and output.bands[-1] + 1 != len(bands):
+                message = (
+                    f"{output.name} joins {output.bands[-1] + 1} bands, the image has {len(bands)}"
+                    "; choose as many with bands:"
+                )
+                raise PlanError(message)
+        plans.append(BandPlan(bands, tuple(labels[i] for i in bands), bank))
+    return tuple(plans)
+
+
+def _expressions(named: NamedFilter, grid: Grid) -> Responses:
+    """A filter's expressions in pixel units; a 2-D filter of a volume works slice by slice."""
+    rank = named.rank or grid.ndim
+    if rank > grid.ndim:
+        message = f"{named.name} has rank {rank}, the image {grid.ndim} axes"
+        raise PlanError(message)
+    responses = named.filter.responses(Grid((1.0,) * rank))
+    if rank == grid.ndim:
+        return responses
+    return {suffix: lift(node, grid.ndim) for suffix, node in responses.items()}
+
+
+def _live_planes(schedule: Schedule) -> int:
+    """The most nodes that exist at one time while a schedule runs."""
+    live, most = 0, 1
+    ends: dict[int, int] = {}
+    for position, node in enumerate(schedule.order):
+        live += 2 if isinstance(node, Input) else 1
+        ends[schedule.last_use.get(node, position)] = (
+            ends.get(schedule.last_use.get(node, position), 0) + 1
+        )
+        most = max(most, live)
+        live -= ends.pop(position, 0)
+    return most + 2

@@ -1,0 +1,72 @@
+"""The driver: skip what is done, execute the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+
+import pyarrow as pa
+
+from pipeline import store
+from pipeline.config import parameters
+from pipeline.errors import TooManyFailed
+from pipeline.execute.local import run_local
+from pipeline.journal import Journal
+from pipeline.plan import Plan
+from pipeline.survey import Survey
+from pipeline.types import Progress, ShardReport
+from pipeline.writers.parquet import FILTERS
+
+
+def run(plan: Survey, journal: Journal) -> Iterator[ShardReport | Progress]:
+    """Do what a survey says, under the lock. Raises FilterbankError; what was committed stays.
+
+    torch is imported here, when a shard is pending, and not before.
+    """
+    root, state = plan.plan.root, plan.state
+    if state.digest not in (None, plan.plan.digest):
+        store.overwrite(root, str(state.digest))
+    for shard, members in plan.todo.touched.items():
+        store.touch(root, shard, members)
+    store.write_filters(root, filters_table(plan.plan))
+    held = {shard.id for shard in plan.shards}
+    for shard in state.damaged - held:
+        store.drop(root, shard)
+    empty = [shard.id for shard in plan.shards if not shard.sources and not shard.kept]
+    for shard in empty:
+        store.drop(root, shard)
+    shards = [shard for shard in plan.shards if shard.id not in empty]
+    if not shards:
+        return
+    from pipeline.stages.read import blame
+    from pipeline.work import work
+
+    budget = plan.plan.config.run.failures_allowed(len(plan.sources))
+    failed = 0
+    for report in run_local(partial(work, plan.plan), partial(blame, plan.plan), shards):
+        if isinstance(report, ShardReport):
+            journal.shard(report)
+            failed += len(report.failed)
+        yield report
+        if budget is not None and failed > budget:
+            message = f"{failed} images failed, more than run.max_failed ({budget}); stopped"
+            raise TooManyFailed(message)
+
+
+def filters_table(plan: Plan) -> pa.Table:
+    """The table of responses: what each name in the other tables means."""
+    rows = [
+        {
+            "filter": response.name,
+            "id": response.id,
+            "family": response.filter.family,
+            "parameters": json.dumps(parameters(response.filter.filter), sort_keys=True),
+            "units": "pixels",
+            "rank": response.filter.rank,
+            "bands": [str(band) for band in response.filter.bands or ()] or None,
+            "boundary": str(response.filter.boundary or plan.config.boundary),
+        }
+        for response in plan.responses
+    ]
+    return pa.Table.from_pylist(rows, schema=FILTERS)

@@ -1,0 +1,94 @@
+"""Stored pixels -> prepared planes: chosen bands, prepare steps, float32 without their offset."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from pipeline.plan import Plan, choose_bands
+from pipeline.types import Batch
+
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in luminance (ITU-R BT.601), as in JPEG and Pillow."""
+
+_SAMPLE = 4096
+_MEAN_DOMINATES = 8.0
+
+
+def prepare(plan: Plan, batch: Batch) -> Batch:
+    """Move a batch to the device and make it ready for the bank.
+
+    Out: values (N, C, *box) float32 with the offset (N, C) removed. Invalid pixels hold 0.
+    """
+    values = batch.values.to(plan.device, non_blocking=True)
+    valid = None if batch.valid is None else batch.valid.to(plan.device, non_blocking=True)
+    wide = values.to(torch.float64)
+    if valid is not None:
+        wide = torch.where(valid, wide, 0.0)
+    wide, valid = _choose(plan, wide, valid, batch)
+    for step in plan.config.prepare:
+        wide = step.apply(wide, valid, batch.tiles[0].source.header)
+    offset = _offset(
+        wide, valid, integer=not values.is_floating_point() and not plan.config.prepare
+    )
+    if offset is not None:
+        wide = wide - offset.reshape(*offset.shape, *(1,) * (wide.ndim - 2))
+    if valid is not None:
+        wide = torch.where(valid, wide, 0.0)
+    labels = plan.labels(batch.tiles[0].source.header)
+    narrow = wide.to(torch.float32)
+    return replace(batch, bands=labels, values=narrow, valid=valid, offset=offset)
+
+
+def select(batch: Batch, bands: tuple[int, ...], labels: tuple[str, ...]) -> Batch:
+    """The batch with some of its bands only."""
+    if labels == batch.bands:
+        return batch
+    index = list(bands)
+    return replace(
+        batch,
+        bands=labels,
+        values=batch.values[:, index],
+        valid=None if batch.valid is None else batch.valid[:, index],
+        offset=None if batch.offset is None else batch.offset[:, index],
+    )
+
+
+def _choose(
+    plan: Plan, values: Tensor, valid: Tensor | None, batch: Batch
+) -> tuple[Tensor, Tensor | None]:
+    """Keep the bands of `input.bands`; luminance of one band is that band."""
+    wanted = plan.config.input.bands
+    if wanted == "all":
+        return values, valid
+    if wanted == "luminance":
+        together = None if valid is None else valid.all(1, keepdim=True)
+        if values.shape[1] == 1:
+            return values, together
+        red, green, blue = (values[:, i : i + 1] * w for i, w in enumerate(LUMA))
+        return red + green + blue, together
+    index = list(choose_bands(wanted, batch.bands))
+    return values[:, index], None if valid is None else valid[:, index]
+
+
+def _offset(values: Tensor, valid: Tensor | None, *, integer: bool) -> Tensor | None:
+    """A constant per plane, (N, C) float64, or None: the median where it dwarfs the spread.
+
+    Estimated from a fixed sample of pixels, so that it does not depend on the batch. float32
+    keeps 7 digits: without the constant they all describe what varies.
+    """
+    flat = values.flatten(2)
+    step = max(1, flat.shape[2] // _SAMPLE)
+    sample = flat[..., ::step]
+    if valid is not None:
+        sample = torch.where(valid.flatten(2)[..., ::step], sample, torch.nan)
+    if not sample.numel():
+        return None
+    centre = sample.nanmedian(-1).values
+    spread = (sample - centre[..., None]).abs().nanmedian(-1).values
+    offset = torch.where(centre.abs() > _MEAN_DOMINATES * spread, centre, 0.0).nan_to_num()
+    if integer:
+        offset = offset.round()
+    return offset if bool((offset != 0).any()) else None

@@ -1,0 +1,292 @@
+"""Sources -> batches of equal shape, decoded ahead in reader processes."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from multiprocessing import get_context, set_forkserver_preload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.errors import ReaderCrashed, ReadError
+from pipeline.plan import Plan, tiles_of
+from pipeline.readers.base import READERS
+from pipeline.types import Batch, Failure, Member, Region, Shard, Source, Tile
+
+if TYPE_CHECKING:
+    from pipeline.readers.base import Mask, Pixels, Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a reader process is asked for at once: tiles of one shape, band count and type."""
+
+    shard: int
+    tiles: tuple[Tile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What comes back for a job: batches as stored, and the sources that could not be read.
+
+    fingerprints: SHA-256 of each source's files by key; traces: tracebacks of the unexpected.
+    """
+
+    shard: int
+    batches: tuple[Batch, ...]
+    failures: tuple[tuple[Source, Failure], ...] = ()
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    traces: tuple[tuple[str, str], ...] = ()
+
+    def pin_memory(self) -> Loaded:
+        """Move pixels to page-locked memory, from where a GPU copies asynchronously."""
+        pinned = tuple(
+            Batch(
+                b.tiles,
+                b.box,
+                b.bands,
+                b.values.pin_memory(),
+                None if b.valid is None else b.valid.pin_memory(),
+            )
+            for b in self.batches
+        )
+        return Loaded(self.shard, pinned, self.failures, self.fingerprints, self.traces)
+
+
+class Tiles(Dataset[Loaded]):
+    """A map from jobs to decoded batches, in the manner of torchvision's folder datasets."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+    def __getitem__(self, job: Job) -> Loaded:
+        read: list[tuple[Tile, Pixels, Mask | None]] = []
+        failures, traces, fingerprints = [], [], {}
+        box = _box(self.plan, job.tiles[0])
+        for tile in job.tiles:
+            key = tile.source.key
+            try:
+                before = [_status(m) for m in tile.source.members]
+                fingerprints[key] = fingerprint(tile.source.members)
+                read.append((tile, *read_box(tile.source, box)))
+                if before != [_status(m) for m in tile.source.members]:
+                    message = "the file changed while it was read; run again when it is at rest"
+                    raise ReadError("changed", message)
+            except ReadError as error:
+                failures.append((tile.source, Failure(error.kind, str(error))))
+            except Exception as error:  # a reader's defect must not cost its neighbours
+                text = f"unexpected {type(error).__name__}: {error}"
+                failures.append((tile.source, Failure("corrupt", text)))
+                traces.append((key, traceback.format_exc()))
+        bad = {source.key for source, _ in failures}
+        good = [item for item in read if item[0].source.key not in bad]
+        return Loaded(job.shard, _stack(good, box), tuple(failures), fingerprints, tuple(traces))
+
+
+def _box(plan: Plan, tile: Tile) -> Region:
+    shape = tile.source.header.shape
+    boxes = [part.bank.box(tile.core, shape) for part in plan.banks(tile.source.header)]
+    starts, stops = (
+        zip(*(b.start for b in boxes), strict=True),
+        zip(*(b.stop for b in boxes), strict=True),
+    )
+    return Region(tuple(map(min, starts)), tuple(map(max, stops)))
+
+
+def _stack(read: Sequence[tuple[Tile, Pixels, Mask | None]], box: Region) -> tuple[Batch, ...]:
+    """One batch of the tiles that are valid everywhere, one of those that are not."""
+    batches = []
+    for masked in (False, True):
+        part = [(t, p, m) for t, p, m in read if (m is not None) == masked]
+        if part:
+            values = torch.from_numpy(np.stack([p for _, p, _ in part]))
+            masks = [m for _, _, m in part if m is not None]
+            valid = torch.from_numpy(np.stack(masks)) if masked else None
+            tiles = tuple(t for t, _, _ in part)
+            batches.append(Batch(tiles, box, tiles[0].source.header.bands, values, valid))
+    return tuple(batches)
+
+
+# ---------------------------------------------------------------- one source
+def read_box(source: Source, box: Region) -> tuple[Pixels, Mask | None]:
+    """Pixels (C, *box.shape) of a source as stored, and where they are valid (None: everywhere).
+
+    Valid is what the file says AND finite AND not the nodata value, per band.
+    Raises ReadError, kind `changed` when the file is not what its header was at listing.
+    """
+    pixels, valid = _read_pages(source, box)
+    info = source.header
+    if pixels.shape != (len(info.bands), *box.shape) or str(pixels.dtype) != info.dtype:
+        message = (
+            f"the file changed after it was listed (got {pixels.dtype} {pixels.shape}, "
+            f"listed as {info.dtype} {(len(info.bands), *box.shape)}); run again"
+        )
+        raise ReadError("changed", message)
+    masks = [] if valid is None else [valid]
+    if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
+        masks.append(finite)
+    if info.nodata is not None and (hit := pixels == info.nodata).any():
+        masks.append(~hit)
+    if not masks:
+        return pixels, None
+    mask = np.logical_and.reduce(masks)
+    return pixels, None if mask.all() else mask
+
+
+def _read_pages(source: Source, box: Region) -> tuple[Pixels, Mask | None]:
+    """Read a page, a slice of a page, or pages joined as bands (axis 0) or slices (axis 1)."""
+    reader, path = READERS[source.reader](), source.members[0].path
+    if source.layout == "page":
+        with reader.open(path, source.page) as window:
+            return window.read(box), window.valid(box)
+    with reader.open(path, 0) as first:
+        planes, depth = len(first.info.bands), first.info.shape[0]
+        if len(first.info.shape) > len(box.shape):
+            low, high = (source.page, source.page + 1) if source.layout == "slice" else (0, depth)
+            slab = Region((low, *box.start), (high, *box.stop))
+            mask = first.valid(slab)
+            return first.read(slab)[0], None if mask is None else mask[0]
+    if source.layout == "bands":
+        return _join(reader, path, range(len(source.header.bands) // planes), box, axis=None)
+    plane = Region(box.start[1:], box.stop[1:])
+    return _join(reader, path, range(box.start[0], box.stop[0]), plane, axis=1)
+
+
+def _join(
+    reader: Reader, path: str, pages: Iterable[int], box: Region, *, axis: int | None
+) -> tuple[Pixels, Mask | None]:
+    """Stack pages along a new axis, or concatenate their bands where axis is None."""
+    pixels, masks = [], []
+    for page in pages:
+        with reader.open(path, page) as window:
+            pixels.append(window.read(box))
+            mask = window.valid(box)
+            masks.append(np.ones(pixels[-1].shape, np.bool_) if mask is None else mask)
+    if axis is None:
+        return np.concatenate(pixels), np.concatenate(masks)
+    return np.stack(pixels, axis), np.stack(masks, axis)
+
+
+def _status(member: Member) -> tuple[int, int, int]:
+    try:
+        status = Path(member.path).stat()
+    except OSError as error:
+        raise ReadError("io", error.strerror or type(error).__name__) from error
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def fingerprint(members: Sequence[Member]) -> str:
+    """SHA-256 over the bytes of every file a source is made of. Raises ReadError, kind `io`."""
+    total = hashlib.sha256()
+    for member in members:
+        try:
+            total.update(_hash(member))
+        except OSError as error:
+            raise ReadError("io", error.strerror or type(error).__name__) from error
+    return total.hexdigest() if len(members) > 1 else _hash(members[0]).hex()
+
+
+@lru_cache(maxsize=8)
+def _hash(member: Member) -> bytes:
+    """Remembered for a moment, because the pages of one file are sources of their own."""
+    with Path(member.path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+# ---------------------------------------------------------------- the loader
+def read(plan: Plan, shards: Sequence[Shard]) -> Iterator[Loaded]:
+    """Decode shards in order, reading ahead across their borders; batches never cross them.
+
+    Sources that have a failure already are left out. Raises ReaderCrashed when a reader process
+    dies; which file killed it is for `blame` to find out.
+    """
+    jobs = [job for i, shard in enumerate(shards) for job in _jobs(plan, i, shard)]
+    options: dict[str, Any] = {}
+    if plan.workers:
+        set_forkserver_preload(["pipeline.stages.read"])
+        options = {
+            "num_workers": min(plan.workers, len(jobs)) or 1,
+            "prefetch_factor": 2,
+            "multiprocessing_context": "forkserver",
+            "worker_init_fn": _start_worker,
+        }
+    loader: DataLoader[Loaded] = DataLoader(
+        Tiles(plan),
+        sampler=jobs,
+        batch_size=None,
+        pin_memory=plan.device == "cuda",
+        **options,
+    )
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" in str(error):
+            raise ReaderCrashed(str(error)) from error
+        raise
+
+
+def _jobs(plan: Plan, index: int, shard: Shard) -> Iterator[Job]:
+    """Cut a shard into jobs: buckets of one shape, in order of their first member.
+
+    Where maps are kept they are written in the order of keys, so only neighbours share a job.
+    """
+    buckets: dict[object, list[Tile]] = {}
+    run, last = 0, None
+    for source in sorted(shard.sources, key=lambda s: s.key):
+        if source.failure is not None:
+            continue
+        info = source.header
+        kind = (info.shape, info.bands, info.dtype, info.grid)
+        if plan.config.output.maps != "none" and kind != last:
+            run, last = run + 1, kind
+        for tile in tiles_of(source):
+            buckets.setdefault((run, kind, tile.core.shape), []).append(tile)
+    for tiles in buckets.values():
+        size = plan.batch_size(tiles[0].source.header)
+        for i in range(0, len(tiles), size):
+            yield Job(index, tuple(tiles[i : i + size]))
+
+
+def _start_worker(_: int) -> None:
+    """Leave stopping to the main process: Ctrl-C reaches the whole process group."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def blame(plan: Plan, shard: Shard) -> Shard:
+    """Fail the first source of a shard whose reading kills a process, twice; else the same shard.
+
+    Each source is read by itself, so that nobody else can be meant.
+    """
+    for source in shard.sources:
+        if source.failure is None and all(_kills(plan, source) for _ in range(2)):
+            text = "the process that read this file died; its format may be damaged on purpose"
+            guilty = source.fail(Failure("crashed", text))
+            others = tuple(guilty if s.key == source.key else s for s in shard.sources)
+            return replace(shard, sources=others)
+    return shard
+
+
+def _kills(plan: Plan, source: Source) -> bool:
+    with ProcessPoolExecutor(1, mp_context=get_context("forkserver")) as pool:
+        try:
+            pool.submit(_try, plan, source).result()
+        except BrokenProcessPool:
+            return True
+    return False
+
+
+def _try(plan: Plan, source: Source) -> None:
+    _start_worker(0)
+    for tile in tiles_of(source):
+        Tiles(plan)[Job(0, (tile,))]

@@ -1,0 +1,237 @@
+"""Results -> the files of one shard, committed together."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+import pipeline.writers.parquet as tables
+from pipeline import __version__
+from pipeline.commit import Staging
+from pipeline.keys import escape, picture_folder
+from pipeline.plan import Plan
+from pipeline.stages.filter import Result
+from pipeline.stages.read import Loaded
+from pipeline.statistics import COLUMNS
+from pipeline.types import Failure, Shard, ShardReport, Source
+
+KEYS = ("image", "band", "region", "filter")
+
+
+class Sink:
+    """Collects one shard's results and commits them, the images part last: it says what is done.
+
+    Results must arrive in the order of keys where maps are kept.
+    """
+
+    def __init__(self, plan: Plan, shard: Shard) -> None:
+        self.plan, self.root, self.shard = plan, plan.root, shard
+        self.part = f"part-{shard.id}.parquet"
+        self.staging = Staging(self.root, shard.id)
+        self.metadata = footer(plan)
+        self._rows: list[dict[str, list[Any]]] = []
+        self._failures: dict[str, Failure] = {
+            s.key: s.failure for s in shard.sources if s.failure is not None
+        }
+        self._fingerprints: dict[str, str] = {}
+        self._traces: tuple[tuple[str, str], ...] = ()
+        self._kept_maps = sorted(shard.kept)
+        self._maps: tables.MapsWriter | None = None
+        if plan.config.output.maps != "none":
+            schema = tables.maps_schema(plan.config.output.maps).with_metadata(self.metadata)
+            path = self.staging.path(f"maps/{self.part}")
+            self._maps = tables.MapsWriter(path, schema)
+
+    def identify(self, loaded: Loaded) -> None:
+        """Note what reading said of sources: the hashes of their files, and their failures."""
+        self._fingerprints.update(loaded.fingerprints)
+        self._failures.update((source.key, failure) for source, failure in loaded.failures)
+        self._traces += loaded.traces
+
+    def add(self, result: Result) -> None:
+        """Keep the results of one batch."""
+        if result.failure is not None:
+            self._failures.update(dict.fromkeys((s.key for s in result.sources), result.failure))
+            return
+        self._rows.append(result.rows)
+        for source in result.sources:
+            if self._maps is not None:
+                self._copy_maps(before=source.key)
+                self._maps.add(source.key, result.maps[source.key])
+            for name, data in result.pictures.get(source.key, ()):
+                self.staging.write(name, data)
+
+    def commit(self) -> ShardReport:
+        """Write the tables and give every file its final name."""
+        if self._maps is not None:
+            self._copy_maps(before=None)
+            with self._maps:
+                self._maps = None
+            self.staging.add(f"maps/{self.part}")
+        self._table("statistics", self._statistics(), list(KEYS))
+        self._table("regions", self._regions(), ["image", "region"])
+        old = self._old_files()
+        kept = tuple(f"{picture_folder(image)}/" for image in self.shard.kept)
+        files = {n: f for n, f in old.items() if kept and n.startswith(kept)} | self.staging.files
+        self._images(files)
+        self.staging.commit(remove=set(old) - set(files))
+        return self._report()
+
+    # ------------------------------------------------------------ tables
+    def _table(self, name: str, table: pa.Table, keys: list[str]) -> None:
+        """Write one part: the stored rows of kept images and the new ones, sorted by keys."""
+        table = pa.concat_tables([*self._stored(name, table.schema), table])
+        table = table.sort_by([(key, "ascending") for key in keys])
+        final = f"{name}/{self.part}"
+        tables.write_table(self.staging.path(final), table.replace_schema_metadata(self.metadata))
+        self.staging.add(final)
+
+    def _stored(self, name: str, schema: pa.Schema) -> list[pa.Table]:
+        path = self.root / name / self.part
+        if not self.shard.kept or not path.exists():
+            return []
+        table = tables.read_table(path)
+        chosen = pc.is_in(table.column("image"), pa.array(self.shard.kept, pa.string()))
+        return [table.filter(chosen).cast(schema)]
+
+    def _statistics(self) -> pa.Table:
+        schema = statistics_schema(self.plan)
+        columns = []
+        for name in schema.names:
+            parts = [rows[name] for rows in self._rows]
+            flat: Any = [value for part in parts for value in part]
+            if schema.field(name).type == pa.float64():
+                flat = np.concatenate(flat) if flat else np.empty(0)
+                columns.append(pa.array(flat, pa.float64(), from_pandas=True))
+            else:
+                columns.append(pa.array(flat, schema.field(name).type))
+        return pa.table(columns, schema=schema)
+
+    def _regions(self) -> pa.Table:
+        rows = [_region(s) for s in self.shard.sources if s.key not in self._failures]
+        return pa.Table.from_pylist(rows, schema=tables.REGIONS)
+
+    def _images(self, files: Mapping[str, tuple[int, str]]) -> None:
+        rows = [self._image(source) for source in self.shard.sources]
+        table = pa.Table.from_pylist(rows, schema=tables.IMAGES)
+        table = pa.concat_tables([*self._stored("images", table.schema), table])
+        table = table.sort_by("image").replace_schema_metadata(self.metadata)
+        final = f"images/{self.part}"
+        listed = {"filterbank:files": json.dumps(files, sort_keys=True)}
+        tables.write_sealed(self.staging.path(final), table, listed)
+        self.staging.add(final)
+
+    def _image(self, source: Source) -> dict[str, Any]:
+        failure, info = self._failures.get(source.key), source.info
+        row: dict[str, Any] = {
+            "image": source.key,
+            "files": [escape(member.name) for member in source.members],
+            "status": "failed" if failure else "done",
+            "kind": failure.kind if failure else None,
+            "error": failure.error if failure else None,
+            "reader": source.reader or None,
+            "bytes": sum(member.bytes for member in source.members),
+            "mtime_ns": max(member.mtime_ns for member in source.members),
+            "fingerprint": self._fingerprints.get(source.key),
+            "version": __version__,
+            "device": self.plan.device,
+        }
+        if info is not None:
+            row |= {
+                "shape": info.shape,
+                "bands": info.bands,
+                "dtype": info.dtype,
+                "spacing": info.grid.spacing if info.grid.unit else None,
+            }
+        return row
+
+    def _copy_maps(self, before: str | None) -> None:
+        """Copy stored maps of kept images up to a key, so that the part stays sorted."""
+        path = self.root / "maps" / self.part
+        while self._kept_maps and (before is None or self._kept_maps[0] < before):
+            image = self._kept_maps.pop(0)
+            for table in _maps_of(path, image):
+                assert self._maps is not None
+                self._maps.copy(table)
+
+    def _old_files(self) -> dict[str, tuple[int, str]]:
+        path = self.root / "images" / self.part
+        if not path.exists():
+            return {}
+        stored = json.loads(tables.footer_of(path).get("filterbank:files", "{}"))
+        return {name: (size, digest) for name, (size, digest) in stored.items()}
+
+    def _report(self) -> ShardReport:
+        good = [s for s in self.shard.sources if s.key not in self._failures]
+        return ShardReport(
+            self.shard.id,
+            len(good),
+            tuple((key, f.kind, f.error) for key, f in sorted(self._failures.items())),
+            sum(source.pixels for source in good),
+            sum(size for size, _ in self.staging.files.values()),
+            self._traces,
+        )
+
+
+def _maps_of(path: Path, image: str) -> Iterator[pa.Table]:
+    if path.exists():
+        file = tables.open_part(path)
+        for group in range(file.num_row_groups):
+            names = file.read_row_group(group, ["image"]).column("image")
+            if pc.any(pc.equal(names, image)).as_py():
+                table = file.read_row_group(group)
+                yield table.filter(pc.equal(table.column("image"), image))
+
+
+def _region(source: Source) -> dict[str, Any]:
+    shape = source.header.shape
+    grid = source.header.grid
+    size = prod(shape)
+    return {
+        "image": source.key,
+        "region": "image",
+        "kind": "image",
+        "start": [0] * len(shape),
+        "stop": list(shape),
+        "n_pixels": size,
+        "size": size * prod(grid.spacing) if grid.unit else None,
+    }
+
+
+def statistics_schema(plan: Plan) -> pa.Schema:
+    """The statistics table of a plan, with what each column means."""
+    return tables.statistics_schema(
+        {
+            name: {"unit": c.unit, "formula": c.formula, **({"ibsi": c.ibsi} if c.ibsi else {})}
+            for name, c in ((name, COLUMNS[name]) for name in plan.config.statistics)
+        }
+    )
+
+
+def footer(plan: Plan) -> dict[str, str]:
+    """What every part says of itself; nothing in it depends on time, host or run."""
+    return {
+        "filterbank:format": str(tables.FORMAT),
+        "filterbank:digest": plan.digest,
+        "filterbank:config": json.dumps(plan.expanded, sort_keys=True),
+        "filterbank:versions": json.dumps(versions(), sort_keys=True),
+        "filterbank:device": plan.device,
+    }
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """The software that results may depend on."""
+    packages = ("torch", "numpy", "pyarrow", "pillow", "tifffile", "imagecodecs", "netpbmfile")
+    found = {name: importlib.metadata.version(name) for name in packages}
+    return {"filterbank": __version__, "python": platform.python_version(), **found}

@@ -1,0 +1,333 @@
+"""The output folder: what it holds, what that says is done, and who may write to it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+import pipeline.writers.parquet as tables
+from pipeline.commit import Staging, recover, replace_file
+from pipeline.errors import Locked, PlanError, WriteError
+from pipeline.keys import escape
+from pipeline.types import Member
+
+TABLES = ("statistics", "regions", "maps")
+TRANSIENT = frozenset({"io", "timeout", "crashed", "changed"})
+"""Failures that the file's bytes do not decide: tried again on each run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One row of the images table, as far as it says what is done."""
+
+    image: str
+    shard: str
+    files: tuple[str, ...]
+    status: str
+    kind: str | None
+    bytes: int
+    mtime_ns: int
+    fingerprint: str | None
+    version: str
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """What an output folder holds: sources by file name (escaped), images by shard."""
+
+    digest: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    device: str | None = None
+    by_file: Mapping[str, tuple[Stored, ...]] = field(default_factory=dict)
+    shards: Mapping[str, tuple[Stored, ...]] = field(default_factory=dict)
+    damaged: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Todo:
+    """What a run has to do about the listed files; `touched` have a new time and equal bytes."""
+
+    new: tuple[Member, ...]
+    redo: Mapping[str, tuple[Member, ...]]
+    touched: Mapping[str, tuple[Member, ...]]
+    done: int
+    vanished: tuple[Stored, ...]
+    retried: int = 0
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Hold the folder for writing. Raises Locked, naming the holder, and WriteError."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        message = f"cannot write to {root}: {error.strerror}; check permissions and disk"
+        raise WriteError(message) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 4096).decode(errors="replace").strip() or "another process"
+            message = f"{root} is in use by {holder}; wait for it, or use --if-locked skip"
+            raise Locked(message) from None
+        os.ftruncate(handle, 0)
+        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        yield
+    finally:
+        os.close(handle)
+
+
+def load(root: Path) -> State:
+    """Read what the folder says is done; sizes of all files are compared with what was committed.
+
+    Raises PlanError when parts of several plans lie together.
+    """
+    by_file: dict[str, list[Stored]] = {}
+    shards: dict[str, tuple[Stored, ...]] = {}
+    damaged: set[str] = set()
+    footers: dict[str, dict[str, str]] = {}
+    for path in sorted((root / "images").glob("part-*.parquet")):
+        shard = path.stem.removeprefix("part-")
+        if not tables.check_seal(path):
+            damaged.add(shard)
+            continue
+        footer = tables.footer_of(path)
+        footers.setdefault(footer["filterbank:digest"], footer)
+        shards[shard] = _rows(path, shard)
+        if not _sizes_match(root, json.loads(footer["filterbank:files"])):
+            damaged.add(shard)
+        for row in shards[shard]:
+            for name in row.files:
+                by_file.setdefault(name, []).append(row)
+    if len(footers) > 1:
+        listed = ", ".join(digest[:8] for digest in footers)
+        message = f"{root} holds parts of several plans ({listed}); --overwrite one of them"
+        raise PlanError(message)
+    footer = next(iter(footers.values()), {})
+    return State(
+        footer.get("filterbank:digest"),
+        json.loads(footer.get("filterbank:config", "{}")),
+        footer.get("filterbank:device"),
+        {name: tuple(rows) for name, rows in by_file.items()},
+        shards,
+        frozenset(damaged),
+    )
+
+
+def _rows(path: Path, shard: str) -> tuple[Stored, ...]:
+    names = [
+        "image",
+        "files",
+        "status",
+        "kind",
+        "bytes",
+        "mtime_ns",
+        "fingerprint",
+        "version",
+        "error",
+    ]
+    rows = tables.read_table(path, names).to_pylist()
+    return tuple(Stored(shard=shard, **{**row, "files": tuple(row["files"])}) for row in rows)
+
+
+def _sizes_match(root: Path, files: Mapping[str, Sequence[Any]]) -> bool:
+    try:
+        return all((root / name).stat().st_size == size for name, (size, _) in files.items())
+    except OSError:
+        return False
+
+
+def compare(
+    state: State,
+    members: Sequence[Member],
+    waiting: Sequence[str],
+    *,
+    version: str,
+    retry_failed: bool,
+    attempts: Mapping[str, int],
+    max_attempts: int,
+) -> Todo:
+    """Sort the listed files into new, changed, touched and done; what is stored but gone vanished.
+
+    A file with the stored size and time is taken as unchanged; with another time its SHA-256
+    decides. Damaged shards are done again as a whole.
+    """
+
+    def again(row: Stored) -> bool:
+        if row.status != "failed":
+            return False
+        if row.kind in TRANSIENT:
+            return attempts.get(row.image, 1) < max_attempts or retry_failed
+        return retry_failed or row.version != version
+
+    new: list[Member] = []
+    redo: dict[str, list[Member]] = {}
+    touched: dict[str, list[Member]] = {}
+    done = retried = 0
+    for member in members:
+        rows = state.by_file.get(escape(member.name), ())
+        if not rows:
+            new.append(member)
+        elif rows[0].shard in state.damaged:
+            redo.setdefault(rows[0].shard, []).append(member)
+        elif any(again(row) for row in rows):
+            redo.setdefault(rows[0].shard, []).append(member)
+            retried += 1
+        elif all((r.bytes, r.mtime_ns) == (member.bytes, member.mtime_ns) for r in rows):
+            done += len(rows)
+        elif rows[0].bytes == member.bytes and _hash(member) == rows[0].fingerprint:
+            touched.setdefault(rows[0].shard, []).append(member)
+        else:
+            redo.setdefault(rows[0].shard, []).append(member)
+    listed = {escape(m.name) for m in members} | {escape(name) for name in waiting}
+    gone = [r for rows in state.shards.values() for r in rows if not listed.issuperset(r.files)]
+    return Todo(
+        tuple(new),
+        {shard: tuple(some) for shard, some in redo.items()},
+        {shard: tuple(some) for shard, some in touched.items()},
+        done,
+        tuple(gone),
+        retried,
+    )
+
+
+def _hash(member: Member) -> str | None:
+    try:
+        with Path(member.path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def touch(root: Path, shard: str, members: Sequence[Member]) -> None:
+    """Note new times of files whose bytes are the stored ones: rewrites the images part only."""
+    times = {escape(member.name): member.mtime_ns for member in members}
+    path = root / "images" / f"part-{shard}.parquet"
+    table, footer = tables.read_table(path), tables.footer_of(path)
+    rows = zip(table.column("files").to_pylist(), table.column("mtime_ns").to_pylist(), strict=True)
+    column = [max([times[name] for name in files if name in times] or [old]) for files, old in rows]
+    index = table.schema.get_field_index("mtime_ns")
+    table = table.set_column(index, table.schema.field(index), pa.array(column, pa.int64()))
+    staging = Staging(root, shard)
+    listed = {"filterbank:files": footer["filterbank:files"]}
+    final = f"images/{path.name}"
+    tables.write_sealed(staging.path(final), table, listed)
+    staging.add(final)
+    staging.commit()
+
+
+def clean(root: Path) -> None:
+    """Recover from an interrupted run: finish its last commit, remove parts of no shard."""
+    recover(root)
+    for name in TABLES:
+        for path in (root / name).glob("part-*.parquet"):
+            if not (root / "images" / path.name).exists():
+                path.unlink()
+
+
+def drop(root: Path, shard: str) -> None:
+    """Delete a shard whose images part is damaged or that holds nothing any more."""
+    part = f"part-{shard}.parquet"
+    images = root / "images" / part
+    files: dict[str, Any] = {}
+    if tables.check_seal(images):
+        files = json.loads(tables.footer_of(images)["filterbank:files"])
+    images.unlink()
+    for name in [*files, *(f"{table}/{part}" for table in TABLES)]:
+        (root / name).unlink(missing_ok=True)
+
+
+def overwrite(root: Path, digest: str) -> None:
+    """Delete the results of the plan whose digest starts so, and no other's."""
+    for path in sorted((root / "images").glob("part-*.parquet")):
+        if tables.footer_of(path)["filterbank:digest"].startswith(digest):
+            drop(root, path.stem.removeprefix("part-"))
+    if not any((root / "images").glob("part-*.parquet")):
+        for name in ("png", "images", *TABLES):
+            shutil.rmtree(root / name, ignore_errors=True)
+        (root / "filters.parquet").unlink(missing_ok=True)
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two expanded configs, a line each, as `key: old -> new`."""
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    return [
+        f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for name, part in value.items():
+            yield from _leaves(part, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple) and value:
+        for i, part in enumerate(value):
+            yield from _leaves(part, f"{key}[{i}]")
+    else:
+        yield key, json.dumps(value)
+
+
+def write_filters(root: Path, table: pa.Table) -> None:
+    """Write the table of responses, unless it stands there already."""
+    path = root / "filters.parquet"
+    sink = pa.BufferOutputStream()
+    tables.write_table(sink, table)
+    data = sink.getvalue().to_pybytes()
+    if not path.exists() or path.read_bytes() != data:
+        replace_file(path, data)
+
+
+def verify(root: Path) -> list[str]:
+    """Re-read everything that was committed; name each damaged, missing or stray file."""
+    found: list[str] = []
+    known: set[str] = set()
+    for path in sorted((root / "images").glob("part-*.parquet")):
+        known.add(f"images/{path.name}")
+        if not tables.check_seal(path):
+            found.append(f"images/{path.name}: damaged")
+            continue
+        for name, (size, digest) in json.loads(tables.footer_of(path)["filterbank:files"]).items():
+            known.add(name)
+            problem = _problem(root / name, size, digest)
+            if problem:
+                found.append(f"{name}: {problem}")
+    if (root / "filters.parquet").exists():
+        try:
+            tables.read_table(root / "filters.parquet")
+        except WriteError:
+            found.append("filters.parquet: damaged")
+    elif known:
+        found.append("filters.parquet: missing")
+    for folder in ("images", "png", *TABLES):
+        for path in sorted((root / folder).rglob("*")):
+            name = path.relative_to(root).as_posix()
+            if not path.is_dir() and name not in known:
+                found.append(f"{name}: belongs to no shard")
+    return found
+
+
+def _problem(path: Path, size: int, digest: str) -> str | None:
+    try:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == digest:
+                return None
+            return "damaged" if file.tell() == size else f"has {file.tell()} bytes, not {size}"
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        return error.strerror or "not readable"

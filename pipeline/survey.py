@@ -1,0 +1,252 @@
+"""What a run would do: everything decided, shards included, before the first pixel is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline import __version__, store
+from pipeline.config import Config
+from pipeline.discover import Listing, list_members, open_headers
+from pipeline.errors import DeviceError, InputError, PlanError
+from pipeline.keys import escape
+from pipeline.plan import Plan
+from pipeline.types import Failure, Member, Shard, Source
+
+SHARD_SOURCES = 64
+SHARD_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run happens, from the command line; nothing here changes what is computed."""
+
+    retry_failed: bool = False
+    prune: bool = False
+    prune_limit: float = 0.1
+    if_empty: str = "fail"
+    overwrite: str | None = None
+    limit: int | None = None
+    fail_on: str = "any"
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a run would do: the plan, what is listed, what is stored, and the shards to compute."""
+
+    plan: Plan
+    listing: Listing
+    state: store.State
+    todo: store.Todo
+    shards: tuple[Shard, ...]
+    pruned: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> list[Source]:
+        """Everything to be computed or failed."""
+        return [source for shard in self.shards for source in shard.sources]
+
+    @property
+    def failed_before(self) -> list[store.Stored]:
+        """Failed rows of listed files that stay as they are."""
+        redone = {source.key for source in self.sources} | set(self.pruned)
+        gone = {row.image for row in self.todo.vanished}
+        return [
+            row
+            for rows in self.state.shards.values()
+            for row in rows
+            if row.status == "failed" and row.image not in redone | gone
+        ]
+
+    @property
+    def nothing_to_do(self) -> bool:
+        """Whether the folder holds already what a run would leave."""
+        return not (self.shards or self.todo.touched or self.pruned or self.state.damaged)
+
+
+def root_of(config: Config) -> Path:
+    """The output folder of a config, which may hold the digest, and so the device kind."""
+    if "{digest}" in config.output.path:
+        return Plan(config, _device(config.run.device, None)).root
+    return Plan(config, "cpu").root
+
+
+def survey(config: Config, options: Options) -> Survey:
+    """Decide everything that needs no pixels. Reads headers of new and changed files only.
+
+    Raises InputError when nothing is listed, PlanError when the folder holds another plan or the
+    prune guard says no, DeviceError.
+    """
+    plan, state = _plan(config)
+    if not plan.responses:
+        message = "the bank has no response; add something to filters"
+        raise PlanError(message)
+    listing = list_members(config.input, output=plan.root, now=time.time())
+    if not listing.members and not listing.waiting:
+        _refuse_empty(config, options, listing)
+    _refuse_other_plan(plan, state, options)
+    todo = store.compare(
+        state,
+        listing.members,
+        listing.waiting,
+        version=__version__,
+        retry_failed=options.retry_failed,
+        attempts=attempts_of(plan.root),
+        max_attempts=config.run.max_attempts,
+    )
+    if options.limit is not None:
+        todo = replace(todo, new=todo.new[: options.limit])
+    pruned = _pruned(todo, state, options)
+    shards = tuple(_shards(plan, state, todo, pruned, listing))
+    return Survey(plan, listing, state, todo, shards, pruned)
+
+
+def _plan(config: Config) -> tuple[Plan, store.State]:
+    """The plan and the folder's state; `auto` keeps the device kind of what is stored."""
+    state = store.load(root_of(config))
+    return Plan(config, _device(config.run.device, state.device)), state
+
+
+def _device(wanted: str, stored: str | None) -> str:
+    """The kind of device to run on. torch is asked only where there is an NVIDIA driver."""
+    kind = wanted if wanted != "auto" else stored
+    if kind == "cpu":
+        return "cpu"
+    has_driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
+    if has_driver:
+        import torch
+
+        has_driver = torch.cuda.is_available()
+    if kind == "cuda" and not has_driver:
+        message = "no CUDA device here; use --device cpu (and an output folder of its own)"
+        raise DeviceError(message)
+    return "cuda" if has_driver else "cpu"
+
+
+def _refuse_empty(config: Config, options: Options, listing: Listing) -> None:
+    if options.if_empty == "skip" and not listing.skipped:
+        return
+    why = ", ".join(f"{n} {reason}" for reason, n in listing.skipped.most_common())
+    message = (
+        f"no input matched in {', '.join(config.input.path)}"
+        f"{f' ({why})' if why else ''}; check input.path, include and exclude"
+    )
+    raise InputError(message)
+
+
+def _refuse_other_plan(plan: Plan, state: store.State, options: Options) -> None:
+    if state.digest in (None, plan.digest):
+        return
+    changes = store.difference(dict(state.config), plan.expanded)
+    if state.device != plan.device:
+        changes.append(f"device: {state.device} -> {plan.device}")
+    assert state.digest is not None
+    message = "\n  ".join(
+        [
+            f"{plan.root} holds results of another plan ({state.digest[:8]}); what differs:",
+            *(changes[:20] or ["the version of filterbank's arithmetic"]),
+            "use another output.path, put {digest} in it, or --overwrite " + state.digest[:8],
+        ]
+    )
+    if options.overwrite is None or not state.digest.startswith(options.overwrite):
+        raise PlanError(message)
+
+
+def _pruned(todo: store.Todo, state: store.State, options: Options) -> tuple[str, ...]:
+    if not options.prune or not todo.vanished:
+        return ()
+    stored = sum(len(rows) for rows in state.shards.values())
+    if len(todo.vanished) > options.prune_limit * stored:
+        message = (
+            f"--prune would remove {len(todo.vanished)} of {stored} images, more than "
+            f"{options.prune_limit:.0%}; is a disk missing? Raise --prune-limit if it is meant"
+        )
+        raise PlanError(message)
+    return tuple(row.image for row in todo.vanished)
+
+
+def _shards(
+    plan: Plan, state: store.State, todo: store.Todo, pruned: Sequence[str], listing: Listing
+) -> Iterator[Shard]:
+    """Shards to do again under their ids, then new ones cut from the files no shard holds."""
+    png = plan.config.output.png
+    drawn = None
+    if png is not None and png.sample is not None:
+        drawn = {member.name for member in listing.members[: png.sample]}
+
+    def sources(member: Member) -> list[Source]:
+        found = open_headers(member, plan.config.input, plan.config.limits)
+        show = drawn is None or member.name in drawn
+        return [replace(_checked(plan, source), drawn=show) for source in found]
+
+    gone = set(pruned)
+    thinned = {row.shard for row in todo.vanished if row.image in gone}
+    for shard in sorted({*todo.redo, *thinned}):
+        fresh = [source for member in todo.redo.get(shard, ()) for source in sources(member)]
+        files = {escape(member.name) for member in todo.redo.get(shard, ())}
+        kept = (
+            ()
+            if shard in state.damaged
+            else tuple(
+                row.image
+                for row in state.shards[shard]
+                if row.image not in gone and not files.intersection(row.files)
+            )
+        )
+        yield Shard(shard, tuple(fresh), kept)
+    yield from cut(todo.new, sources, taken=set(state.shards))
+
+
+def cut(
+    members: Sequence[Member], sources: Callable[[Member], list[Source]], taken: set[str]
+) -> Iterator[Shard]:
+    """Cut files into shards, each closed by its own members only: at 64 sources or 256 MiB.
+
+    A killed run that starts again therefore cuts where the first one did.
+    """
+    held: list[Source] = []
+    size = 0
+    for member in members:
+        held += sources(member)
+        size += member.bytes
+        if len(held) >= SHARD_SOURCES or size >= SHARD_BYTES:
+            yield Shard(_id(held, taken), tuple(held))
+            held, size = [], 0
+    if held:
+        yield Shard(_id(held, taken), tuple(held))
+
+
+def _id(sources: Sequence[Source], taken: set[str]) -> str:
+    keys = "\n".join(source.key for source in sources)
+    salt = 0
+    while (name := hashlib.sha256(f"{keys}{salt or ''}".encode()).hexdigest()[:16]) in taken:
+        salt += 1
+    taken.add(name)
+    return name
+
+
+def _checked(plan: Plan, source: Source) -> Source:
+    """Fail a source that this bank or this memory cannot do; its header is enough to know."""
+    if source.failure is not None:
+        return source
+    try:
+        need = plan.bytes_needed(source.header)
+    except PlanError as error:
+        return source.fail(Failure("unsupported", str(error)))
+    if need > plan.memory:
+        text = f"needs about {need / 2**30:.1f} GiB of memory; raise run.memory or use tiles"
+        return source.fail(Failure("limit", text))
+    return source
+
+
+def attempts_of(root: Path) -> dict[str, int]:
+    """How often images with a passing failure were tried, from the last run's record."""
+    try:
+        found = json.loads((root / "run.json").read_bytes())["attempts"]
+        return {str(image): int(count) for image, count in found.items()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return {}

@@ -1,0 +1,105 @@
+"""Shards in, committed shards out: the only function an executor ever calls."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+# Spinning OpenMP threads collapse on busy machines; must be set before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch
+
+from pipeline.errors import DeviceError, WriteError
+from pipeline.plan import Plan
+from pipeline.stages.filter import Result, compute
+from pipeline.stages.read import Loaded, read
+from pipeline.stages.write import Sink
+from pipeline.types import Progress, Shard, ShardReport
+
+
+def work(plan: Plan, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress]:
+    """Read, filter, measure and write shards in order, and commit each when it is complete.
+
+    Decoding runs ahead in reader processes; on a CPU several batches are computed at once, each
+    in one thread. Neither changes a bit of any result. Raises ReaderCrashed, WriteError and
+    DeviceError; what was committed before stays.
+    """
+    configure(plan)
+    threads = plan.threads if plan.device == "cpu" else 1
+    waiting = iter(shards)
+    open_sink: Sink | None = None
+    position = -1
+    try:
+        with _pool(threads) as pool:
+            for loaded, results in _in_order(pool, threads + 1, plan, read(plan, shards)):
+                while position < loaded.shard:
+                    if open_sink is not None:
+                        yield open_sink.commit()
+                    open_sink, position = Sink(plan, next(waiting)), position + 1
+                assert open_sink is not None
+                yield _absorb(open_sink, loaded, results)
+        if open_sink is not None:
+            yield open_sink.commit()
+        for shard in waiting:
+            yield Sink(plan, shard).commit()
+    except OSError as error:
+        message = f"cannot write to {plan.root}: {error.strerror or error}; see free space"
+        raise WriteError(message) from error
+
+
+@contextmanager
+def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool that, when a run is stopped, does not start what is still waiting."""
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _absorb(sink: Sink, loaded: Loaded, results: Iterable[Result]) -> Progress:
+    sink.identify(loaded)
+    images = pixels = 0
+    for result in results:
+        sink.add(result)
+        images += len(result.sources)
+        pixels += sum(source.pixels for source in result.sources)
+    return Progress(images + len(loaded.failures), pixels)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, ahead: int, plan: Plan, batches: Iterator[Loaded]
+) -> Iterator[tuple[Loaded, list[Result]]]:
+    """Compute in the pool, at most `ahead` loads in flight, and hand results out in order."""
+    flying: deque[tuple[Loaded, Future[list[Result]]]] = deque()
+    for loaded in batches:
+        flying.append((loaded, pool.submit(_compute, plan, loaded)))
+        if len(flying) >= ahead:
+            first, future = flying.popleft()
+            yield first, future.result()
+    for first, future in flying:
+        yield first, future.result()
+
+
+def _compute(plan: Plan, loaded: Loaded) -> list[Result]:
+    return [result for batch in loaded.batches for result in compute(plan, batch)]
+
+
+def configure(plan: Plan) -> None:
+    """Make torch's arithmetic exact and repeatable in this process.
+
+    One thread per batch, because some of torch's sums depend on the number of threads; no TF32,
+    whose 10-bit mantissas fail IBSI 1.a.3. Raises DeviceError where the device is missing.
+    """
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+    if plan.device == "cuda":
+        if not torch.cuda.is_available():
+            message = "no CUDA device here; use --device cpu with another output folder"
+            raise DeviceError(message)
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
