@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from pipeline import __version__
 from pipeline.commit import replace_file
@@ -26,7 +26,6 @@ class Summary:
     failed: int = 0
     skipped: int = 0
     newly_failed: int = 0
-    images: int = 0
     pixels: int = 0
     bytes: int = 0
     seconds: float = 0.0
@@ -102,7 +101,7 @@ class Journal:
                 "waiting": len(listing.waiting),
                 "vanished": len(todo.vanished),
                 "skipped_files": dict(listing.skipped),
-                **{k: v for k, v in asdict(self.summary).items() if k != "images"},
+                **vars(self.summary),
             },
             "attempts": self.attempts,
         }

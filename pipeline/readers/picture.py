@@ -13,14 +13,20 @@ from pipeline.types import Grid, ImageInfo, Ints, Region
 
 GRAY = ("1",)
 COLOUR = ("red", "green", "blue")
+BAND_LIMIT = 65535  # what TIFF's 16-bit SamplesPerPixel can say; more is a damaged header
 
 
 def label(count: int, named: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Band labels: the names first, then 1-based indices as text.
 
+    Raises ReadError of kind `limit` above BAND_LIMIT.
+
     >>> label(5, COLOUR)
     ('red', 'green', 'blue', '4', '5')
     """
+    if count > BAND_LIMIT:
+        message = f"{count} bands; files of more than {BAND_LIMIT} are not read, split this one"
+        raise ReadError("limit", message)
     return named[:count] + tuple(str(i + 1) for i in range(len(named), count))
 
 
@@ -34,7 +40,8 @@ def describe(
     ReadError
         `corrupt` for a picture without pixels, `unsupported` for samples that are not real numbers.
     """
-    if 0 in shape or not bands:
+    shape = tuple(int(size) for size in shape)  # a damaged header may hold something else
+    if not bands or min(shape) < 1:
         message = f"the header says {_times(shape)} pixels and {len(bands)} bands; is it complete?"
         raise ReadError("corrupt", message)
     if dtype.kind not in "uif" or dtype.itemsize > 8:

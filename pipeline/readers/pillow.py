@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 Form: TypeAlias = Literal["BMP", "GIF", "JPEG", "PNG", "WEBP"]
 
+# Pixels above which a GIF is refused: Pillow fills the canvas while it reads the header. (It raises
+# at twice its limit, and warns, which we drop, at once.)
+GIF_CANVAS = 2**28
 GRAY_MODES = ("1", "L", "LA")
 COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "CMYK")
 # Start-of-frame markers of the processes that libjpeg has: baseline, extended, progressive,
@@ -103,8 +106,9 @@ def pillow_image(file: BinaryIO, form: Form) -> Iterator[ImageFile]:
     """
     from PIL import Image, UnidentifiedImageError, WebPImagePlugin  # noqa: F401 (enrols WebP)
 
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    before = Image.MAX_IMAGE_PIXELS
     try:
+        Image.MAX_IMAGE_PIXELS = GIF_CANVAS // 2 if form == "GIF" else None
         with Image.open(file, formats=[form]) as image:
             # A GIF frame that lies beyond the canvas would make Pillow enlarge it without end.
             Image.MAX_IMAGE_PIXELS = max(prod(image.size), 1)

@@ -76,7 +76,7 @@ def _pages(path: str) -> Iterator[Iterator[_Picture]]:
 def _pictures(tiff: TiffFile) -> Iterator[_Picture]:
     picture: TiffPage | None = None
     mask: TiffPage | None = None
-    for page in cast("Iterator[TiffPage]", iter(tiff.pages)):  # frames exist only on request
+    for page in _chain(tiff):
         if page.subfiletype & REDUCED:
             continue
         if page.subfiletype & TRANSPARENCY:
@@ -91,10 +91,21 @@ def _pictures(tiff: TiffFile) -> Iterator[_Picture]:
     yield picture, mask
 
 
+def _chain(tiff: TiffFile) -> Iterator[TiffPage]:
+    """Every page once: tifffile follows a chain that bites its own tail without end."""
+    seen: set[int] = set()
+    for page in cast("Iterator[TiffPage]", iter(tiff.pages)):  # frames exist only on request
+        if page.offset in seen:
+            message = f"damaged TIFF file (page {len(seen) + 1} leads back to an earlier one)"
+            raise ReadError("corrupt", message)
+        seen.add(page.offset)
+        yield page
+
+
 def _refuse_stack(tiff: TiffFile) -> None:
     """Refuse files whose one directory stands for many pictures: all but one would be lost."""
     count = 1
-    if tiff.is_imagej and len(tiff.pages) == 1:
+    if tiff.is_imagej and len(list(islice(_chain(tiff), 2))) == 1:
         count = int((tiff.imagej_metadata or {}).get("images", 1))
     elif tiff.is_stk:
         planes = tiff.pages.first.tags.get(UIC2_TAG)
