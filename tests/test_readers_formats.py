@@ -295,6 +295,24 @@ def test_a_gif_frame_far_beyond_the_canvas_is_refused_quickly(tmp_path: Path) ->
     assert caught.value.kind == "limit"
 
 
+def test_a_huge_gif_canvas_is_refused_from_the_header(tmp_path: Path) -> None:
+    Image.new("P", (4, 4)).save(tmp_path / "x.gif")
+    data = bytearray((tmp_path / "x.gif").read_bytes())
+    data[6:10] = b"\xff\xff\xff\xff"
+    (tmp_path / "x.gif").write_bytes(bytes(data))
+    with pytest.raises(ReadError) as caught:
+        READERS["gif"]().probe(str(tmp_path / "x.gif"))
+    assert caught.value.kind == "limit"
+
+
+def test_a_header_with_millions_of_bands_is_refused(tmp_path: Path) -> None:
+    head = "P7\nWIDTH 4\nHEIGHT 3\nDEPTH 90000000\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n"
+    (tmp_path / "x.pam").write_bytes(head.encode())
+    with pytest.raises(ReadError, match="90000000 bands") as caught:
+        READERS["pnm"]().probe(str(tmp_path / "x.pam"))
+    assert caught.value.kind == "limit"
+
+
 def test_webp_alpha_is_validity(tmp_path: Path) -> None:
     samples = RNG.integers(0, 256, (6, 5, 4), dtype=np.uint8)
     samples[1:3, 1:3, 3] = 0

@@ -308,16 +308,27 @@ def test_a_strip_without_a_size_is_corrupt_and_one_left_out_is_invalid(tmp_path:
     np.testing.assert_array_equal(values[0][~missing], samples[~missing])
 
 
-def test_a_chain_of_pages_that_leads_nowhere_is_corrupt(tmp_path: Path) -> None:
+@pytest.mark.parametrize("loop", [False, True])
+def test_a_chain_of_pages_that_leads_nowhere_is_corrupt(tmp_path: Path, loop: bool) -> None:
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, draw("u1", 2, 8, 8), photometric="minisblack")
+    with tifffile.TiffFile(path) as tiff:
+        first, last = (page.offset for page in tiff.pages)
+    data = bytearray(path.read_bytes())
+    count = struct.unpack_from("<H", data, last)[0]
+    struct.pack_into("<I", data, last + 2 + 12 * count, first if loop else 2**31)
+    path.write_bytes(bytes(data))
+    with pytest.raises(ReadError, match="leads back" if loop else "invalid page") as caught:
+        READERS["tiff"]().probe(str(path))
+    assert caught.value.kind == "corrupt"
+
+
+def test_a_width_of_many_numbers_is_corrupt(tmp_path: Path) -> None:
     path = tmp_path / "x.tif"
     tifffile.imwrite(path, draw("u1", 8, 8))
-    with tifffile.TiffFile(path) as tiff:
-        start = tiff.pages.first.offset
-    data = bytearray(path.read_bytes())
-    count = struct.unpack_from("<H", data, start)[0]
-    struct.pack_into("<I", data, start + 2 + 12 * count, 2**31)
-    path.write_bytes(bytes(data))
-    with pytest.raises(ReadError, match="invalid page offset") as caught:
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages.first.tags[256].overwrite((8, 8))
+    with pytest.raises(ReadError) as caught:
         READERS["tiff"]().probe(str(path))
     assert caught.value.kind == "corrupt"
 
