@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TypeAlias
 
 import numpy as np
@@ -20,7 +21,11 @@ from pipeline.types import Batch, Reach, Region, Response, Tile
 MIN_SUPPORT = 0.75
 """Share of a kernel's absolute weight that must lie on valid pixels for a valid response."""
 
+BLOCK = 64
+"""Side, in pixels, of the blocks in which holes are looked for."""
+
 Strips: TypeAlias = list[tuple[int, slice]]
+Cut: TypeAlias = tuple[slice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,21 +186,56 @@ def _around_holes(x: Tensor, valid: Tensor, kernel: Kernel) -> tuple[Tensor, Ten
     convolution; for a zero-sum kernel a constant scene with holes gives no edge. Written through
     the missing weight, w*(1 - M), it is exactly w*x where no tap is missed.
     """
-    size = Kernel.of(np.abs(kernel.array), kernel.origin)
-    signed = kernel != size
-    weight = float(size.array.sum()) or 1.0
+    weight = float(np.abs(kernel.array).sum()) or 1.0
     seen, hole = torch.where(valid, x, 0.0), (~valid).to(x.dtype)
-    plain, missed = convolve(seen, kernel), convolve(hole, kernel)
-    around = convolve(seen, size) if signed else plain
-    lost = convolve(hole, size) if signed else missed
-    mean = around / (weight - lost).clamp_min(weight * 1e-6)
-    support = (1.0 - lost / weight).clamp(0.0, 1.0)
+    data = convolve(seen, kernel)
+    support = torch.ones_like(data)
+    for box, wide in _blocks_with_holes(hole, kernel):
+        missed, around, lost = _near_holes(seen[wide], hole[wide], data[box], kernel)
+        mean = around / (weight - lost).clamp_min(weight * 1e-6)
+        data[box] += mean * missed
+        support[box] = (1.0 - lost / weight).clamp(0.0, 1.0)
     centre = tuple(
         slice(o, n - (k - 1 - o))
         for o, k, n in zip(kernel.origin, kernel.shape, valid.shape[1:], strict=True)
     )
-    good = valid[(slice(None), *centre)] & (support >= MIN_SUPPORT)
-    return plain + mean * missed, good, support
+    return data, valid[(slice(None), *centre)] & (support >= MIN_SUPPORT), support
+
+
+def _near_holes(
+    seen: Tensor, hole: Tensor, plain: Tensor, kernel: Kernel
+) -> tuple[Tensor, Tensor, Tensor]:
+    """w*(1 - M), |w|*(Mx) and |w|*(1 - M); `plain` is w*(Mx)."""
+    size = Kernel.of(np.abs(kernel.array), kernel.origin)
+    missed = convolve(hole, kernel)
+    if size == kernel:
+        return missed, plain.clone(), missed
+    return missed, convolve(seen, size), convolve(hole, size)
+
+
+def _blocks_with_holes(hole: Tensor, kernel: Kernel) -> Iterator[tuple[Cut, Cut]]:
+    """Where a response misses a tap: blocks of the output, and the input under them.
+
+    Neighbours along the last axis come as one block.
+    """
+    shape = [n - k + 1 for n, k in zip(hole.shape[1:], kernel.shape, strict=True)]
+    rows = product(*(range(0, n, BLOCK) for n in shape[:-1]))
+    for corner in rows:
+        lead = [slice(a, min(a + BLOCK, n)) for a, n in zip(corner, shape, strict=False)]
+        run: slice | None = None
+        for a in range(0, shape[-1] + BLOCK, BLOCK):
+            part = slice(a, min(a + BLOCK, shape[-1]))
+            if a < shape[-1] and bool(hole[_under((*lead, part), kernel)].any()):
+                run = slice(run.start if run else a, part.stop)
+            elif run is not None:
+                yield (slice(None), *lead, run), _under((*lead, run), kernel)
+                run = None
+
+
+def _under(block: Cut, kernel: Kernel) -> Cut:
+    """The input that a block of the output is computed from."""
+    taps = zip(block, kernel.shape, strict=True)
+    return (slice(None), *(slice(part.start, part.stop + k - 1) for part, k in taps))
 
 
 def _settle(value: Value) -> Value:

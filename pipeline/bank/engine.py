@@ -7,6 +7,8 @@ channels it is many times slower than this.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -37,28 +39,33 @@ def correlate(x: Tensor, kernel: Kernel) -> Tensor:
     """(P, *shape) -> (P, *(shape - kernel.shape + 1)), float32, each plane by itself."""
     shape = tuple(n - k + 1 for n, k in zip(x.shape[1:], kernel.shape, strict=True))
     out = torch.empty((x.shape[0], *shape), dtype=x.dtype, device=x.device)
-    taps = [(tuple(at), float(kernel.array[tuple(at)])) for at in np.argwhere(kernel.array)]
-    for part in _strips(out.shape, whole=x.device.type != "cpu"):
-        _sum_taps(x[part[0]], out[part], part[1], taps)
+    taps = [
+        (sum(k * step for k, step in zip(at, x.stride()[1:], strict=True)), weight)
+        for at, weight in _taps(kernel)
+    ]
+    for planes, rows in _strips(out.shape, whole=x.device.type != "cpu"):
+        start = x.storage_offset() + planes.start * x.stride(0) + rows.start * x.stride(1)
+        _sum_taps(x, start, taps, out[planes, rows])
     return out
 
 
-def _sum_taps(x: Tensor, out: Tensor, rows: slice, taps: list[tuple[Ints, float]]) -> None:
-    """Fill `out`, which holds `rows` of the first spatial axis."""
-    starts = (rows.start, *(0,) * (out.ndim - 2))
-    first = True
-    for at, weight in taps:
-        box = tuple(
-            slice(s + k, s + k + n) for s, k, n in zip(starts, at, out.shape[1:], strict=True)
-        )
-        shifted = x[(slice(None), *box)]
-        if first:
-            torch.mul(shifted, weight, out=out)
-            first = False
-        else:
-            out.add_(shifted, alpha=weight)
-    if first:
+@lru_cache(maxsize=512)
+def _taps(kernel: Kernel) -> tuple[tuple[Ints, float], ...]:
+    """Where a kernel is not zero, and its weights there."""
+    array = kernel.array
+    return tuple((tuple(at), float(array[tuple(at)])) for at in np.argwhere(array).tolist())
+
+
+def _sum_taps(x: Tensor, start: int, taps: Sequence[tuple[int, float]], out: Tensor) -> None:
+    """Add up views of x, shifted from `start` in its storage, times their weights."""
+    size, stride = out.shape, x.stride()
+    if not taps:
         out.zero_()
+        return
+    (offset, weight), *more = taps
+    torch.mul(x.as_strided(size, stride, start + offset), weight, out=out)
+    for offset, weight in more:
+        out.add_(x.as_strided(size, stride, start + offset), alpha=weight)
 
 
 def _strips(shape: Ints, *, whole: bool) -> list[tuple[slice, slice]]:

@@ -133,11 +133,10 @@ def _kernels(term: list[Array], kernel: Kernel) -> tuple[Kernel, ...]:
     scale *= float(np.prod([term[a].sum() for a in range(len(term)) if a not in axes]))
     for axis in axes:
         taps = _clean(term[axis])
+        peak = float(taps[np.abs(taps).argmax()])
+        taps, scale = np.round(taps / peak, 15), scale * peak  # taps that cancel still do
         if axis == axes[-1]:
             taps = taps * scale
-        else:
-            peak = float(taps[np.abs(taps).argmax()])
-            taps, scale = np.round(taps / peak, 15), scale * peak
         shape, origin = [1] * len(term), [0] * len(term)
         shape[axis], origin[axis] = taps.size, kernel.origin[axis]
         out.append(Kernel.of(taps.reshape(shape), tuple(origin)))
