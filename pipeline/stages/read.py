@@ -109,7 +109,9 @@ def _stack(read: Sequence[tuple[Tile, Pixels, Mask | None]], box: Region) -> tup
     for masked in (False, True):
         part = [(t, p, m) for t, p, m in read if (m is not None) == masked]
         if part:
-            values = torch.from_numpy(np.stack([p for _, p, _ in part]))
+            # by name, because torch refuses a C type that is another spelling of uint64
+            stored = part[0][0].source.header.dtype
+            values = torch.from_numpy(np.stack([p for _, p, _ in part], dtype=stored))
             masks = [m for _, _, m in part if m is not None]
             valid = torch.from_numpy(np.stack(masks)) if masked else None
             tiles = tuple(t for t, _, _ in part)
