@@ -344,13 +344,35 @@ def plan(as_json: bool, **flags: Any) -> None:
         click.echo(json.dumps(found, indent=1))
         return
     for key, value in found.items():
-        if not isinstance(value, list | dict):
-            click.echo(f"{key.replace('_', ' '):>16}  {value}")
-    click.echo("\n  response" + " " * 32 + "boundary     reach")
-    for row in found["responses"]:
-        click.echo(f"  {row['filter']:<40}{row['boundary']:<13}{row['reach']}")
+        if key not in ("responses", "failures"):
+            click.echo(f"{key.replace('_', ' '):>16}  {_written(key, value)}")
+    click.echo()
+    _table([["response", "boundary", "reach"], *([*row.values()] for row in _brief(found))])
     for row in found["failures"][:20]:
-        click.echo(f"  will fail: {row['image']}: {row['kind']}: {row['error']}")
+        click.echo(f"will fail: {row['image']}: {row['kind']}: {row['error']}")
+
+
+def _brief(found: dict[str, Any]) -> list[dict[str, str]]:
+    return [{k: row[k] for k in ("filter", "boundary", "reach")} for row in found["responses"]]
+
+
+def _written(key: str, value: Any) -> str:
+    """A value of a plan for people: sizes in MiB, lists and counts in words."""
+    if key.endswith("_bytes"):
+        return f"{value / 2**20:.1f} MiB"
+    if isinstance(value, list):
+        return " x ".join(map(str, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{count} {reason}" for reason, count in value.items()) or "none"
+    return str(value)
+
+
+def _table(rows: list[list[str]]) -> None:
+    """Print rows as aligned columns; the last one is as long as it is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
+        click.echo("  ".join(cells).rstrip())
 
 
 @cli.command()
@@ -384,7 +406,7 @@ def show(config: Path, out: Path) -> None:
     from pipeline.stages.render import draw_kernels
 
     try:
-        replace_file(out.absolute(), draw_kernels(Plan(load(config), "cpu")))
+        replace_file(out.absolute(), draw_kernels(Plan(load(config), "cpu"), config.name))
     except OSError as error:
         message = f"cannot write {out}: {error.strerror}"
         raise WriteError(message) from error
@@ -397,12 +419,8 @@ def list_(kind: str) -> None:
     """List families, statistics, steps or readers, with parameters, defaults and units."""
     from pipeline.config import describe
 
-    for row in describe(kind):  # type: ignore[arg-type]
-        click.echo(
-            "  ".join(
-                f"{value:<24}" if i < 3 else value for i, value in enumerate(row.values())
-            ).rstrip()
-        )
+    rows = describe(kind)  # type: ignore[arg-type]
+    _table([list(rows[0]), *([*row.values()] for row in rows)])
 
 
 @cli.command()

@@ -94,7 +94,7 @@ def _about(source: Source) -> list[str]:
     return [f"{size} pixels, {bands}, {info.dtype}"]
 
 
-def draw_kernels(plan: Plan) -> bytes:
+def draw_kernels(plan: Plan, title: str) -> bytes:
     """A picture of the bank's kernels; a response made of several has a tile for each."""
     tiles = []
     for response in plan.responses:
@@ -104,4 +104,4 @@ def draw_kernels(plan: Plan) -> bytes:
         for i, kernel in enumerate(kernels):
             note = f"part {i + 1} of {len(kernels)}" if len(kernels) > 1 else ""
             tiles.append((response.name, kernel.array, note))
-    return kernel_sheet("Kernels of the bank, as applied (correlation)", tiles)
+    return kernel_sheet(title, tiles)
