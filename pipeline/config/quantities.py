@@ -136,6 +136,8 @@ def _written(pattern: re.Pattern[str]) -> dict[str, Any]:
     return {"type": "string", "pattern": f"^{pattern.pattern}$"}
 
 
+_NUMBER = {"type": "number", "minimum": 0}
+_BYTE_COUNT = {"type": "integer", "minimum": 1}
 _FILL = {"type": "object", "properties": {"constant": {"type": "number"}}}
 _PAIR = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
 
@@ -145,13 +147,19 @@ Paths: TypeAlias = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
 Duration: TypeAlias = Annotated[
-    float, PlainValidator(parse_duration), WithJsonSchema(_written(_TIME))
+    float,
+    PlainValidator(parse_duration),
+    WithJsonSchema({"anyOf": [_NUMBER, _written(_TIME)]}),
 ]
-Size: TypeAlias = Annotated[int, PlainValidator(parse_size), WithJsonSchema(_written(_SIZE))]
+Size: TypeAlias = Annotated[
+    int,
+    PlainValidator(parse_size),
+    WithJsonSchema({"anyOf": [_BYTE_COUNT, _written(_SIZE)]}),
+]
 Memory: TypeAlias = Annotated[
     int | Literal["auto"],
     PlainValidator(parse_memory),
-    WithJsonSchema({"anyOf": [{"const": "auto"}, _written(_SIZE)]}),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, _BYTE_COUNT, _written(_SIZE)]}),
 ]
 Budget: TypeAlias = Annotated[
     int | str | None,

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from pipeline.config.load import ALWAYS
 from pipeline.config.quantities import BoundaryRule
-from pipeline.config.schema import VERSION, Common, Input, Limits, Output, Run
+from pipeline.config.schema import VERSION, Common, Input, Limits, Output, Png, Run
 from pipeline.config.sweep import needs_name, swept_fields
 from pipeline.config.words import adapter
 from pipeline.filters.base import FILTERS
@@ -17,9 +17,17 @@ from pipeline.readers.base import READERS
 from pipeline.statistics import COLUMNS, GROUPS
 from pipeline.steps.base import STEPS
 
-Kind: TypeAlias = Literal["filters", "statistics", "steps", "readers"]
+Kind: TypeAlias = Literal["filters", "statistics", "steps", "readers", "sections"]
 Json: TypeAlias = dict[str, Any]
 
+_SECTIONS: Mapping[str, type[Any]] = {
+    "input": Input,
+    "output": Output,
+    "output.png": Png,
+    "limits": Limits,
+    "run": Run,
+    "filters": Common,
+}
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 _TYPES = {
     "number": "number",
@@ -59,9 +67,10 @@ def schema() -> Json:
 
 
 def describe(kind: Kind) -> list[dict[str, str]]:
-    """Rows of text for `filterbank list`; their keys are the same in every row.
+    """Rows of text for `filterbank list` and the reference; all rows have the same keys.
 
-    A filter or step has one row that describes it, with no parameter, then one per parameter.
+    A filter, step or section has one row that describes it, with no parameter, then one per
+    parameter. The section `filters` holds what every filter takes.
     """
     if kind == "statistics":
         return [_column(name) for name in COLUMNS]
@@ -70,8 +79,12 @@ def describe(kind: Kind) -> list[dict[str, str]]:
             {"reader": name, "suffixes": " ".join(cls.suffixes), "description": summary(cls)}
             for name, cls in READERS.items()
         ]
-    plugins: Mapping[str, type[Any]] = FILTERS if kind == "filters" else STEPS
-    rows = (row for name, cls in plugins.items() for row in _parameters(name, cls))
+    kinds: dict[str, Mapping[str, type[Any]]] = {
+        "filters": FILTERS,
+        "steps": STEPS,
+        "sections": _SECTIONS,
+    }
+    rows = (row for name, cls in kinds[kind].items() for row in _parameters(name, cls))
     return [{kind.removesuffix("s"): name, **row} for name, row in rows]
 
 
@@ -117,6 +130,8 @@ def _type(field: Json) -> str:
     """
     if "anyOf" in field:
         return " | ".join(_type(one) for one in field["anyOf"])
+    if "$ref" in field:
+        return "mapping"
     if "enum" in field or "const" in field:
         return " | ".join(str(word) for word in field.get("enum", [field.get("const")]))
     if field.get("type") == "array":

@@ -109,7 +109,9 @@ class Png:
             json_schema_extra={"default": "auto"},
         ),
     ] = ()
-    size: Annotated[Count, Field(description="longest edge of the sheet; pixels")] = 2048
+    size: Annotated[
+        Count, Field(description="longest edge of a map's preview; larger ones are reduced; pixels")
+    ] = 2048
     filters: Annotated[
         Annotated[tuple[Text, ...], Field(min_length=1)],
         Field(description="globs of the response names that are drawn"),
@@ -183,7 +185,7 @@ class Run:
         "auto"
     )
     memory: Annotated[
-        Memory, Field(description="bytes the run may use, like 4GiB; auto: what is free")
+        Memory, Field(description="bytes the run may use, like 4GiB; auto: 60 % of the machine's")
     ] = "auto"
     max_failed: Annotated[
         Budget, Field(description="stop after this many failures, 20 or 10%; null: never")
