@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -147,11 +148,11 @@ class Plan:
 
     @property
     def memory(self) -> int:
-        """Bytes the run may use: `run.memory`, or 60 % of what the machine has."""
+        """Bytes the run may use: `run.memory`, or 60 % of what the machine or container has."""
         given = self.config.run.memory
         if given != "auto":
             return int(given)
-        return int(0.6 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        return int(0.6 * min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _cgroup()))
 
     @property
     def threads(self) -> int:
@@ -169,6 +170,14 @@ class Plan:
         """Whether a response gets a PNG of its own or a place on the sheet."""
         png = self.config.output.png
         return png is not None and matches(response, png.filters)
+
+
+def _cgroup() -> float:
+    """The memory limit of the container this runs in, if any."""
+    try:
+        return float(Path("/sys/fs/cgroup/memory.max").read_text())
+    except (OSError, ValueError):  # no container, or "max"
+        return math.inf
 
 
 def tiles_of(source: Source) -> tuple[Tile, ...]:

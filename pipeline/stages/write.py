@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 import pipeline.writers.parquet as tables
 from pipeline import __version__
-from pipeline.commit import Staging
+from pipeline.commit import Staging, has_size
 from pipeline.keys import escape, picture_folder
 from pipeline.plan import Plan
 from pipeline.stages.filter import Result
@@ -81,8 +81,7 @@ class Sink:
         self._table("statistics", self._statistics(), list(KEYS))
         self._table("regions", self._regions(), ["image", "region"])
         old = self._old_files()
-        kept = tuple(f"{picture_folder(image)}/" for image in self.shard.kept)
-        files = {n: f for n, f in old.items() if kept and n.startswith(kept)} | self.staging.files
+        files = {n: old[n] for n in self._kept_pictures(old)} | self.staging.files
         self._images(files)
         self.staging.commit(remove=set(old) - set(files))
         return self._report()
@@ -112,7 +111,7 @@ class Sink:
             flat: Any = [value for part in parts for value in part]
             if schema.field(name).type == pa.float64():
                 flat = np.concatenate(flat) if flat else np.empty(0)
-                columns.append(pa.array(flat, pa.float64(), from_pandas=True))
+                columns.append(pa.array(flat, pa.float64(), mask=np.isnan(flat)))
             else:
                 columns.append(pa.array(flat, schema.field(name).type))
         return pa.table(columns, schema=schema)
@@ -170,6 +169,15 @@ class Sink:
             return {}
         stored = json.loads(tables.footer_of(path).get("filterbank:files", "{}"))
         return {name: (size, digest) for name, (size, digest) in stored.items()}
+
+    def _kept_pictures(self, old: Mapping[str, tuple[int, str]]) -> list[str]:
+        """The pictures of kept images; damaged ones go, for nobody can draw them again."""
+        kept = tuple(f"{picture_folder(image)}/" for image in self.shard.kept)
+        return [
+            name
+            for name, (size, _) in old.items()
+            if kept and name.startswith(kept) and has_size(self.root / name, size)
+        ]
 
     def _report(self) -> ShardReport:
         good = [s for s in self.shard.sources if s.key not in self._failures]
