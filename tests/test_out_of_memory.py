@@ -1,0 +1,73 @@
+"""A device whose memory does not hold a batch. No GPU here: the exception is raised by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config import load
+from pipeline.plan import Plan, tiles_of
+from pipeline.stages import filter as stage
+from pipeline.types import Batch, Grid, ImageInfo, Region, Source
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    path = tmp_path / "bank.yaml"
+    path.write_text(
+        "version: 1\ninput: {path: .}\nfilters: [sobel, gaussian: {sigma: 1}]\n"
+        "output: {path: out, maps: float32}\n"
+    )
+    return Plan(load(path), "cpu")
+
+
+def batch_of(count: int) -> Batch:
+    info = ImageInfo((16, 17), ("1",), "uint8", Grid((1.0, 1.0)))
+    tiles = tuple(tiles_of(Source(f"{i}.png", (), "png", info=info))[0] for i in range(count))
+    pixels = np.random.default_rng(0).integers(0, 255, (count, 1, 16, 17), dtype=np.uint8)
+    return Batch(tiles, Region.whole(info.shape), info.bands, torch.from_numpy(pixels))
+
+
+def holding(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Make the device hold at most so many images; returns the batch sizes that were tried."""
+    tried: list[int] = []
+    plain = stage._compute
+
+    def limited(plan: Plan, batch: Batch) -> stage.Result:
+        tried.append(len(batch.tiles))
+        if len(batch.tiles) > most:
+            message = "CUDA out of memory"
+            raise torch.OutOfMemoryError(message)
+        return plain(plan, batch)
+
+    monkeypatch.setattr(stage, "_compute", limited)
+    return tried
+
+
+def test_halved_batches_give_the_bits_of_the_whole(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (whole,) = stage.compute(plan, batch_of(7))
+    tried = holding(2, monkeypatch)
+    parts = stage.compute(plan, batch_of(7))
+    assert max(tried) == 7
+    assert [len(part.sources) for part in parts] == [1, 2, 2, 2]
+    for part in parts:
+        for source in part.sources:
+            for (*keys, got), (*expected, want) in zip(
+                part.maps[source.key], whole.maps[source.key], strict=True
+            ):
+                assert keys == expected
+                np.testing.assert_array_equal(got, want)
+
+
+def test_one_image_that_does_not_fit_is_a_failure_of_its_own(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holding(0, monkeypatch)
+    results = stage.compute(plan, batch_of(3))
+    assert [len(result.sources) for result in results] == [1, 1, 1]
+    assert all(result.failure and result.failure.kind == "limit" for result in results)
