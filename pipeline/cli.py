@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -84,14 +85,28 @@ def main() -> None:
         sys.exit(_code(error))
     except Stopped as stop:
         click.echo("filterbank: stopped; finished shards are kept", err=True)
-        sys.exit(128 + stop.number)
+        code = 128 + stop.number
     except BrokenPipeError:
-        os._exit(0)
+        code = 0
+    os._exit(code)  # at once: a normal exit waits for every thread that still computes
+
+
+_stopped = 0
+"""The signal that asked this process to stop."""
 
 
 def _stop(number: int, _: FrameType | None) -> None:
-    signal.signal(number, lambda *_: os._exit(128 + number))  # a second one does not wait
+    global _stopped
+    for again in (signal.SIGINT, signal.SIGTERM):  # a second one does not wait
+        signal.signal(again, lambda n, _: os._exit(128 + n))
+    _stopped = number
     raise Stopped(number)
+
+
+def _check_stopped() -> None:
+    """Stop here where the exception of a signal was lost, as in a callback of the interpreter."""
+    if _stopped:
+        raise Stopped(_stopped)
 
 
 def _code(error: FilterbankError) -> int:
@@ -112,6 +127,13 @@ def cli() -> None:
     \b
     Example: filterbank run configs/photos.yaml --input my/photos --output out/photos
     """
+
+
+def _digest(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not re.fullmatch("[0-9a-f]{8,64}", value):
+        message = f"{value!r} is not the start of a digest: at least its first 8 digits"
+        raise click.BadParameter(message)
+    return value
 
 
 def _where(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -135,7 +157,7 @@ def _where(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--prune-limit", type=click.FloatRange(0, 100), default=10,
                          show_default=True, metavar="PERCENT",
                          help="Refuse --prune when more than this has vanished."),
-            click.option("--overwrite", metavar="DIGEST",
+            click.option("--overwrite", metavar="DIGEST", callback=_digest,
                          help="Delete the results of the plan whose digest starts so."),
             click.option("--if-empty", type=click.Choice(["fail", "skip"]), default="fail",
                          show_default=True, help="What an existing, empty input is."),
@@ -210,23 +232,24 @@ def run(fail_on: str, if_locked: str, **flags: Any) -> None:
 def _run(config: Config, options: Options, fail_on: str) -> int:
     """Survey, run and sum up, with the record of it in run.json whatever happens."""
     from pipeline import store
+    from pipeline.commit import writing
     from pipeline.describe import estimate, refuse_small_disk
     from pipeline.journal import Journal
     from pipeline.survey import root_of, survey
 
-    store.clean(root_of(config))
+    root = root_of(config)
+    store.clean(root)
     plan = survey(config, options)
-    if plan.nothing_to_do:
-        failed = plan.failed_before
-        text = f"nothing to do: {plan.todo.done} images are done or known to fail"
-        click.echo(f"{text} ({len(failed)} failed); results in {plan.plan.root}")
-        return 5 if failed and fail_on == "any" else 0
     refuse_small_disk(plan, estimate(plan))
-    journal = Journal(plan)
+    with writing(root):
+        journal = Journal(plan)
     try:
-        _execute(plan, journal)
+        if not plan.nothing_to_do:
+            with writing(root):
+                _execute(plan, journal)
+        _check_stopped()
     except Stopped as stop:
-        journal.end(128 + stop.number, "stopped by a signal")
+        _end(journal, 128 + stop.number, "stopped by a signal", None)
         raise
     except FilterbankError as error:
         _end(journal, _code(error), str(error), None)
@@ -235,9 +258,18 @@ def _run(config: Config, options: Options, fail_on: str) -> int:
         _end(journal, 1, f"{type(error).__name__}: {error}", traceback.format_exc())
         raise
     code = _verdict(plan, journal, fail_on)
-    journal.end(code)
-    click.echo(_summary(plan, journal))
+    with writing(root):
+        journal.end(code)
+    _say(_summary(plan, journal))
     return code
+
+
+def _say(text: str) -> None:
+    """Print a line; a run goes on when nobody can read it any more."""
+    try:
+        click.echo(text)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _end(journal: Journal, code: int, error: str, trace: str | None) -> None:
@@ -256,6 +288,9 @@ def _verdict(plan: Survey, journal: Journal, fail_on: str) -> int:
 
 def _summary(plan: Survey, journal: Journal) -> str:
     summary = journal.summary
+    if plan.nothing_to_do:
+        text = f"nothing to do: {plan.todo.done} images are done or known to fail"
+        return f"{text} ({len(plan.failed_before)} failed); results in {plan.plan.root}"
     rate = summary.done / max(summary.seconds, 1e-9)
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(summary.kinds.items()))
     parts = [
@@ -280,6 +315,7 @@ def _execute(plan: Survey, journal: Journal) -> None:
     tell = next(with_progress)
     try:
         for event in driver.run(plan, journal):
+            _check_stopped()
             if not isinstance(event, ShardReport):
                 tell(event.images, event.pixels)
     finally:
@@ -319,7 +355,7 @@ def _lines(
         if now - said >= 30:
             said, rate = now, images / (now - began)
             left = (total - images) / rate if rate else 0
-            click.echo(
+            _say(
                 f"{images}/{total} images, {rate:.1f}/s, "
                 f"{pixels / 1e6 / (now - began):.1f} Mpixel/s, failed {failed()}, {left:.0f} s left"
             )

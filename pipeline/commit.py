@@ -12,10 +12,27 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pipeline.errors import WriteError
+
 TMP = ".tmp"
+
+
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Name the folder and the reason where the system refuses to write. Raises WriteError."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        message = (
+            f"cannot write to {root}: {reason}; free the disk or allow it, and run again: "
+            "what was committed stays"
+        )
+        raise WriteError(message) from error
 
 
 class Staging:
@@ -52,26 +69,31 @@ class Staging:
 
     def commit(self, remove: Iterable[str] = ()) -> None:
         """Give every added file its final name, in the order added; delete what `remove` names."""
-        for folder in {self.path(name).parent for name in self.files}:
-            _sync(folder)
+        for folder, _, _ in os.walk(self.folder):
+            _sync(Path(folder))
         journal = {"files": list(self.files), "remove": sorted(set(remove) - set(self.files))}
         replace_file(self.root / TMP / f"{self.name}.json", json.dumps(journal).encode())
         _finish(self.root, self.name)
 
     def discard(self) -> None:
-        """Forget the files."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Forget the files, unless their commit is decided: then `recover` finishes it."""
+        if not (self.root / TMP / f"{self.name}.json").exists():
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write a whole file under its name, durably: temporary name, fsync, rename, fsync."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     _sync(path.parent)
 
 
@@ -80,14 +102,24 @@ def recover(root: Path) -> int:
 
     Must run, under the lock, before anything else is written.
     """
+    for stray in root.glob("?*.tmp"):  # of `replace_file`, cut off
+        stray.unlink()
     folder = root / TMP
     if not folder.is_dir():
         return 0
     names = sorted(p.stem for p in folder.glob("*.json"))
     for name in names:
         _finish(root, name)
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
     return len(names)
+
+
+def has_size(path: Path, size: int) -> bool:
+    """Whether a file is there with this size: the quick check for damage."""
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
 
 
 def _finish(root: Path, name: str) -> None:
@@ -103,11 +135,14 @@ def _finish(root: Path, name: str) -> None:
     for final in todo["remove"]:
         target = root / final
         target.unlink(missing_ok=True)
-        _prune(target.parent, root)
+        touched[_prune(target.parent, root)] = None
     for folder in touched:
-        _sync(folder)
+        if folder.is_dir():
+            _sync(folder)
     journal.unlink()
     shutil.rmtree(root / TMP / name, ignore_errors=True)
+    with suppress(OSError):
+        (root / TMP).rmdir()
 
 
 def _make(folder: Path, root: Path) -> None:
@@ -121,14 +156,17 @@ def _make(folder: Path, root: Path) -> None:
         _sync(new.parent)
 
 
-def _prune(folder: Path, root: Path) -> None:
-    """Remove folders that a deletion left empty, up to the kind of output (`png/`)."""
-    while folder.parent != root and folder != root and folder.is_dir():
+def _prune(folder: Path, root: Path) -> Path:
+    """Remove folders that a deletion left empty, up to the kind of output; return the last one."""
+    while folder.parent != root and folder != root:
         try:
             folder.rmdir()
+        except FileNotFoundError:
+            pass
         except OSError:
-            return
+            break
         folder = folder.parent
+    return folder
 
 
 def _sync(folder: Path) -> None:

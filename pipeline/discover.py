@@ -51,7 +51,7 @@ def list_members(config: Input, *, output: Path | None = None, now: float) -> Li
         for path, status in _walk(start.path, top, output, skipped):
             name = os.path.relpath(path, top)
             inside = os.path.relpath(path, start.root)
-            if start.glob and not compile_globs((start.glob,))(inside):
+            if start.glob and not compile_globs(("/" + start.glob,))("/" + inside):
                 continue
             if refused(name):
                 skipped["excluded"] += 1
@@ -101,9 +101,13 @@ def _walk(
 ) -> Iterator[tuple[str, os.stat_result]]:
     """Regular files at or below a path, never through a linked folder."""
     if not path.is_dir():
-        yield str(path), path.stat()
+        given = path.stat()
+        if stat.S_ISREG(given.st_mode):
+            yield str(path), given
+        else:
+            skipped["not a regular file"] += 1
         return
-    limit = os.path.realpath(top)
+    limit, own = os.path.realpath(top), output and os.path.realpath(output)
     todo = [str(path)]
     while todo:
         folder = todo.pop()
@@ -114,7 +118,7 @@ def _walk(
             continue
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                if output is None or os.path.realpath(entry.path) != str(output):
+                if os.path.realpath(entry.path) != own:
                     todo.append(entry.path)
             elif status := _regular(entry, limit, skipped):
                 yield entry.path, status

@@ -25,17 +25,12 @@ def run(plan: Survey, journal: Journal) -> Iterator[ShardReport | Progress]:
     torch is imported here, when a shard is pending, and not before.
     """
     root, state = plan.plan.root, plan.state
-    if state.digest not in (None, plan.plan.digest):
-        store.overwrite(root, str(state.digest))
+    empty = {shard.id for shard in plan.shards if not shard.sources and not shard.kept}
+    if gone := state.replaced | state.unsealed | empty:
+        store.drop(root, gone)
     for shard, members in plan.todo.touched.items():
         store.touch(root, shard, members)
     store.write_filters(root, filters_table(plan.plan))
-    held = {shard.id for shard in plan.shards}
-    for shard in state.damaged - held:
-        store.drop(root, shard)
-    empty = [shard.id for shard in plan.shards if not shard.sources and not shard.kept]
-    for shard in empty:
-        store.drop(root, shard)
     shards = [shard for shard in plan.shards if shard.id not in empty]
     if not shards:
         return

@@ -6,9 +6,8 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +16,13 @@ from typing import Any
 import pyarrow as pa
 
 import pipeline.writers.parquet as tables
-from pipeline.commit import Staging, recover, replace_file
+from pipeline.commit import Staging, has_size, recover, replace_file, writing
 from pipeline.errors import Locked, PlanError, WriteError
 from pipeline.keys import escape
 from pipeline.types import Member
 
 TABLES = ("statistics", "regions", "maps")
+PICTURES = ("png",)
 TRANSIENT = frozenset({"io", "timeout", "crashed", "changed"})
 """Failures that the file's bytes do not decide: tried again on each run."""
 
@@ -45,7 +45,12 @@ class Stored:
 
 @dataclass(frozen=True)
 class State:
-    """What an output folder holds: sources by file name (escaped), images by shard."""
+    """What an output folder holds: sources by file name (escaped), images by shard.
+
+    damaged: shards of which a file is missing or has another size; torn: those of them where it is
+    a table; unsealed: damaged images parts, which say nothing; replaced: shards of another plan, to
+    be overwritten.
+    """
 
     digest: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -53,6 +58,9 @@ class State:
     by_file: Mapping[str, tuple[Stored, ...]] = field(default_factory=dict)
     shards: Mapping[str, tuple[Stored, ...]] = field(default_factory=dict)
     damaged: frozenset[str] = frozenset()
+    torn: frozenset[str] = frozenset()
+    unsealed: frozenset[str] = frozenset()
+    replaced: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -70,12 +78,9 @@ class Todo:
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
     """Hold the folder for writing. Raises Locked, naming the holder, and WriteError."""
-    try:
+    with writing(root):
         root.mkdir(parents=True, exist_ok=True)
         handle = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        message = f"cannot write to {root}: {error.strerror}; check permissions and disk"
-        raise WriteError(message) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,32 +88,41 @@ def locked(root: Path) -> Iterator[None]:
             holder = os.read(handle, 4096).decode(errors="replace").strip() or "another process"
             message = f"{root} is in use by {holder}; wait for it, or use --if-locked skip"
             raise Locked(message) from None
-        os.ftruncate(handle, 0)
-        os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        with writing(root):
+            os.ftruncate(handle, 0)
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
     finally:
         os.close(handle)
 
 
-def load(root: Path) -> State:
+def load(root: Path, *, overwrite: str | None = None) -> State:
     """Read what the folder says is done; sizes of all files are compared with what was committed.
 
-    Raises PlanError when parts of several plans lie together.
+    overwrite: the start of a digest; shards of that plan count as not there. Raises PlanError when
+    parts of several plans lie together.
     """
     by_file: dict[str, list[Stored]] = {}
     shards: dict[str, tuple[Stored, ...]] = {}
-    damaged: set[str] = set()
+    damaged, torn, unsealed, replaced = set[str](), set[str](), set[str](), set[str]()
     footers: dict[str, dict[str, str]] = {}
     for path in sorted((root / "images").glob("part-*.parquet")):
         shard = path.stem.removeprefix("part-")
         if not tables.check_seal(path):
-            damaged.add(shard)
+            unsealed.add(shard)
             continue
         footer = tables.footer_of(path)
+        if overwrite and footer["filterbank:digest"].startswith(overwrite):
+            replaced.add(shard)
+            continue
         footers.setdefault(footer["filterbank:digest"], footer)
         shards[shard] = _rows(path, shard)
-        if not _sizes_match(root, json.loads(footer["filterbank:files"])):
+        files = json.loads(footer["filterbank:files"])
+        bad = [name for name, (size, _) in files.items() if not has_size(root / name, size)]
+        if bad:
             damaged.add(shard)
+        if any(name.startswith(TABLES) for name in bad):
+            torn.add(shard)
         for row in shards[shard]:
             for name in row.files:
                 by_file.setdefault(name, []).append(row)
@@ -124,6 +138,9 @@ def load(root: Path) -> State:
         {name: tuple(rows) for name, rows in by_file.items()},
         shards,
         frozenset(damaged),
+        frozenset(torn),
+        frozenset(unsealed),
+        frozenset(replaced),
     )
 
 
@@ -141,13 +158,6 @@ def _rows(path: Path, shard: str) -> tuple[Stored, ...]:
     ]
     rows = tables.read_table(path, names).to_pylist()
     return tuple(Stored(shard=shard, **{**row, "files": tuple(row["files"])}) for row in rows)
-
-
-def _sizes_match(root: Path, files: Mapping[str, Sequence[Any]]) -> bool:
-    try:
-        return all((root / name).stat().st_size == size for name, (size, _) in files.items())
-    except OSError:
-        return False
 
 
 def compare(
@@ -231,34 +241,50 @@ def touch(root: Path, shard: str, members: Sequence[Member]) -> None:
 
 def clean(root: Path) -> None:
     """Recover from an interrupted run: finish its last commit, remove parts of no shard."""
-    recover(root)
-    for name in TABLES:
-        for path in (root / name).glob("part-*.parquet"):
-            if not (root / "images" / path.name).exists():
-                path.unlink()
+    with writing(root):
+        recover(root)
+        orphans = {
+            path.stem.removeprefix("part-")
+            for name in TABLES
+            for path in (root / name).glob("part-*.parquet")
+            if not (root / "images" / path.name).exists()
+        }
+        if orphans:
+            drop(root, orphans)
 
 
-def drop(root: Path, shard: str) -> None:
-    """Delete a shard whose images part is damaged or that holds nothing any more."""
-    part = f"part-{shard}.parquet"
-    images = root / "images" / part
-    files: dict[str, Any] = {}
-    if tables.check_seal(images):
-        files = json.loads(tables.footer_of(images)["filterbank:files"])
-    images.unlink()
-    for name in [*files, *(f"{table}/{part}" for table in TABLES)]:
-        (root / name).unlink(missing_ok=True)
+def drop(root: Path, shards: Collection[str]) -> None:
+    """Delete whole shards in one commit.
+
+    Pictures go as the images part lists them. Where one is missing or damaged nobody knows its
+    pictures, so all those go that no other shard lists.
+    """
+    remove = {f"{name}/part-{shard}.parquet" for shard in shards for name in ("images", *TABLES)}
+    listed = {shard: _listed(root, shard) for shard in shards}
+    for files in listed.values():
+        remove.update(files or ())
+    if None in listed.values():
+        parts = (path.stem.removeprefix("part-") for path in (root / "images").glob("part-*"))
+        known = {name for part in parts if part not in listed for name in _listed(root, part) or ()}
+        remove.update(name for name in _names(root, PICTURES) if name not in known)
+    Staging(root, "drop").commit(remove)
 
 
-def overwrite(root: Path, digest: str) -> None:
-    """Delete the results of the plan whose digest starts so, and no other's."""
-    for path in sorted((root / "images").glob("part-*.parquet")):
-        if tables.footer_of(path)["filterbank:digest"].startswith(digest):
-            drop(root, path.stem.removeprefix("part-"))
-    if not any((root / "images").glob("part-*.parquet")):
-        for name in ("png", "images", *TABLES):
-            shutil.rmtree(root / name, ignore_errors=True)
-        (root / "filters.parquet").unlink(missing_ok=True)
+def _listed(root: Path, shard: str) -> Mapping[str, Any] | None:
+    """The files an images part lists, or None where it is missing or damaged."""
+    path = root / "images" / f"part-{shard}.parquet"
+    if not path.exists() or not tables.check_seal(path):
+        return None
+    files: dict[str, Any] = json.loads(tables.footer_of(path)["filterbank:files"])
+    return files
+
+
+def _names(root: Path, folders: Sequence[str]) -> Iterator[str]:
+    """Every file in some folders of the output, relative to it."""
+    for folder in folders:
+        for path in sorted((root / folder).rglob("*")):
+            if not path.is_dir():
+                yield path.relative_to(root).as_posix()
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -313,12 +339,8 @@ def verify(root: Path) -> list[str]:
             found.append("filters.parquet: damaged")
     elif known:
         found.append("filters.parquet: missing")
-    for folder in ("images", "png", *TABLES):
-        for path in sorted((root / folder).rglob("*")):
-            name = path.relative_to(root).as_posix()
-            if not path.is_dir() and name not in known:
-                found.append(f"{name}: belongs to no shard")
-    return found
+    strays = (name for name in _names(root, ("images", *PICTURES, *TABLES)) if name not in known)
+    return found + [f"{name}: belongs to no shard" for name in strays]
 
 
 def _problem(path: Path, size: int, digest: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -65,7 +66,9 @@ class Survey:
     @property
     def nothing_to_do(self) -> bool:
         """Whether the folder holds already what a run would leave."""
-        return not (self.shards or self.todo.touched or self.pruned or self.state.damaged)
+        state = self.state
+        redone = self.shards or self.todo.touched or self.pruned
+        return not (redone or state.unsealed or state.replaced)
 
 
 def root_of(config: Config) -> Path:
@@ -81,14 +84,15 @@ def survey(config: Config, options: Options) -> Survey:
     Raises InputError when nothing is listed, PlanError when the folder holds another plan or the
     prune guard says no, DeviceError.
     """
-    plan, state = _plan(config)
+    plan, state = _plan(config, options.overwrite)
     if not plan.responses:
         message = "the bank has no response; add something to filters"
         raise PlanError(message)
+    _refuse_own_output(config, plan.root)
     listing = list_members(config.input, output=plan.root, now=time.time())
     if not listing.members and not listing.waiting:
         _refuse_empty(config, options, listing)
-    _refuse_other_plan(plan, state, options)
+    _refuse_other_plan(plan, state)
     todo = store.compare(
         state,
         listing.members,
@@ -100,14 +104,14 @@ def survey(config: Config, options: Options) -> Survey:
     )
     if options.limit is not None:
         todo = replace(todo, new=todo.new[: options.limit])
-    pruned = _pruned(todo, state, options)
+    pruned = _pruned(todo, state, options, listing)
     shards = tuple(_shards(plan, state, todo, pruned, listing))
     return Survey(plan, listing, state, todo, shards, pruned)
 
 
-def _plan(config: Config) -> tuple[Plan, store.State]:
+def _plan(config: Config, overwrite: str | None) -> tuple[Plan, store.State]:
     """The plan and the folder's state; `auto` keeps the device kind of what is stored."""
-    state = store.load(root_of(config))
+    state = store.load(root_of(config), overwrite=overwrite)
     return Plan(config, _device(config.run.device, state.device)), state
 
 
@@ -138,13 +142,20 @@ def _refuse_empty(config: Config, options: Options, listing: Listing) -> None:
     raise InputError(message)
 
 
-def _refuse_other_plan(plan: Plan, state: store.State, options: Options) -> None:
-    if state.digest in (None, plan.digest):
+def _refuse_own_output(config: Config, output: Path) -> None:
+    """Raise PlanError where results would be read as input."""
+    for path in config.input.path:
+        if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(output)):
+            message = f"input {path!r} lies in output.path {output}; give results their own folder"
+            raise PlanError(message)
+
+
+def _refuse_other_plan(plan: Plan, state: store.State) -> None:
+    if state.digest is None or state.digest == plan.digest:
         return
     changes = store.difference(dict(state.config), plan.expanded)
     if state.device != plan.device:
         changes.append(f"device: {state.device} -> {plan.device}")
-    assert state.digest is not None
     message = "\n  ".join(
         [
             f"{plan.root} holds results of another plan ({state.digest[:8]}); what differs:",
@@ -152,13 +163,17 @@ def _refuse_other_plan(plan: Plan, state: store.State, options: Options) -> None
             "use another output.path, put {digest} in it, or --overwrite " + state.digest[:8],
         ]
     )
-    if options.overwrite is None or not state.digest.startswith(options.overwrite):
-        raise PlanError(message)
+    raise PlanError(message)
 
 
-def _pruned(todo: store.Todo, state: store.State, options: Options) -> tuple[str, ...]:
+def _pruned(
+    todo: store.Todo, state: store.State, options: Options, listing: Listing
+) -> tuple[str, ...]:
     if not options.prune or not todo.vanished:
         return ()
+    if not listing.members and not listing.waiting:
+        message = "--prune would remove every image: nothing is listed; is a disk missing?"
+        raise PlanError(message)
     stored = sum(len(rows) for rows in state.shards.values())
     if len(todo.vanished) > options.prune_limit * stored:
         message = (
@@ -188,14 +203,12 @@ def _shards(
     for shard in sorted({*todo.redo, *thinned}):
         fresh = [source for member in todo.redo.get(shard, ()) for source in sources(member)]
         files = {escape(member.name) for member in todo.redo.get(shard, ())}
-        kept = (
-            ()
-            if shard in state.damaged
-            else tuple(
-                row.image
-                for row in state.shards[shard]
-                if row.image not in gone and not files.intersection(row.files)
-            )
+        kept = tuple(
+            row.image
+            for row in state.shards[shard]
+            if shard not in state.torn
+            and row.image not in gone
+            and not files.intersection(row.files)
         )
         yield Shard(shard, tuple(fresh), kept)
     yield from cut(todo.new, sources, taken=set(state.shards))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -13,7 +13,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
-from pipeline.errors import DeviceError, WriteError
+from pipeline.commit import writing
+from pipeline.errors import DeviceError
 from pipeline.plan import Plan
 from pipeline.stages.filter import Result, compute
 from pipeline.stages.read import Loaded, read
@@ -33,7 +34,7 @@ def work(plan: Plan, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress
     waiting = iter(shards)
     open_sink: Sink | None = None
     position = -1
-    try:
+    with writing(plan.root), _discarding(lambda: open_sink):
         with _pool(threads) as pool:
             for loaded, results in _in_order(pool, threads + 1, plan, read(plan, shards)):
                 while position < loaded.shard:
@@ -45,30 +46,38 @@ def work(plan: Plan, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress
         if open_sink is not None:
             yield open_sink.commit()
         for shard in waiting:
-            yield Sink(plan, shard).commit()
-    except OSError as error:
-        message = f"cannot write to {plan.root}: {error.strerror or error}; see free space"
-        raise WriteError(message) from error
+            open_sink = Sink(plan, shard)
+            yield open_sink.commit()
+
+
+@contextmanager
+def _discarding(sink: Callable[[], Sink | None]) -> Iterator[None]:
+    """Give the disk back what a shard had staged when its work is cut short."""
+    try:
+        yield
+    except BaseException:
+        if (unfinished := sink()) is not None:
+            unfinished.staging.discard()
+        raise
 
 
 @contextmanager
 def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool that, when a run is stopped, does not start what is still waiting."""
+    """A pool; work that is cut short does not wait for what is being computed."""
     pool = ThreadPoolExecutor(threads)
     try:
         yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
-def _absorb(sink: Sink, loaded: Loaded, results: Iterable[Result]) -> Progress:
+def _absorb(sink: Sink, loaded: Loaded, results: Sequence[Result]) -> Progress:
     sink.identify(loaded)
-    images = pixels = 0
-    for result in results:
-        sink.add(result)
-        images += len(result.sources)
-        pixels += sum(source.pixels for source in result.sources)
-    return Progress(images + len(loaded.failures), pixels)
+    sink.add(results)
+    sources = [source for result in results for source in result.sources]
+    return Progress(len(sources) + len(loaded.failures), sum(s.pixels for s in sources))
 
 
 def _in_order(

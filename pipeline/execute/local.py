@@ -9,7 +9,7 @@ from pipeline.errors import ReaderCrashed
 from pipeline.types import Progress, Shard, ShardReport
 
 Work: TypeAlias = Callable[[Sequence[Shard]], Iterator[ShardReport | Progress]]
-Blame: TypeAlias = Callable[[Shard], Shard]
+Blame: TypeAlias = Callable[[Sequence[Shard], ReaderCrashed], Sequence[Shard]]
 
 _ROUNDS = 3
 """Crashes in a row, with nothing committed and nobody to blame, after which a run gives up."""
@@ -20,27 +20,21 @@ def run_local(
 ) -> Iterator[ShardReport | Progress]:
     """Work through shards; after a crash, again without the sources that caused it.
 
-    A first crash is taken as bad luck and the open shards are simply tried again. After a second
-    one `blame` reads the sources of open shards one by one, and gives back the first shard that
-    holds a killer with that source failed. Raises ReaderCrashed when none can be found.
+    `blame` is given the open shards and returns them with the killers failed: the same shards where
+    the crash was bad luck. Raises ReaderCrashed when that happens again and again.
     """
-    todo = list(shards)
-    crashes = 0
+    todo = {shard.id: shard for shard in shards}
+    in_vain = 0
     while todo:
         try:
-            for report in work(tuple(todo)):
+            for report in work(tuple(todo.values())):
                 if isinstance(report, ShardReport):
-                    todo = [shard for shard in todo if shard.id != report.shard]
+                    del todo[report.shard]
+                    in_vain = 0
                 yield report
-        except ReaderCrashed:
-            crashes += 1
-            if crashes == 1:
-                continue
-            for i, shard in enumerate(todo):
-                judged = blame(shard)
-                if judged != shard:
-                    todo[i], crashes = judged, 1
-                    break
-            else:
-                if crashes >= _ROUNDS:
-                    raise
+        except ReaderCrashed as crash:
+            judged = {shard.id: shard for shard in blame(tuple(todo.values()), crash)}
+            in_vain = in_vain + 1 if judged == todo else 0
+            if in_vain == _ROUNDS:
+                raise
+            todo = judged

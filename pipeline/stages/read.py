@@ -6,11 +6,11 @@ import hashlib
 import signal
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from multiprocessing import get_context, set_forkserver_preload
+from multiprocessing import forkserver, get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,11 +213,13 @@ def read(plan: Plan, shards: Sequence[Shard]) -> Iterator[Loaded]:
     dies; which file killed it is for `blame` to find out.
     """
     jobs = [job for i, shard in enumerate(shards) for job in _jobs(plan, i, shard)]
+    if not jobs:
+        return
     options: dict[str, Any] = {}
     if plan.workers:
-        set_forkserver_preload(["pipeline.stages.read"])
+        _start_forkserver()
         options = {
-            "num_workers": min(plan.workers, len(jobs)) or 1,
+            "num_workers": min(plan.workers, len(jobs)),
             "prefetch_factor": 2,
             "multiprocessing_context": "forkserver",
             "worker_init_fn": _start_worker,
@@ -229,12 +231,21 @@ def read(plan: Plan, shards: Sequence[Shard]) -> Iterator[Loaded]:
         pin_memory=plan.device == "cuda",
         **options,
     )
+    done = 0
     try:
-        yield from loader
-    except RuntimeError as error:
-        if "DataLoader worker" in str(error):
-            raise ReaderCrashed(str(error)) from error
-        raise
+        for loaded in loader:
+            done += 1
+            yield loaded
+    except (RuntimeError, OSError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "exited unexpectedly" not in str(error):
+            raise
+        flying = jobs[done : done + 2 * plan.workers + 1]
+        message = (
+            "reader processes keep dying, and no file by itself is to blame "
+            f"({error}); is memory or /dev/shm short? Try --workers 0"
+        )
+        suspects = tuple(tile.source.key for job in flying for tile in job.tiles)
+        raise ReaderCrashed(message, suspects) from error
 
 
 def _jobs(plan: Plan, index: int, shard: Shard) -> Iterator[Job]:
@@ -259,36 +270,78 @@ def _jobs(plan: Plan, index: int, shard: Shard) -> Iterator[Job]:
             yield Job(index, tuple(tiles[i : i + size]))
 
 
+def _start_forkserver() -> None:
+    """Start the process that reader processes are forked from, deaf to Ctrl-C like all of them.
+
+    It is the main process that stops them; the mask of blocked signals is inherited.
+    """
+    forkserver.set_forkserver_preload(["pipeline.stages.read"])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(_: int) -> None:
     """Leave stopping to the main process: Ctrl-C reaches the whole process group."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def blame(plan: Plan, shard: Shard) -> Shard:
-    """Fail the first source of a shard whose reading kills a process, twice; else the same shard.
+def blame(plan: Plan, shards: Sequence[Shard], crash: ReaderCrashed) -> tuple[Shard, ...]:
+    """Fail those suspects of a crash whose reading kills a process, twice; else the same shards.
 
-    Each source is read by itself, so that nobody else can be meant.
+    Each is read by itself, so that nobody else can be meant.
     """
-    for source in shard.sources:
-        if source.failure is None and all(_kills(plan, source) for _ in range(2)):
-            text = "the process that read this file died; its format may be damaged on purpose"
-            guilty = source.fail(Failure("crashed", text))
-            others = tuple(guilty if s.key == source.key else s for s in shard.sources)
-            return replace(shard, sources=others)
-    return shard
+    suspects = [
+        source
+        for shard in shards
+        for source in shard.sources
+        if source.key in crash.suspects and source.failure is None
+    ]
+    guilty: dict[str, Failure] = {}
+    for source, _ in _deaths(plan, suspects):
+        for _, death in _deaths(plan, [source]):
+            guilty[source.key] = Failure("crashed", f"the process that read this file {death}")
+    return tuple(
+        replace(
+            shard,
+            sources=tuple(s.fail(guilty[s.key]) if s.key in guilty else s for s in shard.sources),
+        )
+        for shard in shards
+    )
 
 
-def _kills(plan: Plan, source: Source) -> bool:
-    with ProcessPoolExecutor(1, mp_context=get_context("forkserver")) as pool:
-        try:
-            pool.submit(_try, plan, source).result()
-        except BrokenProcessPool:
-            return True
-    return False
+def _deaths(plan: Plan, sources: Sequence[Source]) -> Iterator[tuple[Source, str]]:
+    """Read sources one after another in a process; name each one it dies of, and how."""
+    context = get_context("forkserver")
+    while sources:
+        ours, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=_try_each, args=(plan, sources, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        survived = 0
+        with suppress(EOFError), ours:
+            while survived < len(sources):
+                ours.recv()
+                survived += 1
+        process.join()
+        if survived < len(sources):
+            yield sources[survived], _cause(process.exitcode)
+        sources = sources[survived + 1 :]
 
 
-def _try(plan: Plan, source: Source) -> None:
+def _try_each(plan: Plan, sources: Sequence[Source], survived: Connection) -> None:
     _start_worker(0)
-    for tile in tiles_of(source):
-        Tiles(plan)[Job(0, (tile,))]
+    for source in sources:
+        for tile in tiles_of(source):
+            Tiles(plan)[Job(0, (tile,))]
+        survived.send(None)
+
+
+def _cause(code: int | None) -> str:
+    """How a process ended, from its exit code."""
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"

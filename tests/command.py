@@ -1,0 +1,150 @@
+"""The command line for tests: in this process, or in one of its own that can be killed."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow.dataset as ds
+import yaml
+from PIL import Image
+
+from pipeline import cli
+
+TIMED = frozenset({"run.json", "log.jsonl", ".lock"})
+"""The only files of an output folder that may depend on time, host or worker count."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+def filterbank(*arguments: object) -> Said:
+    """Run `filterbank` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    code: Any = None
+    try:
+        with (
+            patch.object(sys, "argv", ["filterbank", *map(str, arguments)]),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            cli.main()
+    except SystemExit as stop:
+        code = stop.code
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return Said(int(code or 0), out.getvalue(), err.getvalue())
+
+
+def command(*arguments: object) -> list[str]:
+    """The words that start `filterbank` as a process."""
+    return [sys.executable, "-m", "pipeline", *map(str, arguments)]
+
+
+@contextlib.contextmanager
+def started(
+    *arguments: object, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[str]]:
+    """A `filterbank` process with a process group of its own, of which nothing stays behind."""
+    process = subprocess.Popen(
+        [*prefix, *command(*arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, **(env or {})},
+    )
+    try:
+        yield process
+    finally:
+        kill_group(process, signal.SIGKILL)
+        process.communicate()
+
+
+def finish(process: subprocess.Popen[str], timeout: float = 60) -> Said:
+    """Wait for the end of a process."""
+    out, err = process.communicate(timeout=timeout)
+    return Said(process.returncode, out, err)
+
+
+def kill_group(process: subprocess.Popen[str], number: int) -> None:
+    """Send a signal to a process and all it started, as a terminal does."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def group(leader: int) -> list[int]:
+    """Living processes of a group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, member = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(member) == leader and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def draw(path: Path, seed: int, size: int = 16) -> Path:
+    """A small gray PNG of its own; every path to it is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, format="PNG")
+    return path
+
+
+def write_config(path: Path, images: Path, output: Path, **sections: Any) -> Path:
+    """A config of two filters; a section's keys are added to those it has here."""
+    whole: dict[str, Any] = {
+        "version": 1,
+        "input": {"path": str(images)},
+        "filters": [{"sobel": {"output": "x"}}, {"gaussian": {"sigma": 1}}],
+        "statistics": ["mean", "std", "p50"],
+        "output": {"path": str(output), "maps": "float32", "png": {"what": "maps"}},
+        "run": {"device": "cpu", "workers": 0},
+    }
+    for name, value in sections.items():
+        whole[name] = {**whole.get(name, {}), **value} if isinstance(value, dict) else value
+    path.write_text(yaml.safe_dump(whole))
+    return path
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """Every file below an output folder that has to be the same in every run."""
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and path.relative_to(root).as_posix() not in TIMED
+    }
+
+
+def rows(root: Path, table: str, *without: str) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Rows of a table by their keys, each once, without some columns."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in ds.dataset(root / table, format="parquet").to_table().to_pylist():
+        key = tuple(row[name] for name in ("image", "band", "region", "filter") if name in row)
+        assert key not in found, f"two rows of {table}: {key}"
+        found[key] = {name: value for name, value in row.items() if name not in without}
+    return found
+
+
+def status_of(root: Path) -> dict[str, tuple[str, str | None]]:
+    """image -> (done or failed, kind)."""
+    return {image: (r["status"], r["kind"]) for (image,), r in rows(root, "images").items()}
