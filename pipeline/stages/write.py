@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -31,7 +31,7 @@ KEYS = ("image", "band", "region", "filter")
 class Sink:
     """Collects one shard's results and commits them, the images part last: it says what is done.
 
-    Results must arrive in the order of keys where maps are kept.
+    Loads must arrive in the order of keys where maps are kept.
     """
 
     def __init__(self, plan: Plan, shard: Shard) -> None:
@@ -58,17 +58,21 @@ class Sink:
         self._failures.update((source.key, failure) for source, failure in loaded.failures)
         self._traces += loaded.traces
 
-    def add(self, result: Result) -> None:
-        """Keep the results of one batch."""
-        if result.failure is not None:
-            self._failures.update(dict.fromkeys((s.key for s in result.sources), result.failure))
-            return
-        self._rows.append(result.rows)
-        for source in result.sources:
+    def add(self, results: Sequence[Result]) -> None:
+        """Keep the results of one load, whose batches may have parted neighbours."""
+        good: dict[str, Result] = {}
+        for result in results:
+            keys = [source.key for source in result.sources]
+            if result.failure is not None:
+                self._failures.update(dict.fromkeys(keys, result.failure))
+            else:
+                self._rows.append(result.rows)
+                good.update(dict.fromkeys(keys, result))
+        for key in sorted(good):
             if self._maps is not None:
-                self._copy_maps(before=source.key)
-                self._maps.add(source.key, result.maps[source.key])
-            for name, data in result.pictures.get(source.key, ()):
+                self._copy_maps(before=key)
+                self._maps.add(key, good[key].maps[key])
+            for name, data in good[key].pictures.get(key, ()):
                 self.staging.write(name, data)
 
     def commit(self) -> ShardReport:
