@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from pyarrow import csv
 
 import pipeline.writers.parquet as tables
-from pipeline.errors import InputError
+from pipeline.errors import InputError, WriteError
 
 _KEYS = ("image", "band", "region", "filter")
 
@@ -166,27 +169,37 @@ class Output:
         return pa.table(out)
 
     def export(self, path: Path) -> int:
-        """Write the wide table as .parquet or .csv, shard by shard; return the number of rows."""
-        from pyarrow import csv
+        """Write the wide table as .parquet or .csv, shard by shard; return the number of rows.
 
-        if path.suffix not in (".parquet", ".csv"):
+        Raises InputError for another suffix or where no image is stored yet, WriteError.
+        """
+        as_csv = path.suffix == ".csv"
+        if not as_csv and path.suffix != ".parquet":
             message = f"export writes .parquet or .csv (got {path.name!r})"
             raise InputError(message)
-        writer, rows = None, 0
         temporary = path.with_name(path.name + ".tmp")
-        for table in self.wide_parts():
-            if path.suffix == ".csv":
-                table = _defuse(table)
-            if writer is None:
-                kind = pq.ParquetWriter if path.suffix == ".parquet" else csv.CSVWriter
-                writer = kind(temporary, table.schema)
-            writer.write_table(table)
-            rows += table.num_rows
+        try:
+            rows = self._write_wide(temporary, csv.CSVWriter if as_csv else pq.ParquetWriter)
+            temporary.replace(path)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            message = f"cannot write {path}: {reason}; name a folder that exists and has room"
+            raise WriteError(message) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        return rows
+
+    def _write_wide(self, path: Path, kind: type[pq.ParquetWriter | csv.CSVWriter]) -> int:
+        with ExitStack() as stack:
+            writer, rows = None, 0
+            for part in self.wide_parts():
+                table = _defuse(part) if kind is csv.CSVWriter else part
+                writer = writer or stack.enter_context(kind(path, table.schema))
+                writer.write_table(table)
+                rows += table.num_rows
         if writer is None:
             message = f"{str(self.root)!r} holds no images yet; run first"
             raise InputError(message)
-        writer.close()
-        temporary.replace(path)
         return rows
 
 
