@@ -40,7 +40,7 @@ format: $(DEV)  ## fix what the linter can fix, and format
 bench: $(DEV) $(SAMPLES)  ## measure speed on this machine
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
-docs: $(DEV)  ## write docs/reference again from the code
+docs: $(DEV) $(SAMPLES)  ## write docs/reference again from the code
 	@$(BIN)/python docs/generate.py
 
 help:  ## list the targets

@@ -1,0 +1,192 @@
+"""Write what the code knows about itself: docs/reference, configs/schema.json and docs/images.
+
+`make docs` runs this. A test compares the pages with what `pages` returns.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import cycle
+from pathlib import Path
+
+import click
+
+from pipeline.cli import EXIT_CODES, cli
+from pipeline.config import describe, schema
+from pipeline.filters.base import FILTERS
+from pipeline.readers.base import READERS
+from pipeline.statistics import STATISTICS
+from pipeline.steps.base import STEPS
+
+ROOT = Path(__file__).resolve().parents[1]
+MADE = "<!-- Made by docs/generate.py from the code: run `make docs` instead of editing. -->"
+PICTURED = "data/samples/photos/leaf_alpha.png"
+WIDTH = 96
+
+
+def pages() -> dict[str, str]:
+    """Every generated text by its path below the root."""
+    written = {
+        "cli": _cli(),
+        "config": _config(),
+        "filters": _plugins("Filters", "filter", FILTERS),
+        "steps": _plugins("Prepare steps", "step", STEPS),
+        "statistics": _statistics(),
+        "readers": _readers(),
+    }
+    markdown = {f"docs/reference/{name}.md": f"{MADE}\n{text}" for name, text in written.items()}
+    return {**markdown, "configs/schema.json": json.dumps(schema(), indent=1) + "\n"}
+
+
+# ---------------------------------------------------------------- pages
+def _cli() -> str:
+    parts = [_CLI_HEAD, _help(cli, "filterbank")]
+    for name, command in sorted(cli.commands.items()):
+        parts += [f"\n## filterbank {name}\n\n", _help(command, f"filterbank {name}")]
+    codes = ([str(code), text] for code, text in EXIT_CODES.items())
+    parts += ["\n## Exit codes\n\n", _table(("code", "meaning"), codes)]
+    return "".join(parts)
+
+
+_CLI_HEAD = """\
+# Command line
+
+Every option but `--input` is also a variable: `FILTERBANK_RUN_OUTPUT=out/a` stands for
+`run --output out/a`.
+
+"""
+
+
+def _help(command: click.Command, name: str) -> str:
+    """A command's --help, without the exit codes, which the page has once."""
+    context = click.Context(command, info_name=name, terminal_width=WIDTH)
+    text = command.get_help(context).partition("\n  Exit codes:")[0].rstrip()
+    return f"```text\n{text}\n```\n"
+
+
+def _config() -> str:
+    parts = [
+        "# Config keys\n\nTop level: ",
+        ", ".join(f"`{key}`" for key in schema()["properties"]),
+        ". What they mean together is in [the config language](../config.md); parameters of ",
+        "filters are in [filters](filters.md), of prepare steps in [steps](steps.md).\n",
+    ]
+    for name, rows in _grouped(describe("sections"), "section").items():
+        title = "every filter" if name == "filters" else f"`{name}`"
+        parts += [f"\n## {title}\n\n{rows[0]['description']}\n\n", _parameters(rows[1:])]
+    return "".join(parts)
+
+
+def _plugins(title: str, kind: str, registry: Mapping[str, type]) -> str:
+    rows = _grouped(describe("filters" if kind == "filter" else "steps"), kind)
+    parts = [f"# {title}\n"]
+    for name in sorted(registry):
+        prose, example = _docstring(registry[name])
+        parts += [f"\n## {name}\n\n{prose}\n"]
+        if rows[name][1:]:
+            parts += ["\n", _parameters(rows[name][1:])]
+        if example:
+            parts += [f"\n```pycon\n{example}\n```\n"]
+    return "".join(parts)
+
+
+def _statistics() -> str:
+    rows = describe("statistics")
+    table = _table(tuple(rows[0]), (list(row.values()) for row in rows))
+    notes = (f"\n## {name}\n\n{_docstring(cls)[0]}\n" for name, cls in STATISTICS.items())
+    head = (
+        "# Statistics\n\nx are the valid values of a response in a region, n their number. Unit "
+        "`response` is the\nresponse's own. `n_pixels`, `n_valid` and `support` (the mean share of "
+        "kernel weight on valid\npixels) stand in every row.\n\n"
+    )
+    return head + table + "".join(notes)
+
+
+def _readers() -> str:
+    parts = ["# Readers\n\nA file belongs to the reader that its first bytes or its suffix name.\n"]
+    for name, cls in sorted(READERS.items()):
+        suffixes = " ".join(f"`{suffix}`" for suffix in cls.suffixes)
+        parts += [f"\n## {name}\n\n{suffixes}\n\n{_docstring(cls)[0]}\n"]
+    return "".join(parts)
+
+
+# ---------------------------------------------------------------- pieces
+def _docstring(cls: type) -> tuple[str, str]:
+    """The prose and the example of a numpydoc docstring."""
+    text = inspect.getdoc(cls) or ""
+    prose, *sections = re.split(r"\n\n(?=(?:Examples|References)\n-)", text)
+    found = {part.split("\n", 1)[0]: part.split("\n", 2)[2] for part in sections}
+    plain = "`".join(  # a star outside of code is no emphasis
+        part if code else part.replace("*", r"\*")
+        for code, part in zip(cycle((False, True)), prose.split("`"), strict=False)
+    )
+    sources = f"\n\nReference: {found['References']}" if "References" in found else ""
+    return plain + sources, found.get("Examples", "")
+
+
+def _grouped(rows: Iterable[Mapping[str, str]], key: str) -> dict[str, list[Mapping[str, str]]]:
+    groups: dict[str, list[Mapping[str, str]]] = {}
+    for row in rows:
+        groups.setdefault(row[key], []).append(row)
+    return groups
+
+
+def _parameters(rows: Iterable[Mapping[str, str]]) -> str:
+    names = ("parameter", "type", "default", "description")
+    cells = ([f"`{r['parameter']}`", r["type"], r["default"], r["description"]] for r in rows)
+    return _table(names, cells)
+
+
+def _table(names: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    def lines() -> Iterator[list[str]]:
+        heads = list(names)
+        yield heads
+        yield ["---"] * len(heads)
+        for row in rows:
+            yield [cell.replace("|", r"\|") for cell in row]
+
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines())
+
+
+# ---------------------------------------------------------------- pictures
+def pictures() -> dict[str, bytes]:
+    """The README's config at work on one sample: its sheet, and its kernels."""
+    with tempfile.TemporaryDirectory() as folder:
+        config, out, kernels = (Path(folder) / name for name in ("my.yaml", "out", "kernels.png"))
+        config.write_text(readme_config())
+        for words in (
+            ["run", config, "--input", PICTURED, "--output", out, "--workers", "0"],
+            ["show", config, "--out", kernels],
+        ):
+            subprocess.run([sys.executable, "-m", "pipeline", *words], cwd=ROOT, check=True)
+        return {
+            "docs/images/sheet.png": (out / "png" / Path(PICTURED).name / "sheet.png").read_bytes(),
+            "docs/images/kernels.png": kernels.read_bytes(),
+        }
+
+
+def readme_config() -> str:
+    """The first config in the README."""
+    text = (ROOT / "README.md").read_text()
+    return re.findall(r"^```yaml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)[0]
+
+
+def main() -> None:
+    """Write everything that differs, and name it."""
+    wanted = {name: text.encode() for name, text in pages().items()} | pictures()
+    for name, data in wanted.items():
+        path = ROOT / name
+        if not path.exists() or path.read_bytes() != data:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            sys.stdout.write(f"{name}\n")
+
+
+if __name__ == "__main__":
+    main()
