@@ -1,0 +1,295 @@
+"""A commit appears whole or not at all, wherever it is cut off."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from command import draw, filterbank, rows, tree, write_config
+
+from pipeline import commit
+from pipeline.commit import Staging, recover, replace_file
+from pipeline.errors import WriteError
+
+DIED = 99
+
+
+class Cut(BaseException):
+    """Stands for the end of the process where one is enough."""
+
+
+def dies_at(nth: int, act: Callable[[], object]) -> bool:
+    """Do something in a fork of this process that dies instead of its nth change of a folder.
+
+    A rename, sync, deletion, new folder or batch of Parquet rows is a change.
+    """
+    child = os.fork()
+    if child:
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code in (0, DIED), f"ended with {code}"
+        return code == DIED
+    seen = 0
+
+    def counted(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **named: object) -> object:
+            nonlocal seen
+            seen += 1
+            if seen == nth:
+                os._exit(DIED)
+            return real(*arguments, **named)
+
+        return call
+
+    try:
+        for name in ("replace", "rename", "fsync", "unlink", "mkdir", "rmdir"):
+            setattr(os, name, counted(getattr(os, name)))
+        pq.ParquetWriter.write_table = counted(pq.ParquetWriter.write_table)
+        act()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def every_death(prepare: Callable[[], None], act: Callable[[], object]) -> Iterator[int]:
+    """Do something again and again, dying at the first, second ... change, until it ends."""
+    for nth in range(1, 2000):
+        prepare()
+        if not dies_at(nth, act):
+            return
+        yield nth
+    pytest.fail("never came to its end")
+
+
+def set_back(root: Path, to: Path | None) -> Callable[[], None]:
+    def do() -> None:
+        shutil.rmtree(root, ignore_errors=True)
+        if to is None:
+            root.mkdir()
+        else:
+            shutil.copytree(to, root)
+
+    return do
+
+
+# ---------------------------------------------------------------- commit.py by itself
+def write_three(root: Path) -> None:
+    staging = Staging(root, "s")
+    staging.write("png/a/1.png", b"new picture")
+    staging.write("maps/part.parquet", b"new maps")
+    staging.write("images/part.parquet", b"new images")
+    staging.commit(remove=["png/b/1.png"])
+
+
+OLD = {"png/b/1.png": b"old picture", "images/part.parquet": b"old images"}
+NEW = {
+    "png/a/1.png": b"new picture",
+    "maps/part.parquet": b"new maps",
+    "images/part.parquet": b"new images",
+}
+
+
+@pytest.mark.parametrize("old", [{}, OLD], ids=["fresh", "superseding"])
+def test_a_commit_cut_anywhere_is_whole_or_absent_after_recovery(
+    old: dict[str, bytes], tmp_path: Path
+) -> None:
+    root, outcomes = tmp_path / "out", []
+
+    def prepare() -> None:
+        set_back(root, None)()
+        for name, data in old.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(data)
+
+    for _ in every_death(prepare, lambda: write_three(root)):
+        recover(root)
+        assert tree(root) in (old, NEW)
+        assert not list(root.rglob("*.tmp"))
+        outcomes.append(tree(root) == NEW)
+    assert outcomes == sorted(outcomes), "once decided, a commit stays decided"
+    assert True in outcomes
+    assert False in outcomes
+
+
+def test_a_recovery_cut_anywhere_is_finished_by_the_next_one(tmp_path: Path) -> None:
+    root, decided = tmp_path / "out", tmp_path / "decided"
+    decided.mkdir()
+    for name, data in OLD.items():
+        (decided / name).parent.mkdir(parents=True)
+        (decided / name).write_bytes(data)
+    real, commit._finish = commit._finish, lambda root, name: None
+    try:
+        write_three(decided)
+    finally:
+        commit._finish = real
+    for _ in every_death(set_back(root, decided), lambda: recover(root)):
+        recover(root)
+        assert tree(root) == NEW
+    assert not (root / ".tmp").exists()
+    assert not (root / "png/b").exists()
+
+
+def test_a_replaced_file_is_old_or_new_wherever_it_was_cut(tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    prepare = set_back(root, None)
+
+    def prepare_old() -> None:
+        prepare()
+        (root / "f.parquet").write_bytes(b"old")
+
+    for _ in every_death(prepare_old, lambda: replace_file(root / "f.parquet", b"new")):
+        assert (root / "f.parquet").read_bytes() in (b"old", b"new")
+        recover(root)
+        assert [path.name for path in root.iterdir()] == ["f.parquet"]
+
+
+def test_files_are_durable_before_the_journal_that_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every staged file and every folder on the way to it is synced before the first rename."""
+    synced: list[Path] = []
+    fsync, replace = os.fsync, os.replace
+
+    def note(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink())
+        fsync(handle)
+
+    def stop(*_: object) -> None:
+        raise Cut
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(os, "replace", stop)
+    with pytest.raises(Cut):
+        write_three(tmp_path)
+    staged = tmp_path / ".tmp/s"
+    wanted = {staged, *staged.rglob("*")}
+    assert len(wanted) == 8
+    assert wanted <= set(synced)
+    assert replace is not os.replace
+
+
+def test_a_refused_write_leaves_no_temporary_file_and_names_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "run.json").mkdir()
+    refused = pytest.raises(WriteError, match=rf"cannot write to {tmp_path}: Is a directory")
+    with refused, commit.writing(tmp_path):
+        replace_file(tmp_path / "run.json", b"{}")
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+# ---------------------------------------------------------------- whole runs
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for i in range(2):
+        draw(tmp_path / f"in/{i}.png", seed=i, size=8)
+    return tmp_path / "in"
+
+
+def snapshot(root: Path) -> dict[str, object]:
+    """What a stranger sees of each table at this moment: no row twice, none unreadable."""
+    return {
+        table: rows(root, table)
+        for table in ("images", "statistics", "regions", "maps")
+        if any((root / table).glob("*.parquet"))
+    }
+
+
+def change(images: Path) -> None:
+    draw(images / "1.png", seed=11, size=8)
+
+
+def touch(images: Path) -> None:
+    os.utime(images / "1.png", ns=(5, 5))
+
+
+def delete(images: Path) -> None:
+    (images / "1.png").unlink()
+
+
+def delete_all_but_a_new_one(images: Path) -> None:
+    for path in sorted(images.iterdir()):
+        path.unlink()
+    draw(images / "z.png", seed=9, size=8)
+
+
+@pytest.mark.parametrize(
+    ("happens", "flags"),
+    [
+        (None, ()),
+        (change, ()),
+        (touch, ()),
+        (delete, ("--prune", "--prune-limit", 100)),
+        (delete_all_but_a_new_one, ("--prune", "--prune-limit", 100)),
+        (None, ("--overwrite",)),
+    ],
+    ids=["fresh", "supersede", "touch", "prune", "prune a shard", "overwrite"],
+)
+def test_a_run_that_dies_at_any_change_of_the_folder_never_shows_a_torn_row_and_resumes_identically(
+    happens: Callable[[Path], None] | None,
+    flags: tuple[object, ...],
+    images: Path,
+    tmp_path: Path,
+) -> None:
+    root, before = tmp_path / "out", tmp_path / "before"
+    config = write_config(tmp_path / "c.yaml", images, root, filters=["laplacian"])
+    if happens or flags:
+        assert filterbank("run", config).code == 0
+        root.rename(before)
+    if happens:
+        happens(images)
+    if flags == ("--overwrite",):
+        shutil.copytree(before, root)
+        config = write_config(tmp_path / "d.yaml", images, root, filters=["identity"])
+        said = filterbank("run", config)
+        assert said.code == 3
+        flags = ("--overwrite", said.err.split("another plan (")[1][:8])
+    prepare = set_back(root, before if before.exists() else None)
+    prepare()
+    said = filterbank("run", config, *flags)
+    assert said.code == 0, said
+    expected, cuts = tree(root), 0
+
+    def act() -> None:
+        said = filterbank("run", config, *flags)
+        assert said.code == 0, said
+
+    last: object = None
+    for _ in every_death(prepare, act):
+        left = {name: data for name, data in tree(root).items() if not name.endswith(".tmp")}
+        if left == last:  # a sync changes nothing that can be seen
+            continue
+        cuts, last = cuts + 1, left
+        snapshot(root)
+        act()
+        assert tree(root) == expected
+    assert cuts > 3
+    assert filterbank("verify", root).code == 0
+
+
+def test_a_careless_writer_is_caught_by_these_cuts(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written under final names, without a journal, output is found torn: the tests can fail."""
+    root = tmp_path / "out"
+    config = write_config(tmp_path / "c.yaml", images, root, filters=["laplacian"])
+
+    def path(self: Staging, final: str) -> Path:
+        target = self.root / final
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    monkeypatch.setattr(Staging, "path", path)
+    monkeypatch.setattr(Staging, "commit", lambda self, remove=(): None)
+    torn = 0
+    for _ in every_death(set_back(root, None), lambda: filterbank("run", config)):
+        try:
+            snapshot(root)
+        except pa.ArrowInvalid:
+            torn += 1
+    assert torn
