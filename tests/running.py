@@ -20,8 +20,9 @@ TIMED = frozenset({"run.json", "log.jsonl", ".lock"})
 
 
 def write_config(path: Path, **sections: Any) -> Path:
-    """A config file with these sections; `version` and, where missing, one filter are added."""
-    sections = {"version": 1, "filters": ["identity"], "output": {"path": "unused"}} | sections
+    """A config file with these sections, and the least that must stand beside them."""
+    least = {"version": 1, "input": {"path": "unused"}, "output": {"path": "unused"}}
+    sections = {**least, "filters": ["identity"], **sections}
     path.write_text(yaml.safe_dump(sections))
     return path
 

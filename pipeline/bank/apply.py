@@ -132,6 +132,9 @@ def _extend(value: Value, have: Region, tile: Tile, boundary: Boundary) -> Value
     if boundary.mode == "constant":
         fill = boundary.value if value.base is None else boundary.value - value.base
         _paint(data, outside, fill)
+        for certainty in (valid, support):  # the constant is known, whatever pixel stood in for it
+            if certainty is not None:
+                _paint(certainty, outside, 1.0)
     if boundary.mode == "nodata" and want.clip(shape) != want:
         valid = torch.ones_like(data, dtype=torch.bool) if valid is None else valid
         _paint(valid, outside, False)

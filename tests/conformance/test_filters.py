@@ -1,0 +1,260 @@
+"""What every filter family must do, found in the registry: a new one needs an entry below."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from reference import tolerance
+from running import write_config
+
+from pipeline.bank.apply import apply_bank
+from pipeline.bank.compile import BankPlan, compile_bank
+from pipeline.bank.expr import Node, bands_of, reach_of
+from pipeline.bank.passes import lift
+from pipeline.boundary import MODES, Boundary
+from pipeline.config import expanded, load
+from pipeline.errors import PlanError
+from pipeline.filters.base import FILTERS
+from pipeline.plan import Plan
+from pipeline.types import Batch, Grid, ImageInfo, Region, Response, Source, Tile
+
+ROOT = Path(__file__).resolve().parents[2]
+LOPSIDED = [[1.0, -2.0], [0.5, 4.0], [3.0, -1.0]]
+EXAMPLES: dict[str, list[dict[str, Any]]] = {
+    "identity": [{}],
+    "sobel": [{"output": ["y", "x", "magnitude", "orientation"]}],
+    "prewitt": [{"output": "magnitude", "normalize": True}],
+    "scharr": [{"output": "x"}],
+    "laplacian": [{"neighbours": [4, 8]}],
+    "gaussian": [{"sigma": [0.8, 2]}, {"sigma": 1.5, "order": 1, "axis": "x"}],
+    "log": [{"sigma": 1.5, "scale_normalized": True}],
+    "gabor": [{"wavelength": 4, "orientations": 2}],
+    "mean": [{"size": [4, 5]}],
+    "laws": [{"kernels": "E5S5", "rotation_invariant": "max", "energy": 5}, {"kernels": "L5R5"}],
+    "random": [{"count": 2, "size": 4, "seed": 3}, {"count": 2, "size": 3, "channels": 2}],
+    "kernel": [
+        {"name": "own", "weights": LOPSIDED, "bias": 2.5},
+        {"name": "turned", "weights": LOPSIDED, "convolve": True},
+        {"name": "layer", "weights": [[LOPSIDED, LOPSIDED[::-1]]]},
+    ],
+}
+"""A few entries of `filters:` for each family; between them they use its special cases."""
+
+BANDS = 2
+SHAPE = (31, 37)
+
+
+@pytest.fixture(params=FILTERS)
+def family(request: pytest.FixtureRequest) -> str:
+    assert request.param in EXAMPLES, "a new family needs an entry in EXAMPLES"
+    return str(request.param)
+
+
+def plan_of(family: str, folder: Path, **sections: Any) -> Plan:
+    filters = [{family: given} for given in EXAMPLES[family]]
+    return Plan(load(write_config(folder / "c.yaml", filters=filters, **sections)), "cpu")
+
+
+def image(shape: tuple[int, ...]) -> np.ndarray:
+    """Whole numbers, so that differences of neighbours are exact: (1, BANDS, *shape) float32."""
+    rng = np.random.default_rng(9)
+    return rng.integers(0, 256, (1, BANDS, *shape)).astype(np.float32)
+
+
+def info_of(shape: tuple[int, ...]) -> ImageInfo:
+    labels = tuple(str(i + 1) for i in range(BANDS))
+    return ImageInfo(shape, labels, "float32", Grid((1.0,) * len(shape)))
+
+
+def respond(
+    bank: BankPlan,
+    pixels: np.ndarray,
+    core: Region | None = None,
+    valid: np.ndarray | None = None,
+) -> list[Response]:
+    """Run a bank over a core, given no more pixels than it asks for."""
+    shape = pixels.shape[2:]
+    tile = Tile(Source("x", (), "npy", info=info_of(shape)), core or Region.whole(shape))
+    box = bank.box(tile.core, shape)
+    at = (slice(None), slice(None), *box.slices())
+    mask = None if valid is None else torch.from_numpy(valid[at].copy())
+    batch = Batch((tile,), box, info_of(shape).bands, torch.from_numpy(pixels[at].copy()), mask)
+    return list(apply_bank(bank, batch))
+
+
+def nodes(plan: Plan, ndim: int) -> dict[str, Node]:
+    """Expressions by response for one rank; empty where the family does not exist for it."""
+    found: dict[str, Node] = {}
+    for named in plan.config.filters:
+        try:
+            responses = named.filter.responses(Grid((1.0,) * ndim))
+        except PlanError:
+            continue
+        found |= {named.name + suffix: node for suffix, node in responses.items()}
+    return found
+
+
+# ---------------------------------------------------------------- as values
+def rebuilt(plan: Plan, folder: Path) -> Plan:
+    """The plan of a config file that is written from the expanded config alone."""
+    told = expanded(plan.config)
+    filters = [
+        {one.pop("family"): one.pop("parameters") | {k: v for k, v in one.items() if v is not None}}
+        for one in told["filters"]
+    ]
+    sections = told | {
+        "filters": filters,
+        "input": told["input"] | {"path": "elsewhere"},
+        "output": told["output"] | {"path": "elsewhere"},
+    }
+    return Plan(load(write_config(folder / "again.yaml", **sections)), "cpu")
+
+
+def test_the_expanded_config_is_a_config_of_the_same_digest(family: str, tmp_path: Path) -> None:
+    plan = plan_of(family, tmp_path)
+    again = rebuilt(plan, tmp_path)
+    assert again.expanded == plan.expanded
+    assert again.digest == plan.digest
+    assert [r.id for r in again.responses] == [r.id for r in plan.responses]
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "configs").glob("*.yaml")))
+def test_shipped_configs_survive_the_same_trip(name: str, tmp_path: Path) -> None:
+    plan = Plan(load(ROOT / "configs" / f"{name}.yaml"), "cpu")
+    assert rebuilt(plan, tmp_path).digest == plan.digest
+
+
+def test_another_parameter_is_another_digest(family: str, tmp_path: Path) -> None:
+    plan = plan_of(family, tmp_path)
+    digests = {plan.digest}
+    for mode in ("mirror", {"constant": 1}):
+        digests.add(plan_of(family, tmp_path, boundary=mode).digest)
+    other = next(name for name in FILTERS if name != family)
+    digests.add(plan_of(other, tmp_path).digest)
+    assert len(digests) == 4
+
+
+def test_a_plan_survives_a_trip_to_another_process(family: str, tmp_path: Path) -> None:
+    plan = plan_of(family, tmp_path)
+    again = pickle.loads(pickle.dumps(plan))
+    assert (again, again.digest) == (plan, plan.digest)
+    assert again.banks(info_of(SHAPE)) == plan.banks(info_of(SHAPE))
+    banks = plan.banks(info_of(SHAPE))
+    assert pickle.loads(pickle.dumps(banks)) == banks
+
+
+# ---------------------------------------------------------------- honest halo
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_response_depends_on_its_reach_and_on_nothing_beyond(
+    family: str, tmp_path: Path, ndim: int
+) -> None:
+    found = nodes(plan_of(family, tmp_path), ndim)
+    if not found:
+        assert ndim != 2, "every family exists in 2-D"
+        return
+    for name, node in found.items():
+        reach = reach_of(node, ndim)
+        centre = tuple(before + 2 for before, _ in reach)
+        shape = tuple(c + after + 3 for c, (_, after) in zip(centre, reach, strict=True))
+        pixels, noise = image(shape), image(shape)[..., ::-1] * 999 + 1
+        bank = compile_bank([(name, node, Boundary("constant"))], ndim)
+        point = Region(centre, tuple(c + 1 for c in centre))
+        at = (slice(None), slice(None), *point.grow(reach).slices())
+
+        def value(x: np.ndarray, bank: BankPlan = bank, c: tuple[int, ...] = centre) -> np.ndarray:
+            (response,) = respond(bank, x)
+            return response.values.numpy()[(0, slice(None), *c)]
+
+        before = value(pixels)
+        beyond = pixels + noise
+        beyond[at] = pixels[at]
+        assert (beyond != pixels).any()
+        np.testing.assert_array_equal(value(beyond), before, err_msg=name)
+        for axis, side in product(range(ndim), (0, -1)):
+            nearer = pixels.copy()
+            box = np.moveaxis(nearer[at], axis + 2, 0)
+            box[side] += np.moveaxis(noise[at], axis + 2, 0)[side]
+            assert (value(nearer) != before).all(), f"{name}: axis {axis}, side {side}"
+
+
+# ---------------------------------------------------------------- tile = whole
+def cores(shape: tuple[int, ...], size: tuple[int, ...]) -> Iterator[Region]:
+    steps = (range(0, n, s) for n, s in zip(shape, size, strict=True))
+    for start in product(*steps):
+        stop = tuple(min(a + s, n) for a, s, n in zip(start, size, shape, strict=True))
+        yield Region(start, stop)
+
+
+def bank_of(plan: Plan, boundary: Boundary, ndim: int) -> BankPlan:
+    return compile_bank(((n, node, boundary) for n, node in nodes(plan, ndim).items()), ndim)
+
+
+@pytest.mark.parametrize("holes", [False, True], ids=["whole", "holes"])
+@pytest.mark.parametrize("mode", MODES)
+def test_tiles_equal_the_whole(family: str, tmp_path: Path, mode: Any, holes: bool) -> None:
+    bank = bank_of(plan_of(family, tmp_path), Boundary(mode), 2)
+    pixels = image(SHAPE)
+    valid = np.ones(pixels.shape, np.bool_) if holes else None
+    if valid is not None:
+        valid[:, :, 9:14, 20:31] = False
+    whole = respond(bank, pixels, valid=valid)
+    for core in cores(SHAPE, (13, 16)):
+        for part, full in zip(respond(bank, pixels, core, valid), whole, strict=True):
+            assert (part.name, part.bands) == (full.name, full.bands)
+            at = (slice(None), slice(None), *part.region.slices(full.region.start))
+            good = None if full.valid is None else full.valid[at].numpy()
+            if part.valid is not None:
+                wanted = np.ones(part.valid.shape, np.bool_) if good is None else good
+                np.testing.assert_array_equal(part.valid.numpy(), wanted, err_msg=part.name)
+            elif good is not None:
+                assert good.all()
+            mine, theirs = part.values.numpy(), full.values[at].numpy()
+            chosen = slice(None) if good is None else good
+            error = tolerance(full.values.numpy())
+            np.testing.assert_allclose(mine[chosen], theirs[chosen], rtol=0, atol=error)
+    covered = sum(
+        part.region.size for core in cores(SHAPE, (13, 16)) for part in respond(bank, pixels, core)
+    )
+    assert covered == sum(response.region.size for response in whole)
+
+
+# ---------------------------------------------------------------- slices = volume, passes on = off
+def test_a_volume_filtered_slice_by_slice_is_its_slices(family: str, tmp_path: Path) -> None:
+    boundary = Boundary("reflect")
+    found = nodes(plan_of(family, tmp_path), 2)
+    flat = compile_bank(((n, node, boundary) for n, node in found.items()), 2)
+    deep = compile_bank(((n, lift(node, 3), boundary) for n, node in found.items()), 3)
+    volume = image((3, *SHAPE))
+    stack = respond(deep, volume)
+    for z in range(3):
+        for plane, response in zip(respond(flat, volume[:, :, z]), stack, strict=True):
+            error = tolerance(plane.values.numpy())
+            np.testing.assert_allclose(response.values[:, :, z], plane.values, rtol=0, atol=error)
+
+
+def test_fast_passes_equal_the_kernels_they_stand_for(family: str, tmp_path: Path) -> None:
+    """With a mask that hides nothing the bank takes the plain path: one kernel per response."""
+    bank = bank_of(plan_of(family, tmp_path), Boundary("mirror"), 2)
+    pixels = image(SHAPE)
+    plain = respond(bank, pixels, valid=np.ones(pixels.shape, np.bool_))
+    for fast, slow in zip(respond(bank, pixels), plain, strict=True):
+        assert slow.valid is not None
+        assert slow.valid.all()
+        error = 2 * tolerance(slow.values.numpy())
+        np.testing.assert_allclose(fast.values, slow.values, rtol=0, atol=error, err_msg=fast.name)
+
+
+def test_a_response_names_no_band_that_it_does_not_join(family: str, tmp_path: Path) -> None:
+    for node in nodes(plan_of(family, tmp_path), 2).values():
+        assert bands_of(node) in ((), tuple(range(BANDS)))
+
+
+def test_examples_are_of_registered_families() -> None:
+    assert EXAMPLES.keys() == FILTERS.keys()
