@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -88,6 +89,7 @@ def main() -> None:
         code = 128 + stop.number
     except BrokenPipeError:
         code = 0
+    gc.collect()  # ends the reader processes
     os._exit(code)  # at once: a normal exit waits for every thread that still computes
 
 
@@ -100,6 +102,7 @@ def _stop(number: int, _: FrameType | None) -> None:
     for again in (signal.SIGINT, signal.SIGTERM):  # a second one does not wait
         signal.signal(again, lambda n, _: os._exit(128 + n))
     _stopped = number
+    sys.unraisablehook = lambda _: None  # what is cut off in the middle may complain when it goes
     raise Stopped(number)
 
 
@@ -369,16 +372,22 @@ def _lines(
 @click.option("--json", "as_json", is_flag=True, help="Print it for a program.")
 def plan(as_json: bool, **flags: Any) -> None:
     """Say what `run` would do, from headers only: images, shards, memory, halo, bytes."""
-    from pipeline.describe import describe_survey
+    from pipeline.describe import describe_survey, estimate, refuse_small_disk
     from pipeline.discover import check_roots
     from pipeline.survey import survey
 
     config, options = _settings(flags)
     check_roots(config.input)
-    found = describe_survey(survey(config, options))
+    seen = survey(config, options)
+    found = describe_survey(seen)
     if as_json:
         click.echo(json.dumps(found, indent=1))
-        return
+    else:
+        _show_plan(found)
+    refuse_small_disk(seen, estimate(seen))
+
+
+def _show_plan(found: dict[str, Any]) -> None:
     for key, value in found.items():
         if key not in ("responses", "failures"):
             click.echo(f"{key.replace('_', ' '):>16}  {_written(key, value)}")

@@ -62,11 +62,12 @@ def estimate(survey: Survey) -> Estimate:
 
 def refuse_small_disk(survey: Survey, needed: Estimate) -> None:
     """Raise PlanError where maps, which zstd at best halves, cannot fit on the disk."""
-    free = shutil.disk_usage(survey.plan.root).free
+    root = survey.plan.root
+    free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
     if needed.map_bytes // 2 > free:
         message = (
             f"maps of {needed.map_bytes / 2**30:.1f} GiB do not fit on the disk of "
-            f"{survey.plan.root} ({free / 2**30:.1f} GiB free); use maps: float16 or none"
+            f"{root} ({free / 2**30:.1f} GiB free); use maps: float16 or none"
         )
         raise PlanError(message)
 

@@ -7,7 +7,7 @@ import json
 import math
 import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pipeline.bank.passes import lift
 from pipeline.config import Config, NamedFilter, expanded, response_id
 from pipeline.config.schema import matches
 from pipeline.errors import PlanError
+from pipeline.readers.picture import COLOUR
 from pipeline.types import Grid, ImageInfo, Ints, Region, Source, Tile
 
 NUMERICS = 1
@@ -110,11 +111,17 @@ class Plan:
         return {"config": self.config, "device": self.device}
 
     def labels(self, info: ImageInfo) -> tuple[str, ...]:
-        """The band labels that are filtered: those of `input.bands`."""
+        """The band labels that are filtered: those of `input.bands`. Raises PlanError."""
         wanted = self.config.input.bands
         if wanted == "all":
             return info.bands
         if wanted == "luminance":
+            if len(info.bands) > 1 and not set(COLOUR) <= set(info.bands):
+                message = (
+                    "luminance needs one band, or red, green and blue; "
+                    f"its bands are {', '.join(info.bands)}"
+                )
+                raise PlanError(message)
             return ("luminance",)
         return tuple(info.bands[i] for i in choose_bands(wanted, info.bands))
 
@@ -201,6 +208,7 @@ def _find(labels: tuple[str, ...], want: str) -> int:
     return labels.index(want) if want in labels else -1
 
 
+@lru_cache(maxsize=16)  # a layer's expressions are asked for once per response
 def _any_rank(named: NamedFilter) -> tuple[int, Responses]:
     """A filter's expressions for the first rank for which it exists."""
     problems = []

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pipeline.plan import Plan, choose_bands
+from pipeline.readers.picture import COLOUR
 from pipeline.types import Batch
 
 LUMA = (0.299, 0.587, 0.114)
@@ -63,14 +64,15 @@ def _choose(
     wanted = plan.config.input.bands
     if wanted == "all":
         return values, valid
-    if wanted == "luminance":
-        together = None if valid is None else valid.all(1, keepdim=True)
-        if values.shape[1] == 1:
-            return values, together
-        red, green, blue = (values[:, i : i + 1] * w for i, w in enumerate(LUMA))
-        return red + green + blue, together
-    index = list(choose_bands(wanted, batch.bands))
-    return values[:, index], None if valid is None else valid[:, index]
+    if wanted == "luminance" and values.shape[1] == 1:
+        return values, valid
+    names = COLOUR if wanted == "luminance" else wanted
+    index = list(choose_bands(names, batch.bands))
+    values, valid = values[:, index], None if valid is None else valid[:, index]
+    if wanted != "luminance":
+        return values, valid
+    red, green, blue = (values[:, i : i + 1] * w for i, w in enumerate(LUMA))
+    return red + green + blue, None if valid is None else valid.all(1, keepdim=True)
 
 
 def _offset(values: Tensor, valid: Tensor | None, *, integer: bool) -> Tensor | None:
