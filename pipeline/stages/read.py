@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
+import threading
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from multiprocessing import forkserver, get_context
+from multiprocessing import forkserver, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -233,7 +235,9 @@ def read(plan: Plan, shards: Sequence[Shard]) -> Iterator[Loaded]:
     )
     done = 0
     try:
-        for loaded in loader:
+        with _holding_signals():
+            batches = iter(loader)
+        for loaded in batches:
             done += 1
             yield loaded
     except (RuntimeError, OSError, EOFError) as error:
@@ -276,6 +280,7 @@ def _start_forkserver() -> None:
     It is the main process that stops them; the mask of blocked signals is inherited.
     """
     forkserver.set_forkserver_preload(["pipeline.stages.read"])
+    resource_tracker.ensure_running()  # by itself, because it unblocks signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
@@ -283,10 +288,37 @@ def _start_forkserver() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+@contextmanager
+def _holding_signals() -> Iterator[None]:
+    """Deliver SIGINT and SIGTERM at the end: half-started reader processes complain, and stay."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    stops = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda n, _: held.append(n)) for number in stops}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
+
+
 def _start_worker(_: int) -> None:
-    """Leave stopping to the main process: Ctrl-C reaches the whole process group."""
+    """Leave stopping to the main process, as Ctrl-C reaches the whole group; end when it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_main, daemon=True).start()
+
+
+def _end_with_main() -> None:
+    """The fork server outlives a killed main process as long as readers live, and they it."""
+    main = parent_process()
+    assert main is not None
+    main.join()
+    os._exit(1)
 
 
 def blame(plan: Plan, shards: Sequence[Shard], crash: ReaderCrashed) -> tuple[Shard, ...]:

@@ -1,0 +1,173 @@
+"""A file that kills the process reading it costs nobody else anything."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from command import draw, filterbank, finish, group, rows, started, status_of, tree, write_config
+
+PLUGIN = '''
+import os
+import re
+from pipeline.readers.base import READERS
+from pipeline.readers.png import Png
+
+
+@READERS.register("deadly")
+class Deadly:
+    """A PNG behind a line; reading it kills the process with the signal that the line names."""
+
+    suffixes = (".deadly",)
+    signature = re.compile(rb"DEADLY")
+
+    def probe(self, path):
+        return Png().probe(os.path.dirname(path) + "/000.png")
+
+    def open(self, path, page):
+        with open(path) as file:
+            os.kill(os.getpid(), int(file.read().split()[1]))
+'''
+"""Registers a reader in every Python process that finds it as `sitecustomize`."""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> dict[str, str]:
+    folder = tmp_path / "plugin"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(PLUGIN)
+    return {"PYTHONPATH": str(folder)}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """70 images: two shards."""
+    for i in range(70):
+        draw(tmp_path / f"in/{i:03}.png", seed=i)
+    return tmp_path / "in"
+
+
+def deadly(path: Path, number: int) -> None:
+    path.write_text(f"DEADLY {int(number)}\n")
+
+
+def test_files_that_kill_their_readers_are_crashed_rows_and_all_others_are_bit_identical(
+    images: Path, plugin: dict[str, str], tmp_path: Path
+) -> None:
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "with", run={"workers": 2})
+    assert filterbank("run", config, "--workers", 0, "--output", tmp_path / "without").code == 0
+    deadly(images / "030.deadly", signal.SIGSEGV)
+    deadly(images / "067.deadly", signal.SIGKILL)
+    with started("run", config, env=plugin) as process:
+        said = finish(process)
+    assert said.code == 5, said
+    assert "done 70, failed 2 (2 crashed)" in said.out
+    assert "Traceback" not in said.err
+    found = rows(tmp_path / "with", "images")
+    guilty = {key[0]: row for key, row in found.items() if row["status"] == "failed"}
+    assert {image: (row["kind"], row["error"]) for image, row in guilty.items()} == {
+        "030.deadly": ("crashed", "the process that read this file was killed by SIGSEGV"),
+        "067.deadly": ("crashed", "the process that read this file was killed by SIGKILL"),
+    }
+    for table in ("images", "statistics", "regions", "maps"):
+        others = {k: r for k, r in rows(tmp_path / "with", table).items() if k[0] not in guilty}
+        assert others == rows(tmp_path / "without", table), table
+    pictures = {n: d for n, d in tree(tmp_path / "with").items() if n.startswith("png/")}
+    assert pictures
+    assert pictures.items() <= tree(tmp_path / "without").items()
+
+
+def test_a_crashing_file_is_tried_again_until_its_attempts_are_used_up_and_then_left_alone(
+    images: Path, plugin: dict[str, str], tmp_path: Path
+) -> None:
+    for path in sorted(images.iterdir())[3:]:
+        path.unlink()
+    deadly(images / "x.deadly", signal.SIGSEGV)
+    config = write_config(
+        tmp_path / "c.yaml", images, tmp_path / "out", run={"workers": 1, "max_attempts": 2}
+    )
+    outs = []
+    for _ in range(3):
+        with started("run", config, env=plugin) as process:
+            said = finish(process)
+        assert said.code == 5, said
+        outs.append(said.out)
+    assert [out.startswith("nothing to do") for out in outs] == [False, False, True]
+
+
+def test_in_the_main_process_a_deadly_file_ends_the_run_but_not_what_was_committed(
+    images: Path, plugin: dict[str, str], tmp_path: Path
+) -> None:
+    """`--workers 0` reads in the main process: the price is named here, and it is no more."""
+    for i in range(70, 200):
+        draw(images / f"{i:03}.png", seed=i)
+    deadly(images / "195.deadly", signal.SIGSEGV)
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run={"threads": 1})
+    with started("run", config, env=plugin) as process:
+        assert finish(process).code == -signal.SIGSEGV
+    assert len(status_of(tmp_path / "out")) == 64, "the first shard, before what is read ahead"
+    with started("run", config, "--workers", 1, env=plugin) as process:
+        assert finish(process).code == 5
+    status = status_of(tmp_path / "out")
+    assert status.pop("195.deadly") == ("failed", "crashed")
+    assert set(status.values()) == {("done", None)}
+    assert len(status) == 200
+
+
+def test_a_reader_killed_from_outside_costs_no_file(images: Path, tmp_path: Path) -> None:
+    slow = {"filters": [{"gabor": {"wavelength": [4, 6, 8], "orientations": 12}}]}
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", **slow)
+    with started("run", config, "--workers", 2) as process:
+        victims: list[int] = []
+        while not victims:
+            assert process.poll() is None
+            victims = readers(process.pid)
+            time.sleep(0.01)
+        os.kill(victims[0], signal.SIGKILL)
+        said = finish(process)
+    assert (said.code, said.err) == (0, "")
+    assert filterbank("run", config, "--output", tmp_path / "undisturbed").code == 0
+    assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
+
+
+def readers(leader: int) -> list[int]:
+    """Processes forked by the fork server of a run."""
+    found = []
+    for pid in group(leader):
+        with contextlib.suppress(OSError):
+            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            command = Path(f"/proc/{parent}/cmdline").read_bytes()
+            if parent in group(leader) and b"forkserver" in command:
+                found.append(pid)
+    return found
+
+
+def test_bad_neighbours_change_no_bit_of_good_images(shared: Path, tmp_path: Path) -> None:
+    """Damaged, unsupported and huge files in the same folder, shard and batch."""
+    for i in range(50):
+        draw(tmp_path / f"in/{i:02}.png", seed=i)
+    config = write_config(tmp_path / "c.yaml", tmp_path / "in", tmp_path / "out")
+    assert filterbank("run", config, "--output", tmp_path / "without").code == 0
+    good = (tmp_path / "in/10.png").read_bytes()
+    (tmp_path / "in/10a.png").write_bytes(good[:-30])
+    (tmp_path / "in/11a.png").write_bytes(good[:60] + bytes([good[60] ^ 1]) + good[61:])
+    (tmp_path / "in/12a.png").write_bytes(b"")
+    bomb = good[:16] + (60_000).to_bytes(4, "big") * 2 + good[24:]
+    (tmp_path / "in/13a.png").write_bytes(bomb)
+    (tmp_path / "in/14a.tif").write_bytes(b"%PDF-1.4 no image at all")
+    for path in sorted((shared / "data/broken").iterdir()):
+        shutil.copy(path, tmp_path / "in" / f"15{path.name}")
+    said = filterbank("run", config)
+    assert said.code == 5, said
+    bad = {image for image, (status, _) in status_of(tmp_path / "out").items() if status != "done"}
+    assert {"10a.png", "11a.png", "12a.png", "13a.png", "14a.tif"} <= bad
+    assert not bad & {f"{i:02}.png" for i in range(50)}
+    strangers = {f"15{path.name}" for path in (shared / "data/broken").iterdir()} | bad
+    for table in ("images", "statistics", "regions", "maps"):
+        here = {k: r for k, r in rows(tmp_path / "out", table).items() if k[0] not in strangers}
+        assert here == rows(tmp_path / "without", table), table

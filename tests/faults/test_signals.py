@@ -1,0 +1,141 @@
+"""Asked to stop, a run stops soon, quietly, completely, and can be resumed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+from command import draw, filterbank, finish, group, kill_group, started, tree, write_config
+
+SOON = 10
+"""Seconds a stopped run may take."""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    for i in range(130):
+        draw(folder / f"{i:03}.png", seed=i)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("undisturbed")
+    assert filterbank("run", write_config(root / "c.yaml", images, root / "out")).code == 0
+    return root / "out"
+
+
+def until(process: Popen[str], happened: Callable[[], bool]) -> None:
+    while not happened():
+        assert process.poll() is None
+        time.sleep(0.005)
+
+
+def importing(process: Popen[str], root: Path) -> None:
+    """torch's first library is mapped: its import has begun and takes seconds."""
+    maps = Path(f"/proc/{process.pid}/maps")
+    until(process, lambda: (root / "run.json").exists() and "torch" in maps.read_text())
+
+
+def starting_readers(process: Popen[str], root: Path) -> None:
+    """The fork server is there, and imports torch itself."""
+    until(process, lambda: len(group(process.pid)) >= 3)
+    time.sleep(0.5)
+
+
+def reading(process: Popen[str], root: Path) -> None:
+    """Fork server, resource tracker and a reader, beside the main process."""
+    until(process, lambda: len(group(process.pid)) >= 4)
+
+
+def computing(process: Popen[str], root: Path) -> None:
+    until(process, lambda: any((root / "images").glob("*.parquet")))
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "moment"),
+    [
+        (signal.SIGTERM, 143, importing),
+        (signal.SIGTERM, 143, computing),
+        (signal.SIGINT, 130, starting_readers),
+        (signal.SIGINT, 130, reading),
+    ],
+    ids=["TERM-importing", "TERM-computing", "INT-starting", "INT-reading"],
+)
+def test_a_signal_to_the_group_stops_everything_soon_and_the_run_can_be_resumed(
+    number: int,
+    code: int,
+    moment: Callable[[Popen[str], Path], None],
+    images: Path,
+    undisturbed: Path,
+    tmp_path: Path,
+) -> None:
+    root = tmp_path / "out"
+    config = write_config(tmp_path / "c.yaml", images, root, run={"workers": 1})
+    with started("run", config) as process:
+        moment(process, root)
+        began = time.monotonic()
+        kill_group(process, number)
+        said = finish(process)
+        assert time.monotonic() - began < SOON
+        assert said.code == code
+        assert said.err == "filterbank: stopped; finished shards are kept\n"
+        while group(process.pid):
+            assert time.monotonic() - began < SOON, "processes stay behind"
+            time.sleep(0.05)
+    record = json.loads((root / "run.json").read_bytes())
+    assert (record["state"], record["exit_code"]) == ("stopped", code)
+    assert filterbank("run", config, "--workers", 0).code == 0
+    assert tree(root) == tree(undisturbed)
+
+
+@pytest.mark.parametrize("moment", [starting_readers, reading])
+def test_a_signal_to_the_main_process_alone_leaves_no_reader_behind(
+    moment: Callable[[Popen[str], Path], None], images: Path, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run={"workers": 2})
+    with started("run", config) as process:
+        moment(process, tmp_path / "out")
+        process.send_signal(signal.SIGTERM)
+        said = finish(process)
+        assert (said.code, said.err) == (143, "filterbank: stopped; finished shards are kept\n")
+        began = time.monotonic()
+        while group(process.pid):
+            assert time.monotonic() - began < SOON, "processes stay behind"
+            time.sleep(0.05)
+
+
+def test_a_killed_main_process_takes_its_readers_along(images: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run={"workers": 2})
+    with started("run", config) as process:
+        reading(process, tmp_path / "out")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        began = time.monotonic()
+        while group(process.pid):
+            assert time.monotonic() - began < SOON, "processes stay behind"
+            time.sleep(0.05)
+
+
+def test_a_run_that_computes_for_long_does_not_wait_for_the_end_of_it(tmp_path: Path) -> None:
+    draw(tmp_path / "in/a.png", seed=1, size=2000)
+    slow = [{"gabor": {"wavelength": [20, 24, 28, 32, 36], "orientations": 12}}]
+    config = write_config(tmp_path / "c.yaml", tmp_path / "in", tmp_path / "out", filters=slow)
+    with started("run", config) as process:
+        until(process, lambda: bool(list((tmp_path / "out").glob(".tmp/*"))) or busy(process))
+        time.sleep(1)
+        began = time.monotonic()
+        kill_group(process, signal.SIGTERM)
+        assert finish(process).code == 143
+        assert time.monotonic() - began < SOON / 2
+
+
+def busy(process: Popen[str]) -> bool:
+    """A thread that computes beside the main one."""
+    return len(list(Path(f"/proc/{process.pid}/task").iterdir())) > 2
