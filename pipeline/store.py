@@ -232,7 +232,9 @@ def touch(root: Path, shard: str, members: Sequence[Member]) -> None:
     index = table.schema.get_field_index("mtime_ns")
     table = table.set_column(index, table.schema.field(index), pa.array(column, pa.int64()))
     staging = Staging(root, shard)
-    listed = {"filterbank:files": footer["filterbank:files"]}
+    listed = {"filterbank:files": footer.pop("filterbank:files")}
+    del footer["filterbank:sha256"]
+    table = table.replace_schema_metadata(footer)
     final = f"images/{path.name}"
     tables.write_sealed(staging.path(final), table, listed)
     staging.add(final)
@@ -262,11 +264,11 @@ def drop(root: Path, shards: Collection[str]) -> None:
     remove = {f"{name}/part-{shard}.parquet" for shard in shards for name in ("images", *TABLES)}
     listed = {shard: _listed(root, shard) for shard in shards}
     for files in listed.values():
-        remove.update(files or ())
-    if None in listed.values():
-        parts = (path.stem.removeprefix("part-") for path in (root / "images").glob("part-*"))
-        known = {name for part in parts if part not in listed for name in _listed(root, part) or ()}
-        remove.update(name for name in _names(root, PICTURES) if name not in known)
+        remove.update(_names(root, PICTURES) if files is None else files)
+    parts = (path.stem.removeprefix("part-") for path in (root / "images").glob("part-*"))
+    for part in parts:
+        if part not in listed:
+            remove.difference_update(_listed(root, part) or ())
     Staging(root, "drop").commit(remove)
 
 

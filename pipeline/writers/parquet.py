@@ -114,8 +114,10 @@ def write_sealed(path: Path, table: pa.Table, footer: Mapping[str, str]) -> None
     """Write a part whose footer carries extra keys and the SHA-256 of the file itself.
 
     The hash is taken with 64 zeros in its own place, so that `check_seal` can notice any changed
-    byte, also in the footer, which Parquet's page checksums do not cover.
+    byte, also in the footer, which Parquet's page checksums do not cover. The table's own metadata
+    is written in the order of its keys, so that what was read back gives the same bytes.
     """
+    table = table.replace_schema_metadata(dict(sorted((table.schema.metadata or {}).items())))
     with pq.ParquetWriter(path, table.schema, **_OPTIONS) as writer:
         writer.write_table(table)
         writer.add_key_value_metadata({**footer, "filterbank:sha256": _ZERO.decode()})

@@ -1,0 +1,124 @@
+"""A disk that is full or does not let us write: exit 7, a name and a reason, nothing torn."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command import draw, filterbank, finish, rows, started, tree, write_config
+
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount or lock folders")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for i in range(130):
+        draw(tmp_path / f"in/{i:03}.png", seed=i, size=24)
+    return tmp_path / "in"
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    folder.mkdir(exist_ok=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], capture_output=True, text=True
+    )
+    if made.returncode:
+        pytest.skip(f"mount is not allowed here: {made.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+
+
+def nothing_torn(root: Path) -> None:
+    for table in ("images", "statistics", "regions", "maps"):
+        if any((root / table).glob("*.parquet")):
+            rows(root, table)
+
+
+@root_only
+@pytest.mark.parametrize("full", ["size=400k", "size=700k", "size=1000k", "nr_inodes=20"])
+def test_a_full_disk_ends_with_7_and_with_space_the_rerun_completes_identically(
+    full: str, images: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    with mounted(disk, full):
+        config = write_config(tmp_path / "c.yaml", images, disk / "out")
+        said = filterbank("run", config)
+        assert (said.code, said.out) == (7, ""), said
+        assert f"cannot write to {disk / 'out'}: No space left on device" in said.err
+        assert len(said.err.strip().splitlines()) <= 2
+        nothing_torn(disk / "out")
+        remount(disk, "size=64m,nr_inodes=10000")
+        assert filterbank("run", config).code == 0
+        assert filterbank("run", config, "--output", tmp_path / "undisturbed").code == 0
+        assert tree(disk / "out") == tree(tmp_path / "undisturbed")
+
+
+def test_a_limit_on_file_size_ends_with_7_and_without_traceback(
+    images: Path, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "out")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        said = filterbank("run", config)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert said.code == 7, said
+    assert f"cannot write to {tmp_path / 'out'}: File too large" in said.err
+    assert "Traceback" not in said.err
+    nothing_torn(tmp_path / "out")
+    assert filterbank("run", config).code == 0
+    assert filterbank("verify", tmp_path / "out").code == 0
+
+
+@root_only
+def test_a_read_only_disk_is_refused_before_the_first_pixel(images: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    with mounted(disk, "size=1m,ro"):
+        config = write_config(tmp_path / "c.yaml", images, disk / "out")
+        said = filterbank("run", config)
+    assert said.code == 7
+    assert f"cannot write to {disk / 'out'}: Read-only file system" in said.err
+
+
+@root_only
+def test_results_that_became_unwritable_are_refused_and_stay_as_they_are(
+    images: Path, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    with mounted(disk, "size=64m"):
+        config = write_config(tmp_path / "c.yaml", images, disk / "out")
+        assert filterbank("run", config).code == 0
+        before = tree(disk / "out")
+        draw(images / "new.png", seed=1000)
+        remount(disk, "ro")
+        said = filterbank("run", config)
+        assert said.code == 7, said
+        assert tree(disk / "out") == before
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed")
+@root_only
+def test_a_folder_of_somebody_else_is_refused_by_name(images: Path, tmp_path: Path) -> None:
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
+    (tmp_path / "out").mkdir(mode=0o755)
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "out")
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    with started("run", config, prefix=nobody) as process:
+        said = finish(process)
+    assert said.code == 7, said
+    assert f"cannot write to {tmp_path / 'out'}: Permission denied" in said.err
