@@ -234,7 +234,7 @@ def touch(root: Path, shard: str, members: Sequence[Member]) -> None:
     staging = Staging(root, shard)
     listed = {"filterbank:files": footer.pop("filterbank:files")}
     del footer["filterbank:sha256"]
-    table = table.replace_schema_metadata(footer)
+    table = table.cast(tables.IMAGES).replace_schema_metadata(footer)
     final = f"images/{path.name}"
     tables.write_sealed(staging.path(final), table, listed)
     staging.add(final)
