@@ -57,8 +57,8 @@ def _cli() -> str:
 _CLI_HEAD = """\
 # Command line
 
-Every option but `--input` is also a variable: `FILTERBANK_RUN_OUTPUT=out/a` stands for
-`run --output out/a`.
+Every option is also a variable: `FILTERBANK_RUN_OUTPUT=out/a` stands for
+`run --output out/a`; several `--input` are separated by `:`.
 
 """
 

@@ -9,20 +9,21 @@ import os
 import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 import pipeline.writers.parquet as tables
-from pipeline.commit import Staging, has_size, recover, replace_file, writing
-from pipeline.errors import Locked, PlanError, WriteError
+from pipeline.commit import Staging, has_size, recover, writing
+from pipeline.errors import Locked, PlanError
 from pipeline.keys import escape
 from pipeline.types import Member
 
 TABLES = ("statistics", "regions", "maps")
 PICTURES = ("png",)
+FILTERS = "filters.parquet"
 TRANSIENT = frozenset({"io", "timeout", "crashed", "changed"})
 """Failures that the file's bytes do not decide: tried again on each run."""
 
@@ -49,7 +50,7 @@ class State:
 
     damaged: shards of which a file is missing or has another size; torn: those of them where it is
     a table; unsealed: damaged images parts, which say nothing; replaced: shards of another plan, to
-    be overwritten.
+    be overwritten; filters: whether the table of responses is as it was written.
     """
 
     digest: str | None = None
@@ -61,6 +62,7 @@ class State:
     torn: frozenset[str] = frozenset()
     unsealed: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
+    filters: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,21 +143,12 @@ def load(root: Path, *, overwrite: str | None = None) -> State:
         frozenset(torn),
         frozenset(unsealed),
         frozenset(replaced),
+        (root / FILTERS).exists() and tables.check_seal(root / FILTERS),
     )
 
 
 def _rows(path: Path, shard: str) -> tuple[Stored, ...]:
-    names = [
-        "image",
-        "files",
-        "status",
-        "kind",
-        "bytes",
-        "mtime_ns",
-        "fingerprint",
-        "version",
-        "error",
-    ]
+    names = [one.name for one in fields(Stored) if one.name != "shard"]
     rows = tables.read_table(path, names).to_pylist()
     return tuple(Stored(shard=shard, **{**row, "files": tuple(row["files"])}) for row in rows)
 
@@ -264,7 +257,7 @@ def drop(root: Path, shards: Collection[str]) -> None:
     remove = {f"{name}/part-{shard}.parquet" for shard in shards for name in ("images", *TABLES)}
     listed = {shard: _listed(root, shard) for shard in shards}
     for files in listed.values():
-        remove.update(_names(root, PICTURES) if files is None else files)
+        remove.update(files_in(root, PICTURES) if files is None else files)
     parts = (path.stem.removeprefix("part-") for path in (root / "images").glob("part-*"))
     for part in parts:
         if part not in listed:
@@ -281,7 +274,7 @@ def _listed(root: Path, shard: str) -> Mapping[str, Any] | None:
     return files
 
 
-def _names(root: Path, folders: Sequence[str]) -> Iterator[str]:
+def files_in(root: Path, folders: Sequence[str]) -> Iterator[str]:
     """Every file in some folders of the output, relative to it."""
     for folder in folders:
         for path in sorted((root / folder).rglob("*")):
@@ -289,69 +282,13 @@ def _names(root: Path, folders: Sequence[str]) -> Iterator[str]:
                 yield path.relative_to(root).as_posix()
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What differs between two expanded configs, a line each, as `key: old -> new`."""
-    before, after = dict(_leaves(old)), dict(_leaves(new))
-    return [
-        f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}"
-        for key in sorted({*before, *after})
-        if before.get(key) != after.get(key)
-    ]
-
-
-def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping) and value:
-        for name, part in value.items():
-            yield from _leaves(part, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, list | tuple) and value:
-        for i, part in enumerate(value):
-            yield from _leaves(part, f"{key}[{i}]")
-    else:
-        yield key, json.dumps(value)
-
-
 def write_filters(root: Path, table: pa.Table) -> None:
     """Write the table of responses, unless it stands there already."""
-    path = root / "filters.parquet"
-    sink = pa.BufferOutputStream()
-    tables.write_table(sink, table)
-    data = sink.getvalue().to_pybytes()
-    if not path.exists() or path.read_bytes() != data:
-        replace_file(path, data)
-
-
-def verify(root: Path) -> list[str]:
-    """Re-read everything that was committed; name each damaged, missing or stray file."""
-    found: list[str] = []
-    known: set[str] = set()
-    for path in sorted((root / "images").glob("part-*.parquet")):
-        known.add(f"images/{path.name}")
-        if not tables.check_seal(path):
-            found.append(f"images/{path.name}: damaged")
-            continue
-        for name, (size, digest) in json.loads(tables.footer_of(path)["filterbank:files"]).items():
-            known.add(name)
-            problem = _problem(root / name, size, digest)
-            if problem:
-                found.append(f"{name}: {problem}")
-    if (root / "filters.parquet").exists():
-        try:
-            tables.read_table(root / "filters.parquet")
-        except WriteError:
-            found.append("filters.parquet: damaged")
-    elif known:
-        found.append("filters.parquet: missing")
-    strays = (name for name in _names(root, ("images", *PICTURES, *TABLES)) if name not in known)
-    return found + [f"{name}: belongs to no shard" for name in strays]
-
-
-def _problem(path: Path, size: int, digest: str) -> str | None:
-    try:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == digest:
-                return None
-            return "damaged" if file.tell() == size else f"has {file.tell()} bytes, not {size}"
-    except FileNotFoundError:
-        return "missing"
-    except OSError as error:
-        return error.strerror or "not readable"
+    staging = Staging(root, "filters")
+    fresh = staging.path(FILTERS)
+    tables.write_sealed(fresh, table, {})
+    if (root / FILTERS).exists() and (root / FILTERS).read_bytes() == fresh.read_bytes():
+        staging.discard()
+        return
+    staging.add(FILTERS)
+    staging.commit()

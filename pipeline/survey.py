@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline import __version__, store
-from pipeline.config import Config
+from pipeline.config import Config, difference
 from pipeline.discover import Listing, list_members, open_headers
 from pipeline.errors import DeviceError, InputError, PlanError
 from pipeline.keys import escape
@@ -32,7 +32,6 @@ class Options:
     if_empty: str = "fail"
     overwrite: str | None = None
     limit: int | None = None
-    fail_on: str = "any"
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,8 @@ class Survey:
         """Whether the folder holds already what a run would leave."""
         state = self.state
         redone = self.shards or self.todo.touched or self.pruned
-        return not (redone or state.unsealed or state.replaced)
+        lost = bool(state.shards) and not state.filters
+        return not (redone or state.unsealed or state.replaced or lost)
 
 
 def root_of(config: Config) -> Path:
@@ -153,7 +153,7 @@ def _refuse_own_output(config: Config, output: Path) -> None:
 def _refuse_other_plan(plan: Plan, state: store.State) -> None:
     if state.digest is None or state.digest == plan.digest:
         return
-    changes = store.difference(dict(state.config), plan.expanded)
+    changes = difference(dict(state.config), plan.expanded)
     if state.device != plan.device:
         changes.append(f"device: {state.device} -> {plan.device}")
     message = "\n  ".join(
@@ -251,7 +251,7 @@ def _checked(plan: Plan, source: Source) -> Source:
     except PlanError as error:
         return source.fail(Failure("unsupported", str(error)))
     if need > plan.memory:
-        text = f"needs about {need / 2**30:.1f} GiB of memory; raise run.memory or use tiles"
+        text = f"needs about {need / 2**30:.1f} GiB of memory; raise run.memory"
         return source.fail(Failure("limit", text))
     return source
 

@@ -20,6 +20,7 @@ from command import draw, filterbank, rows, status_of, tree, write_config
 from PIL import Image
 
 from pipeline import __version__, cli
+from pipeline.cli import progress
 from pipeline.filters.base import FILTERS
 from pipeline.readers.base import READERS
 from pipeline.statistics import COLUMNS
@@ -139,11 +140,20 @@ def test_a_flag_may_be_a_variable(
     assert not (tmp_path / "out").exists()
 
 
+def test_inputs_may_be_a_variable_separated_by_colons(
+    config: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, *_ = sorted(images.iterdir())
+    monkeypatch.setenv("FILTERBANK_RUN_INPUT", f"{first}:{second}")
+    assert filterbank("run", config).code == 0
+    assert set(status_of(tmp_path / "out")) == {first.name, second.name}
+
+
 def test_without_a_terminal_progress_is_a_plain_line_every_30_seconds(
     config: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(0, 10_000, 12))
-    monkeypatch.setattr(cli, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     said = filterbank("run", config, "--batch", 1)
     *lines, last = said.out.splitlines()
     assert lines == ["3/4 images, 0.1/s, 0.0 Mpixel/s, failed 0, 12 s left"]

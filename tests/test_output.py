@@ -20,7 +20,7 @@ from running import failures, run_bank, tree, write_config
 from pipeline.errors import InputError, WriteError
 from pipeline.output import Output, open_output
 from pipeline.statistics import COLUMNS
-from pipeline.store import verify
+from pipeline.verify import verify
 from pipeline.writers.parquet import ROW_GROUP
 
 TABLES = ("images", "statistics", "regions", "maps")

@@ -5,7 +5,7 @@ import pipeline.filters
 import pipeline.readers
 import pipeline.statistics
 import pipeline.steps  # noqa: F401
-from pipeline.config.expanded import expanded, parameters
+from pipeline.config.expanded import difference, expanded, parameters
 from pipeline.config.load import load
 from pipeline.config.names import response_id
 from pipeline.config.reference import describe, schema
@@ -20,6 +20,7 @@ __all__ = [
     "Png",
     "Run",
     "describe",
+    "difference",
     "expanded",
     "load",
     "matches",

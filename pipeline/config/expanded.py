@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -83,3 +84,24 @@ def _array(weights: Weights) -> Any:
         return weights.array.tolist()
     content = hashlib.sha256(weights.data).hexdigest()
     return {"sha256": content, "shape": list(weights.shape)}
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two expanded configs, a line each, as `key: old -> new`."""
+    before, after = dict(_leaves(old)), dict(_leaves(new))
+    return [
+        f"{key}: {before.get(key, '(absent)')} -> {after.get(key, '(absent)')}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for name, part in value.items():
+            yield from _leaves(part, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple) and value:
+        for i, part in enumerate(value):
+            yield from _leaves(part, f"{key}[{i}]")
+    else:
+        yield key, json.dumps(value)

@@ -50,7 +50,7 @@ def schema() -> Json:
         "title": "filterbank config",
         "type": "object",
         "additionalProperties": False,
-        "required": ["version", "filters"],
+        "required": ["version", "input", "filters", "output"],
         "properties": {
             "version": {"const": VERSION},
             **{key: _inlined(adapter(cls).json_schema()) for key, cls in sections.items()},

@@ -1,0 +1,43 @@
+"""The entry point: signals, commands, errors as lines, exit codes."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+
+import click
+
+from pipeline.cli import looking as looking  # enrols its commands
+from pipeline.cli import running as running
+from pipeline.cli.exits import Stopped, code_of, stop
+from pipeline.cli.group import cli
+from pipeline.errors import ConfigError, FilterbankError
+
+
+def main() -> None:
+    """Entry point of the `filterbank` command."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # before torch is imported: it takes seconds
+        signal.signal(number, stop)
+    try:
+        sys.exit(cli(auto_envvar_prefix="FILTERBANK", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except FilterbankError as error:
+        _complain(error)
+        sys.exit(code_of(error))
+    except Stopped as signalled:
+        click.echo("filterbank: stopped; finished shards are kept", err=True)
+        code = 128 + signalled.number
+    except BrokenPipeError:
+        code = 0
+    gc.collect()  # ends the reader processes
+    os._exit(code)  # at once: a normal exit waits for every thread that still computes
+
+
+def _complain(error: FilterbankError) -> None:
+    lines = error.problems if isinstance(error, ConfigError) else (str(error),)
+    for line in lines:
+        click.echo(line if isinstance(error, ConfigError) else f"filterbank: {line}", err=True)

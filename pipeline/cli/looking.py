@@ -1,0 +1,182 @@
+"""Commands that look: before a run at configs and plans, after it at what it left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.cli.exits import EPILOG
+from pipeline.cli.flags import settings, where
+from pipeline.cli.group import cli
+from pipeline.errors import WriteError
+
+
+@cli.command(epilog=EPILOG)
+@where
+@click.option("--json", "as_json", is_flag=True, help="Print it for a program.")
+def plan(as_json: bool, **flags: Any) -> None:
+    """Say what `run` would do, from headers only: images, shards, memory, halo, bytes."""
+    from pipeline.describe import describe_survey, estimate, refuse_small_disk
+    from pipeline.discover import check_roots
+    from pipeline.survey import survey
+
+    config, options = settings(flags)
+    check_roots(config.input)
+    seen = survey(config, options)
+    found = describe_survey(seen)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    else:
+        _show_plan(found)
+    refuse_small_disk(seen, estimate(seen))
+
+
+def _show_plan(found: dict[str, Any]) -> None:
+    for key, value in found.items():
+        if key not in ("responses", "failures"):
+            click.echo(f"{key.replace('_', ' '):>16}  {_written(key, value)}")
+    click.echo()
+    _table([["response", "boundary", "reach"], *([*row.values()] for row in _brief(found))])
+    for row in found["failures"][:20]:
+        click.echo(f"will fail: {row['image']}: {row['kind']}: {row['error']}")
+
+
+def _brief(found: dict[str, Any]) -> list[dict[str, str]]:
+    return [{k: row[k] for k in ("filter", "boundary", "reach")} for row in found["responses"]]
+
+
+def _written(key: str, value: Any) -> str:
+    """A value of a plan for people: sizes in MiB, lists and counts in words."""
+    if key.endswith("_bytes"):
+        return f"{value / 2**20:.1f} MiB"
+    if isinstance(value, list):
+        return " x ".join(map(str, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{count} {reason}" for reason, count in value.items()) or "none"
+    return str(value)
+
+
+def _table(rows: list[list[str]]) -> None:
+    """Print rows as aligned columns; the last one is as long as it is."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
+        click.echo("  ".join(cells).rstrip())
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+def check(config: Path) -> None:
+    """Check a config file and name its responses."""
+    from pipeline.config import load
+    from pipeline.plan import Plan
+
+    responses = Plan(load(config), "cpu").responses
+    for response in responses:
+        click.echo(response.name)
+    click.echo(f"{config}: {len(responses)} responses, no problem", err=True)
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("kernels.png"),
+    show_default=True,
+    help="The PNG to write.",
+)
+def show(config: Path, out: Path) -> None:
+    """Draw the kernels of a bank into a PNG."""
+    from pipeline.commit import replace_file
+    from pipeline.config import load
+    from pipeline.plan import Plan
+    from pipeline.stages.render import draw_kernels
+
+    try:
+        replace_file(out.absolute(), draw_kernels(Plan(load(config), "cpu"), config.name))
+    except OSError as error:
+        message = f"cannot write {out}: {error.strerror}"
+        raise WriteError(message) from error
+    click.echo(out)
+
+
+@cli.command("list")
+@click.argument("kind", type=click.Choice(["filters", "statistics", "steps", "readers"]))
+def list_(kind: str) -> None:
+    """List families, statistics, steps or readers, with parameters, defaults and units."""
+    from pipeline.config import describe
+
+    rows = describe(kind)  # type: ignore[arg-type]
+    _table([list(rows[0]), *([*row.values()] for row in rows)])
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON schema of the config language, for editors."""
+    from pipeline.config import schema as describe
+
+    click.echo(json.dumps(describe(), indent=1))
+
+
+# ---------------------------------------------------------------- after a run
+_OUT = click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+
+
+@cli.command()
+@_OUT
+@click.option("--json", "as_json", is_flag=True, help="Print it for a program.")
+def status(out: Path, as_json: bool) -> None:
+    """Say what an output folder holds and how its last run went."""
+    from pipeline.describe import describe_status
+
+    found = describe_status(out)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    for key, value in found.items():
+        if not isinstance(value, list):
+            click.echo(f"{key.replace('_', ' '):>16}  {value}")
+    for row in found["failures"]:
+        click.echo(f"  {row['image']}: {row['kind']}: {row['error']}")
+    for warning in found["warnings"]:
+        click.echo(f"warning: {warning}", err=True)
+
+
+@cli.command()
+@_OUT
+def verify(out: Path) -> None:
+    """Re-read every committed file and name what is damaged; exits 9 if anything is."""
+    from pipeline.output import open_output
+    from pipeline.verify import verify as check_output
+
+    open_output(out)
+    found = check_output(out)
+    for line in found:
+        click.echo(line)
+    click.echo(f"{len(found)} problems" if found else "every file is as it was committed")
+    if found:
+        raise click.exceptions.Exit(9)
+
+
+@cli.command()
+@_OUT
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def export(out: Path, file: Path) -> None:
+    """Write the wide table: a row per image, a column per response, band and statistic."""
+    from pipeline.output import open_output
+
+    click.echo(f"{open_output(out).export(file)} rows in {file}")
+
+
+@cli.command()
+def doctor() -> None:
+    """Say what this machine offers, and what is missing."""
+    from pipeline.describe import examine_machine
+
+    for key, value in examine_machine().items():
+        click.echo(f"{key:>16}  {value}")

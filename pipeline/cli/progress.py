@@ -1,0 +1,59 @@
+"""How far a run is: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Generator
+from typing import TypeAlias
+
+import click
+
+Tell: TypeAlias = Callable[[int, int], None]
+"""Hears of images done and their pixels."""
+
+
+def say(text: str) -> None:
+    """Print a line; a run goes on when nobody can read it any more."""
+    try:
+        click.echo(text)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def bar(total: int, failed: Callable[[], int]) -> Generator[Tell, None, None]:
+    """A tqdm bar: images/s, Mpixel/s, failed, time left."""
+    from tqdm import tqdm
+
+    began, pixels = time.monotonic(), 0
+    with tqdm(total=total, unit="image", dynamic_ncols=True) as bar:
+
+        def tell(images: int, more: int) -> None:
+            nonlocal pixels
+            pixels += more
+            speed = pixels / 1e6 / max(time.monotonic() - began, 1e-9)
+            bar.set_postfix_str(f"{speed:.1f} Mpixel/s, failed {failed()}", refresh=False)
+            bar.update(images)
+
+        yield tell
+
+
+def lines(total: int, failed: Callable[[], int]) -> Generator[Tell, None, None]:
+    """One plain line every 30 s, for cron and CI."""
+    began = said = time.monotonic()
+    images = pixels = 0
+
+    def tell(more: int, area: int) -> None:
+        nonlocal said, images, pixels
+        images, pixels = images + more, pixels + area
+        now = time.monotonic()
+        if now - said >= 30:
+            said, rate = now, images / (now - began)
+            left = (total - images) / rate if rate else 0
+            say(
+                f"{images}/{total} images, {rate:.1f}/s, "
+                f"{pixels / 1e6 / (now - began):.1f} Mpixel/s, failed {failed()}, {left:.0f} s left"
+            )
+
+    yield tell

@@ -1,0 +1,144 @@
+"""`filterbank run`."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.exits import EPILOG, Stopped, check_stopped, code_of
+from pipeline.cli.flags import settings, where
+from pipeline.cli.group import cli
+from pipeline.cli.progress import bar, lines, say
+from pipeline.errors import FilterbankError, Locked
+
+if TYPE_CHECKING:
+    from pipeline.config import Config
+    from pipeline.journal import Journal
+    from pipeline.survey import Options, Survey
+
+
+@cli.command(epilog=EPILOG)
+@where
+@click.option(
+    "--fail-on",
+    type=click.Choice(["any", "new", "none"]),
+    default="any",
+    show_default=True,
+    help="Which failed rows make the exit code 5.",
+)
+@click.option(
+    "--if-locked",
+    type=click.Choice(["fail", "skip"]),
+    default="fail",
+    show_default=True,
+    help="What another run on the same output means.",
+)
+def run(fail_on: str, if_locked: str, **flags: Any) -> None:
+    """Filter every image that is not done yet. CONFIG is a YAML file.
+
+    \b
+    Example: filterbank run configs/edges.yaml
+    A second run does only what is new or changed; a killed one goes on where it was.
+    """
+    from pipeline import store
+    from pipeline.discover import check_roots
+    from pipeline.survey import root_of
+
+    config, options = settings(flags)
+    check_roots(config.input)
+    try:
+        with store.locked(root_of(config)):
+            code = _run(config, options, fail_on)
+    except Locked:
+        if if_locked == "fail":
+            raise
+        code = 0
+    raise click.exceptions.Exit(code)
+
+
+def _run(config: Config, options: Options, fail_on: str) -> int:
+    """Survey, run and sum up, with the record of it in run.json whatever happens."""
+    from pipeline import store
+    from pipeline.commit import writing
+    from pipeline.describe import estimate, refuse_small_disk
+    from pipeline.journal import Journal
+    from pipeline.survey import root_of, survey
+
+    root = root_of(config)
+    store.clean(root)
+    plan = survey(config, options)
+    refuse_small_disk(plan, estimate(plan))
+    with writing(root):
+        journal = Journal(plan)
+    try:
+        if not plan.nothing_to_do:
+            with writing(root):
+                _execute(plan, journal)
+        check_stopped()
+    except Stopped as stop:
+        _end(journal, 128 + stop.number, "stopped by a signal", None)
+        raise
+    except FilterbankError as error:
+        _end(journal, code_of(error), str(error), None)
+        raise
+    except Exception as error:
+        _end(journal, 1, f"{type(error).__name__}: {error}", traceback.format_exc())
+        raise
+    code = _verdict(plan, journal, fail_on)
+    with writing(root):
+        journal.end(code)
+    say(_summary(plan, journal))
+    return code
+
+
+def _end(journal: Journal, code: int, error: str, trace: str | None) -> None:
+    """Close the record, as far as the disk still lets us."""
+    try:
+        journal.end(code, error, trace)
+    except OSError:
+        click.echo("filterbank: run.json could not be written", err=True)
+
+
+def _verdict(plan: Survey, journal: Journal, fail_on: str) -> int:
+    new = journal.summary.newly_failed
+    everything = journal.summary.failed + len(plan.failed_before)
+    return 5 if {"any": everything, "new": new, "none": 0}[fail_on] else 0
+
+
+def _summary(plan: Survey, journal: Journal) -> str:
+    summary = journal.summary
+    if plan.nothing_to_do:
+        text = f"nothing to do: {plan.todo.done} images are done or known to fail"
+        return f"{text} ({len(plan.failed_before)} failed); results in {plan.plan.root}"
+    rate = summary.done / max(summary.seconds, 1e-9)
+    kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(summary.kinds.items()))
+    parts = [
+        f"done {summary.done}",
+        f"failed {summary.failed}{f' ({kinds})' if kinds else ''}",
+        f"unchanged {plan.todo.done}",
+    ]
+    if plan.listing.waiting:
+        parts.append(f"waiting {len(plan.listing.waiting)}")
+    if plan.todo.vanished:
+        parts.append(f"{'pruned' if plan.pruned else 'vanished'} {len(plan.todo.vanished)}")
+    speed = f"{summary.seconds:.1f} s, {rate:.1f} images/s, {summary.pixels / 1e6:.1f} Mpixel"
+    return f"{', '.join(parts)}; {speed}; results in {plan.plan.root}"
+
+
+def _execute(plan: Survey, journal: Journal) -> None:
+    from pipeline import run as driver
+    from pipeline.types import ShardReport
+
+    show = bar if sys.stderr.isatty() else lines
+    with_progress = show(len(plan.sources), lambda: journal.summary.failed)
+    tell = next(with_progress)
+    try:
+        for event in driver.run(plan, journal):
+            check_stopped()
+            if not isinstance(event, ShardReport):
+                tell(event.images, event.pixels)
+    finally:
+        with_progress.close()
