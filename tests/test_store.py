@@ -1,0 +1,199 @@
+"""The output folder notices damage, keeps what it can, and names what it cannot."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from command import draw, filterbank, rows, status_of, tree, write_config
+
+import pipeline.writers.parquet as tables
+from pipeline import store
+from pipeline.errors import Locked
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A finished run over 70 images: two shards."""
+    for i in range(70):
+        draw(tmp_path / f"in/{i:02}.png", seed=i, size=8)
+    made = write_config(tmp_path / "c.yaml", tmp_path / "in", tmp_path / "out")
+    assert filterbank("run", made).code == 0
+    return made
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def flip_footer(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-200] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+VICTIMS = ["images/*.parquet", "statistics/*.parquet", "regions/*.parquet", "maps/*.parquet",
+           "png/00.png/1/*.png", "filters.parquet"]  # fmt: skip
+
+
+SEALED = ("images/*.parquet", "filters.parquet")
+"""Small tables that are read whole at the start of each run."""
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
+@pytest.mark.parametrize("damage", [flip, cut, empty, delete])
+def test_verify_names_damage_and_exits_9_and_a_run_repairs_what_a_size_shows(
+    damage: Callable[[Path], None], victim: str, config: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "out"
+    before = tree(root)
+    path = min(root.glob(victim))
+    damage(path)
+    said = filterbank("verify", root)
+    name = path.relative_to(root).as_posix()
+    if (damage, victim) == (delete, "images/*.parquet"):
+        name = path.name + ": belongs to no shard"  # its tables are what is left of it
+    assert said.code == 9
+    assert name in said.out
+    assert filterbank("run", config).code == 0
+    if damage is flip and victim not in SEALED:
+        assert filterbank("verify", root).code == 9, "only reading everything can notice"
+        path.unlink()
+        assert filterbank("run", config).code == 0
+    assert tree(root) == before
+    assert filterbank("verify", root).out == "every file is as it was committed\n"
+
+
+def test_a_damaged_footer_of_an_images_part_is_noticed_and_the_shard_done_again(
+    config: Path, tmp_path: Path
+) -> None:
+    before = tree(tmp_path / "out")
+    flip_footer(sorted((tmp_path / "out/images").iterdir())[1])
+    assert filterbank("run", config).code == 0
+    assert tree(tmp_path / "out") == before
+
+
+def test_a_flipped_bit_is_an_error_for_whoever_reads_with_checksums(
+    config: Path, tmp_path: Path
+) -> None:
+    part = min((tmp_path / "out/statistics").iterdir())
+    whole = tables.read_table(part)
+    silent = []
+    for at in range(4, part.stat().st_size - 8, part.stat().st_size // 60):
+        data = bytearray(part.read_bytes())
+        data[at] ^= 4
+        (tmp_path / "flipped.parquet").write_bytes(data)
+        try:
+            read = pq.ParquetFile(
+                tmp_path / "flipped.parquet", page_checksum_verification=True
+            ).read()
+        except Exception:
+            continue
+        if not read.equals(whole):
+            silent.append(at)
+    assert not [at for at in silent if at < part.stat().st_size // 2], "pages are protected"
+
+
+def test_damage_to_vanished_images_is_named_and_their_rows_are_kept(
+    config: Path, tmp_path: Path
+) -> None:
+    """Nobody can compute them again: what is left of them stays."""
+    root = tmp_path / "out"
+    before = rows(root, "statistics")
+    gone = [f"{i:02}.png" for i in (3, *range(64, 70))]  # one of the first shard, all of the second
+    for name in gone:
+        (tmp_path / "in" / name).unlink()
+    shutil.rmtree(root / "png")
+    said = filterbank("run", config)
+    assert said.code == 0, said
+    assert rows(root, "statistics") == before
+    assert len(status_of(root)) == 70
+    drawn = {path.name for path in (root / "png").iterdir()}
+    assert drawn == {f"{i:02}.png" for i in range(64)} - {"03.png"}
+    assert filterbank("run", config).out.startswith("nothing to do")
+    said = filterbank("verify", root)
+    assert (said.code, said.out.count("png/6")) == (9, 12)
+
+
+def test_verify_names_strays_and_status_counts_and_warns(config: Path, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    (root / "png/stray.png").write_bytes(b"")
+    assert "png/stray.png: belongs to no shard" in filterbank("verify", root).out
+    found = json.loads(filterbank("status", root, "--json").out)
+    assert (found["images"], found["done"], found["failed"], found["shards"]) == (70, 70, 0, 2)
+    assert (found["device"], found["last_state"], found["last_exit_code"]) == ("cpu", "finished", 0)
+    assert found["warnings"] == []
+    min((root / "maps").iterdir()).unlink()
+    assert "1 damaged shards" in filterbank("status", root).err
+
+
+def test_status_warns_of_rows_by_different_versions(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "in/new.png", seed=100)
+    monkeypatch.setattr("pipeline.stages.write.__version__", "9.9")
+    assert filterbank("run", config).code == 0
+    said = filterbank("status", tmp_path / "out")
+    assert "70 by 0.1.0, 1 by 9.9" in said.err
+    versions = {row["version"] for row in rows(tmp_path / "out", "images").values()}
+    assert versions == {"0.1.0", "9.9"}
+
+
+def test_a_failed_row_of_another_version_is_tried_again() -> None:
+    row = store.Stored("a", "s", ("a",), "failed", "corrupt", 1, 1, "f", "1")
+    member = store.Member("/a", "a", 1, 1)
+    again = {}
+    for version in ("1", "2"):
+        state = store.State(by_file={"a": (row,)}, shards={"s": (row,)})
+        todo = store.compare(
+            state, [member], (), version=version, retry_failed=False, attempts={}, max_attempts=3
+        )
+        again[version] = bool(todo.redo)
+        done = replace(row, status="done", kind=None)
+        state = store.State(by_file={"a": (done,)}, shards={"s": (done,)})
+        todo = store.compare(
+            state, [member], (), version=version, retry_failed=False, attempts={}, max_attempts=3
+        )
+        assert todo.done == 1
+    assert again == {"1": False, "2": True}
+
+
+def test_a_held_folder_is_refused_and_free_again_afterwards(tmp_path: Path) -> None:
+    with (
+        store.locked(tmp_path),
+        pytest.raises(Locked, match=r"in use by process \d+ on "),
+        store.locked(tmp_path),
+    ):
+        pass
+    with store.locked(tmp_path):
+        pass
+
+
+def test_recovery_never_removes_what_it_does_not_know(config: Path, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    mine = [root / "notes.txt", root / "images/readme.txt", root / "paper/figure.png"]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    draw(tmp_path / "in/new.png", seed=100)
+    assert filterbank("run", config).code == 0
+    assert [path.read_text() for path in mine] == ["mine"] * 3
