@@ -11,7 +11,6 @@ import resource
 import shutil
 from collections import Counter
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ class Estimate:
     rows: int
     map_bytes: int
     pictures: int
+    bytes: int
     memory: int
     halo: tuple[int, ...]
 
@@ -35,7 +35,8 @@ class Estimate:
 def estimate(survey: Survey) -> Estimate:
     """Predict rows, files, bytes and memory of the shards still to do."""
     plan, config = survey.plan, survey.plan.config
-    rows = maps = memory = pictures = 0
+    png = config.output.png
+    rows = maps = memory = pictures = drawn = 0
     halos: set[tuple[int, ...]] = set()
     width = {"none": 0, "float32": 4, "float16": 2}[config.output.maps]
     for source in survey.sources:
@@ -51,13 +52,17 @@ def estimate(survey: Survey) -> Estimate:
         rows += each
         maps += each * source.pixels * width
         memory = max(memory, plan.bytes_needed(info) * plan.batch_size(info))
-        if config.output.png is not None and source.drawn:
-            pictures += (each if config.output.png.what != "sheet" else 0) + (
-                config.output.png.what != "maps"
-            )
-    threads = plan.threads if plan.device == "cpu" else 1
-    widest = max(halos, key=prod, default=())
-    return Estimate(rows, maps, pictures, memory * threads, widest)
+        if png is not None and source.drawn:
+            if png.what != "sheet":
+                pictures += each
+                drawn += each * min(source.pixels, png.size**2) * png.depth // 16
+            if png.what != "maps":
+                pictures += 1
+                drawn += 40_000 * each
+    at_once = plan.parallel(survey.sources)
+    widest = max(halos, key=sum, default=())
+    tables = 8 * rows * (3 + len(config.statistics))
+    return Estimate(rows, maps, pictures, tables + maps + drawn, memory * at_once, widest)
 
 
 def refuse_small_disk(survey: Survey, needed: Estimate) -> None:
@@ -99,6 +104,8 @@ def describe_survey(survey: Survey) -> dict[str, Any]:
         "rows": needed.rows,
         "map_bytes": needed.map_bytes,
         "pictures": needed.pictures,
+        "files": needed.pictures + len(survey.shards) * (3 + (plan.config.output.maps != "none")),
+        "output_bytes": needed.bytes,
         "memory_bytes": needed.memory,
         "halo": list(needed.halo),
         "responses": _responses(survey),
@@ -136,6 +143,8 @@ def describe_status(root: Path) -> dict[str, Any]:
     if len(versions) > 1:
         listed = ", ".join(f"{count} by {version}" for version, count in versions.items())
         warnings.append(f"rows were computed by different versions: {listed}")
+    if state.unsealed:
+        warnings.append(f"{len(state.unsealed)} images parts are damaged: their rows are missing")
     if state.damaged:
         warnings.append(f"{len(state.damaged)} damaged shards, done again by the next run")
     return {

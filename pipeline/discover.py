@@ -83,6 +83,14 @@ class _Start:
 
 
 def _start(given: str) -> _Start:
+    try:
+        return _existing_start(given)
+    except OSError as error:  # no permission, a name too long
+        message = f"input {given[:200]!r} cannot be read: {error.strerror}; check input.path"
+        raise InputError(message) from error
+
+
+def _existing_start(given: str) -> _Start:
     path = Path(given).absolute()
     if not path.exists() and has_magic(given):
         parts = path.parts
@@ -166,6 +174,16 @@ def compile_globs(globs: Sequence[str]) -> Callable[[str], bool]:
     return match
 
 
+def _character_class(token: str) -> str:
+    """A class such as [a-z]; taken literally where it is none, as a shell does."""
+    pattern = token.replace("[!", "[^", 1).replace("\\", "\\\\")
+    try:
+        re.compile(pattern)
+    except re.error:
+        return re.escape(token)
+    return pattern
+
+
 def _translate(glob: str) -> str:
     out = ""
     for token in re.findall(r"\*\*/|\*+|\?|\[!?\]?[^]]*\]|.", glob, re.DOTALL):
@@ -176,7 +194,7 @@ def _translate(glob: str) -> str:
         elif token == "?":
             out += "[^/]"
         elif len(token) > 1:
-            out += token.replace("[!", "[^", 1).replace("\\", "\\\\")
+            out += _character_class(token)
         else:
             out += re.escape(token)
     return out
@@ -194,8 +212,9 @@ def open_headers(member: Member, config: Input, limits: Limits) -> tuple[Source,
         if not name:
             message = "no reader knows this format; exclude it, or convert it"
             raise ReadError("unsupported", message)
-        pages = [_describe(info, config) for info in READERS[name]().probe(member.path)]
-        sources = _arrange(Source(key, (member,), name), pages, config.pages)
+        pages = READERS[name]().probe(member.path)
+        arranged = _arrange(Source(key, (member,), name), pages, config.pages)
+        sources = [replace(source, info=_describe(source.header, config)) for source in arranged]
     except ReadError as error:
         return (Source(key, (member,), name, failure=Failure(error.kind, str(error))),)
     return tuple(_limited(source, limits) for source in sources)

@@ -11,9 +11,10 @@ import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from pipeline import __version__
 from pipeline.commit import replace_file
+from pipeline.plan import versions
 from pipeline.survey import Survey, attempts_of
 from pipeline.types import ShardReport
 
@@ -32,6 +33,13 @@ class Summary:
     kinds: Counter[str] = field(default_factory=Counter)
 
 
+def log(root: Path, event: str, **details: object) -> None:
+    """Append one JSON line to log.jsonl."""
+    line = json.dumps({"time": _stamp(time.time()), "event": event, **details})
+    with (root / "log.jsonl").open("a") as file:
+        file.write(line + "\n")
+
+
 class Journal:
     """The record of one run, written from its start."""
 
@@ -40,13 +48,14 @@ class Journal:
         self.survey = survey
         self.started, self._clock = time.time(), time.monotonic()
         self.summary = Summary(skipped=survey.todo.done)
-        self.attempts = attempts_of(self.root)
         self._before = {
             row.image
             for rows in survey.state.shards.values()
             for row in rows
             if row.status == "failed"
         }
+        tried = attempts_of(self.root)
+        self.attempts = {image: tried.get(image, 1) for image in self._before}
         self.write("running", None)
         self.log("start", sources=len(survey.sources), shards=len(survey.shards))
 
@@ -76,10 +85,8 @@ class Journal:
         self.write("finished" if error is None else "stopped", code, error)
 
     def log(self, event: str, **details: object) -> None:
-        """Append one JSON line to log.jsonl."""
-        line = json.dumps({"time": _stamp(time.time()), "event": event, **details})
-        with (self.root / "log.jsonl").open("a") as file:
-            file.write(line + "\n")
+        """Append one line to log.jsonl."""
+        log(self.root, event, **details)
 
     def write(self, state: str, code: int | None, error: str | None = None) -> None:
         """Replace run.json."""
@@ -94,7 +101,7 @@ class Journal:
             "ended": None if code is None else _stamp(time.time()),
             "digest": self.plan.digest,
             "device": self.plan.device,
-            "version": __version__,
+            "versions": versions(),
             "config": self.plan.expanded,
             "counts": {
                 "listed": len(listing.members),

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import math
 import os
+import platform
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from math import prod
 from pathlib import Path
 
+from pipeline import __version__
 from pipeline.bank.compile import BankPlan, Schedule, compile_bank
 from pipeline.bank.expr import Input, Node, Responses
 from pipeline.bank.passes import lift
@@ -125,26 +130,19 @@ class Plan:
             return ("luminance",)
         return tuple(info.bands[i] for i in choose_bands(wanted, info.bands))
 
-    def refuse(self, source: Source) -> str | None:
-        """Why this source cannot be processed, known from its header alone; None when it can."""
-        try:
-            self.banks(source.header)
-        except PlanError as error:
-            return str(error)
-        return None
-
     def batch_size(self, info: ImageInfo) -> int:
         """How many such images are filtered together; never changes a result."""
-        if self.config.run.batch != "auto":
-            return self.config.run.batch
         pixels = prod(info.shape) * max(1, len(self.labels(info)))
-        return max(1, min(256, _PIXELS_PER_BATCH[self.device] // max(1, pixels)))
+        size = min(256, _PIXELS_PER_BATCH[self.device] // max(1, pixels))
+        if self.config.run.batch != "auto":
+            size = min(self.config.run.batch, self.memory // max(1, self.bytes_needed(info)))
+        return max(1, size)
 
     def bytes_needed(self, info: ImageInfo) -> int:
         """Working memory, roughly, of one such image from decoding to its last response."""
         pixels, bands = prod(info.shape), len(self.labels(info))
         live = max(_live_planes(plan.bank.fast) for plan in self.banks(info))
-        maps = {"none": 0, "float32": 4, "float16": 2}[self.config.output.maps]
+        maps = 0 if self.config.output.maps == "none" else 4
         kept = maps * len(self.responses) * bands
         return pixels * (16 * len(info.bands) + 4 * bands * live + 4 * bands * _WORKING + kept)
 
@@ -160,6 +158,13 @@ class Plan:
         if given != "auto":
             return int(given)
         return int(0.6 * min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _cgroup()))
+
+    def parallel(self, sources: Iterable[Source]) -> int:
+        """How many batches of these sources are computed at once within the memory budget."""
+        most = self.threads if self.device == "cpu" else 1
+        sizes = {source.header for source in sources if source.failure is None}
+        need = max((self.bytes_needed(i) * self.batch_size(i) for i in sizes), default=1)
+        return max(1, min(most, self.memory // need))
 
     @property
     def threads(self) -> int:
@@ -212,7 +217,7 @@ def _find(labels: tuple[str, ...], want: str) -> int:
 def _any_rank(named: NamedFilter) -> tuple[int, Responses]:
     """A filter's expressions for the first rank for which it exists."""
     problems = []
-    for rank in (named.rank,) if named.rank else (2, 3, 1):
+    for rank in (named.rank,) if named.rank else (2, 3):
         try:
             return rank, named.filter.responses(Grid((1.0,) * rank))
         except PlanError as error:
@@ -261,13 +266,18 @@ def _expressions(named: NamedFilter, grid: Grid) -> Responses:
 
 def _live_planes(schedule: Schedule) -> int:
     """The most nodes that exist at one time while a schedule runs."""
-    live, most = 0, 1
-    ends: dict[int, int] = {}
+    ends = Counter(schedule.last_use.get(node, i) for i, node in enumerate(schedule.order))
+    live = most = 0
     for position, node in enumerate(schedule.order):
         live += 2 if isinstance(node, Input) else 1
-        ends[schedule.last_use.get(node, position)] = (
-            ends.get(schedule.last_use.get(node, position), 0) + 1
-        )
         most = max(most, live)
-        live -= ends.pop(position, 0)
+        live -= ends[position]
     return most + 2
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """The software that results may depend on."""
+    packages = ("torch", "numpy", "pyarrow", "pillow", "tifffile", "imagecodecs", "netpbmfile")
+    found = {name: importlib.metadata.version(name) for name in packages}
+    return {"filterbank": __version__, "python": platform.python_version(), **found}

@@ -19,27 +19,28 @@ from pipeline.types import Progress, ShardReport
 from pipeline.writers.parquet import FILTERS
 
 
-def run(plan: Survey, journal: Journal) -> Iterator[ShardReport | Progress]:
+def run(survey: Survey, journal: Journal) -> Iterator[ShardReport | Progress]:
     """Do what a survey says, under the lock. Raises FilterbankError; what was committed stays.
 
     torch is imported here, when a shard is pending, and not before.
     """
-    root, state = plan.plan.root, plan.state
-    empty = {shard.id for shard in plan.shards if not shard.sources and not shard.kept}
+    plan = survey.plan
+    root, state = plan.root, survey.state
+    empty = {shard.id for shard in survey.shards if not shard.sources and not shard.kept}
     if gone := state.replaced | state.unsealed | empty:
         store.drop(root, gone)
-    for shard, members in plan.todo.touched.items():
+    for shard, members in survey.todo.touched.items():
         store.touch(root, shard, members)
-    store.write_filters(root, filters_table(plan.plan))
-    shards = [shard for shard in plan.shards if shard.id not in empty]
+    store.write_filters(root, filters_table(plan))
+    shards = [shard for shard in survey.shards if shard.id not in empty]
     if not shards:
         return
-    from pipeline.stages.read import blame
+    from pipeline.stages.blame import blame
     from pipeline.work import work
 
-    budget = plan.plan.config.run.failures_allowed(len(plan.sources))
+    budget = plan.config.run.failures_allowed(len(survey.listing.members))
     failed = 0
-    for report in run_local(partial(work, plan.plan), partial(blame, plan.plan), shards):
+    for report in run_local(partial(work, plan), partial(blame, plan), shards):
         if isinstance(report, ShardReport):
             journal.shard(report)
             failed += len(report.failed)

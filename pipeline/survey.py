@@ -104,7 +104,7 @@ def survey(config: Config, options: Options) -> Survey:
     )
     if options.limit is not None:
         todo = replace(todo, new=todo.new[: options.limit])
-    pruned = _pruned(todo, state, options, listing)
+    pruned = _pruned(todo, state, options)
     shards = tuple(_shards(plan, state, todo, pruned, listing))
     return Survey(plan, listing, state, todo, shards, pruned)
 
@@ -116,22 +116,25 @@ def _plan(config: Config, overwrite: str | None) -> tuple[Plan, store.State]:
 
 
 def _device(wanted: str, stored: str | None) -> str:
-    """The kind of device to run on. torch is asked only where there is an NVIDIA driver."""
+    """The kind of device to run on; torch is asked only for a fresh folder with a driver."""
     kind = wanted if wanted != "auto" else stored
     if kind == "cpu":
         return "cpu"
     has_driver = Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidiactl").exists()
-    if has_driver:
-        import torch
-
-        has_driver = torch.cuda.is_available()
     if kind == "cuda" and not has_driver:
         message = "no CUDA device here; use --device cpu (and an output folder of its own)"
         raise DeviceError(message)
+    if kind is None and has_driver:
+        import torch
+
+        has_driver = torch.cuda.is_available()
     return "cuda" if has_driver else "cpu"
 
 
 def _refuse_empty(config: Config, options: Options, listing: Listing) -> None:
+    if options.prune:
+        message = "--prune would remove every image: nothing is listed; is a disk missing?"
+        raise PlanError(message)
     if options.if_empty == "skip" and not listing.skipped:
         return
     why = ", ".join(f"{n} {reason}" for reason, n in listing.skipped.most_common())
@@ -166,14 +169,9 @@ def _refuse_other_plan(plan: Plan, state: store.State) -> None:
     raise PlanError(message)
 
 
-def _pruned(
-    todo: store.Todo, state: store.State, options: Options, listing: Listing
-) -> tuple[str, ...]:
+def _pruned(todo: store.Todo, state: store.State, options: Options) -> tuple[str, ...]:
     if not options.prune or not todo.vanished:
         return ()
-    if not listing.members and not listing.waiting:
-        message = "--prune would remove every image: nothing is listed; is a disk missing?"
-        raise PlanError(message)
     stored = sum(len(rows) for rows in state.shards.values())
     if len(todo.vanished) > options.prune_limit * stored:
         message = (

@@ -17,7 +17,8 @@ from pipeline.commit import writing
 from pipeline.errors import DeviceError
 from pipeline.plan import Plan
 from pipeline.stages.filter import Result, compute
-from pipeline.stages.read import Loaded, read
+from pipeline.stages.loader import read
+from pipeline.stages.read import Loaded
 from pipeline.stages.write import Sink
 from pipeline.types import Progress, Shard, ShardReport
 
@@ -30,7 +31,7 @@ def work(plan: Plan, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress
     DeviceError; what was committed before stays.
     """
     configure(plan)
-    threads = plan.threads if plan.device == "cpu" else 1
+    threads = plan.parallel(source for shard in shards for source in shard.sources)
     waiting = iter(shards)
     open_sink: Sink | None = None
     position = -1

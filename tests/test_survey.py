@@ -148,7 +148,7 @@ def test_prune_refuses_when_nothing_is_listed(line: Line) -> None:
     shutil.rmtree(line.images)
     line.images.mkdir()
     line.run(expect=4)
-    line.run("--prune", "--prune-limit", 100, expect=4)
+    line.run("--prune", "--prune-limit", 100, expect=3)
     before = tree(line.out)
     said = line.run("--prune", "--prune-limit", 100, "--if-empty", "skip", expect=3)
     assert "nothing is listed" in said.err
@@ -325,3 +325,38 @@ def test_torch_is_not_imported_where_no_pixel_is_needed(words: str, line: Line) 
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_a_share_of_failures_is_a_share_of_the_listed_files(line: Line) -> None:
+    """One bad newcomer of six is 17 %, not all of what this run had to do."""
+    line.run()
+    (line.images / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
+    line.run("--max-failed", "20%", expect=5)
+
+
+def test_tries_are_forgotten_once_a_file_was_done(line: Line) -> None:
+    path = line.images / "0.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:40])
+    line.run(expect=5)
+    assert json.loads((line.out / "run.json").read_text())["attempts"] == {"0.png": 1}
+    path.write_bytes(whole)
+    line.run()
+    line.run()
+    assert json.loads((line.out / "run.json").read_text())["attempts"] == {}
+
+
+@pytest.mark.parametrize("glob", ["[z-a]*.png", "a[].png"])
+def test_a_class_that_is_none_is_taken_literally(line: Line, glob: str) -> None:
+    (line.images / "a[].png").write_bytes((line.images / "0.png").read_bytes())
+    config = line.config.read_text().replace("input:\n", f"input:\n  include: ['{glob}']\n")
+    line.config.write_text(config)
+    assert filterbank("run", line.config).code in (0, 4)
+
+
+def test_memory_bounds_what_is_computed_at_once(line: Line) -> None:
+    fresh = ("--output", line.folder / "fresh", "--threads", 4)
+    plenty = line.plan(*fresh, "--batch", 1)["memory_bytes"]
+    scarce = line.plan(*fresh, "--batch", 5, "--memory", plenty // 2)
+    assert scarce["memory_bytes"] <= plenty // 2
+    assert scarce["failures"] == []

@@ -174,7 +174,7 @@ def _trim(value: Value, margin: Reach) -> Value:
 def _conv(value: Value, kernel: Kernel, margin: Reach) -> Value:
     """Convolve; where pixels are invalid, by the rule of `_around_holes`."""
     total = float(kernel.array.sum())
-    base = None if value.base is None else value.base * total
+    base = None if value.base is None else value.base * total + 0.0  # no -0.0
     if value.valid is None:
         return Value(convolve(value.data, kernel), margin, None, None, base)
     data, valid, support = _around_holes(value.data, value.valid, kernel)

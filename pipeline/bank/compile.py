@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.bank.expr import Conv, Edge, Input, Node, add_reach, bands_of, children, reach_of
+from pipeline.bank.expr import (
+    Conv,
+    Edge,
+    Input,
+    Node,
+    add_reach,
+    bands_of,
+    children,
+    nodes_of,
+    reach_of,
+)
 from pipeline.bank.passes import bind, compose, factor
 from pipeline.boundary import Boundary
 from pipeline.types import Ints, Reach, Region
@@ -99,23 +109,14 @@ def compile_bank(responses: Iterable[tuple[str, Node, Boundary]], ndim: int) -> 
 
 
 def _schedule(outputs: tuple[Node, ...], ndim: int) -> Schedule:
-    order: dict[Node, None] = {}
-
-    def visit(node: Node) -> None:
-        if node not in order:
-            for child in children(node):
-                visit(child)
-            order[node] = None
-
-    for node in outputs:
-        visit(node)
+    order = tuple(dict.fromkeys(node for output in outputs for node in nodes_of(output)))
     margin: dict[Node, Reach] = dict.fromkeys(order, ((0, 0),) * ndim)
     last_use: dict[Node, int] = {}
-    for position, node in reversed(list(enumerate(order))):
+    for position, node in reversed(tuple(enumerate(order))):
         for child in children(node):
             margin[child] = _widest(margin[child], _needed(node, margin[node]))
             last_use.setdefault(child, position)
-    return Schedule(outputs, tuple(order), margin, last_use)
+    return Schedule(outputs, order, margin, last_use)
 
 
 def _needed(node: Node, margin: Reach) -> Reach:

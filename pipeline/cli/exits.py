@@ -23,7 +23,7 @@ EXIT_CODES = {
     0: "all done, or nothing to do",
     1: "internal error; the traceback is in log.jsonl",
     2: "usage or config invalid",
-    3: "plan refused: another plan's results, memory or disk too small, prune guard",
+    3: "plan refused: another plan's results, disk too small, prune guard",
     4: "no input matched, or a root is missing",
     5: "finished, and listed files have failed rows (see --fail-on)",
     6: "error budget run.max_failed used up, stopped",

@@ -64,13 +64,19 @@ def _run(config: Config, options: Options, fail_on: str) -> int:
     from pipeline import store
     from pipeline.commit import writing
     from pipeline.describe import estimate, refuse_small_disk
-    from pipeline.journal import Journal
+    from pipeline.journal import Journal, log
     from pipeline.survey import root_of, survey
 
     root = root_of(config)
     store.clean(root)
-    plan = survey(config, options)
-    refuse_small_disk(plan, estimate(plan))
+    try:
+        plan = survey(config, options)
+        refuse_small_disk(plan, estimate(plan))
+    except FilterbankError:
+        raise
+    except Exception as error:
+        log(root, "end", exit_code=1, error=repr(error), traceback=traceback.format_exc())
+        raise
     with writing(root):
         journal = Journal(plan)
     try:

@@ -90,14 +90,18 @@ def parse_budget(value: object) -> int | str | None:
     return f"{float(match[1]):g}%"
 
 
+_LARGEST = 3.4028234663852886e38
+"""The largest float32."""
+
+
 def parse_boundary(value: object) -> Boundary:
     """`reflect`, or `{constant: 5}`."""
     if isinstance(value, Boundary):
         return value
     if isinstance(value, Mapping) and list(value) == ["constant"]:
         fill = value["constant"]
-        if type(fill) not in (int, float) or not abs(fill) < float("inf"):
-            message = "needs a finite number; write {constant: 0}"
+        if type(fill) not in (int, float) or not abs(fill) <= _LARGEST:
+            message = "needs a number that float32 holds; write {constant: 0}"
             raise ValueError(message)
         return Boundary("constant", float(fill))
     if isinstance(value, str):

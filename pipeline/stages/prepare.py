@@ -93,4 +93,4 @@ def _offset(values: Tensor, valid: Tensor | None, *, integer: bool) -> Tensor | 
     offset = torch.where(centre.abs() > _MEAN_DOMINATES * spread, centre, 0.0).nan_to_num()
     if integer:
         offset = offset.round()
-    return offset if bool((offset != 0).any()) else None
+    return offset

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
-import threading
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
-from multiprocessing import forkserver, get_context, parent_process, resource_tracker
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from pipeline.errors import ReaderCrashed, ReadError
-from pipeline.plan import Plan, tiles_of
+from pipeline.errors import ReadError
+from pipeline.plan import Plan
 from pipeline.readers.base import READERS
-from pipeline.types import Batch, Failure, Member, Region, Shard, Source, Tile
+from pipeline.types import Batch, Failure, Member, Region, Source, Tile
 
 if TYPE_CHECKING:
     from pipeline.readers.base import Mask, Pixels, Reader
+
+
+_LARGEST = np.finfo(np.float32).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +122,7 @@ def _stack(read: Sequence[tuple[Tile, Pixels, Mask | None]], box: Region) -> tup
 def read_box(source: Source, box: Region) -> tuple[Pixels, Mask | None]:
     """Pixels (C, *box.shape) of a source as stored, and where they are valid (None: everywhere).
 
-    Valid is what the file says AND finite AND not the nodata value, per band.
+    Valid is what the file says AND finite in float32 AND not the nodata value, per band.
     Raises ReadError, kind `changed` when the file is not what its header was at listing.
     """
     pixels, valid = _read_pages(source, box)
@@ -137,7 +134,7 @@ def read_box(source: Source, box: Region) -> tuple[Pixels, Mask | None]:
         )
         raise ReadError("changed", message)
     masks = [] if valid is None else [valid]
-    if pixels.dtype.kind == "f" and not (finite := np.isfinite(pixels)).all():
+    if pixels.dtype.kind == "f" and not (finite := np.abs(pixels) <= _LARGEST).all():
         masks.append(finite)
     if info.nodata is not None and (hit := pixels == info.nodata).any():
         masks.append(~hit)
@@ -205,175 +202,3 @@ def _hash(member: Member) -> bytes:
     """Remembered for a moment, because the pages of one file are sources of their own."""
     with Path(member.path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
-
-
-# ---------------------------------------------------------------- the loader
-def read(plan: Plan, shards: Sequence[Shard]) -> Iterator[Loaded]:
-    """Decode shards in order, reading ahead across their borders; batches never cross them.
-
-    Sources that have a failure already are left out. Raises ReaderCrashed when a reader process
-    dies; which file killed it is for `blame` to find out.
-    """
-    jobs = [job for i, shard in enumerate(shards) for job in _jobs(plan, i, shard)]
-    if not jobs:
-        return
-    options: dict[str, Any] = {}
-    if plan.workers:
-        _start_forkserver()
-        options = {
-            "num_workers": min(plan.workers, len(jobs)),
-            "prefetch_factor": 2,
-            "multiprocessing_context": "forkserver",
-            "worker_init_fn": _start_worker,
-        }
-    loader: DataLoader[Loaded] = DataLoader(
-        Tiles(plan),
-        sampler=jobs,
-        batch_size=None,
-        pin_memory=plan.device == "cuda",
-        **options,
-    )
-    done = 0
-    try:
-        with _holding_signals():
-            batches = iter(loader)
-        for loaded in batches:
-            done += 1
-            yield loaded
-    except (RuntimeError, OSError, EOFError) as error:
-        if isinstance(error, RuntimeError) and "exited unexpectedly" not in str(error):
-            raise
-        flying = jobs[done : done + 2 * plan.workers + 1]
-        message = (
-            "reader processes keep dying, and no file by itself is to blame "
-            f"({error}); is memory or /dev/shm short? Try --workers 0"
-        )
-        suspects = tuple(tile.source.key for job in flying for tile in job.tiles)
-        raise ReaderCrashed(message, suspects) from error
-
-
-def _jobs(plan: Plan, index: int, shard: Shard) -> Iterator[Job]:
-    """Cut a shard into jobs: buckets of one shape, in order of their first member.
-
-    Where maps are kept they are written in the order of keys, so only neighbours share a job.
-    """
-    buckets: dict[object, list[Tile]] = {}
-    run, last = 0, None
-    for source in sorted(shard.sources, key=lambda s: s.key):
-        if source.failure is not None:
-            continue
-        info = source.header
-        kind = (info.shape, info.bands, info.dtype, info.grid)
-        if plan.config.output.maps != "none" and kind != last:
-            run, last = run + 1, kind
-        for tile in tiles_of(source):
-            buckets.setdefault((run, kind, tile.core.shape), []).append(tile)
-    for tiles in buckets.values():
-        size = plan.batch_size(tiles[0].source.header)
-        for i in range(0, len(tiles), size):
-            yield Job(index, tuple(tiles[i : i + size]))
-
-
-def _start_forkserver() -> None:
-    """Start the process that reader processes are forked from, deaf to Ctrl-C like all of them.
-
-    It is the main process that stops them; the mask of blocked signals is inherited.
-    """
-    forkserver.set_forkserver_preload(["pipeline.stages.read"])
-    resource_tracker.ensure_running()  # by itself, because it unblocks signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _holding_signals() -> Iterator[None]:
-    """Deliver SIGINT and SIGTERM at the end: half-started reader processes complain, and stay."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[int] = []
-    stops = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda n, _: held.append(n)) for number in stops}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if held:
-            signal.raise_signal(held[0])
-
-
-def _start_worker(_: int) -> None:
-    """Leave stopping to the main process, as Ctrl-C reaches the whole group; end when it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_main, daemon=True).start()
-
-
-def _end_with_main() -> None:
-    """The fork server outlives a killed main process as long as readers live, and they it."""
-    main = parent_process()
-    assert main is not None
-    main.join()
-    os._exit(1)
-
-
-def blame(plan: Plan, shards: Sequence[Shard], crash: ReaderCrashed) -> tuple[Shard, ...]:
-    """Fail those suspects of a crash whose reading kills a process, twice; else the same shards.
-
-    Each is read by itself, so that nobody else can be meant.
-    """
-    suspects = [
-        source
-        for shard in shards
-        for source in shard.sources
-        if source.key in crash.suspects and source.failure is None
-    ]
-    guilty: dict[str, Failure] = {}
-    for source, _ in _deaths(plan, suspects):
-        for _, death in _deaths(plan, [source]):
-            guilty[source.key] = Failure("crashed", f"the process that read this file {death}")
-    return tuple(
-        replace(
-            shard,
-            sources=tuple(s.fail(guilty[s.key]) if s.key in guilty else s for s in shard.sources),
-        )
-        for shard in shards
-    )
-
-
-def _deaths(plan: Plan, sources: Sequence[Source]) -> Iterator[tuple[Source, str]]:
-    """Read sources one after another in a process; name each one it dies of, and how."""
-    context = get_context("forkserver")
-    while sources:
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_try_each, args=(plan, sources, theirs), daemon=True)
-        process.start()
-        theirs.close()
-        survived = 0
-        with suppress(EOFError), ours:
-            while survived < len(sources):
-                ours.recv()
-                survived += 1
-        process.join()
-        if survived < len(sources):
-            yield sources[survived], _cause(process.exitcode)
-        sources = sources[survived + 1 :]
-
-
-def _try_each(plan: Plan, sources: Sequence[Source], survived: Connection) -> None:
-    _start_worker(0)
-    for source in sources:
-        for tile in tiles_of(source):
-            Tiles(plan)[Job(0, (tile,))]
-        survived.send(None)
-
-
-def _cause(code: int | None) -> str:
-    """How a process ended, from its exit code."""
-    if code is not None and code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"

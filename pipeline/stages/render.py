@@ -57,7 +57,13 @@ class Pictures:
 
     def _text(self, source: Source, band: str, response: str) -> dict[str, str]:
         digest = self.plan.digest[:16]
-        return {"image": source.key, "band": band, "filter": response, "digest": digest}
+        return {
+            "image": source.key,
+            "band": band,
+            "filter": response,
+            "unit": "response",
+            "digest": digest,
+        }
 
     def finish(self) -> Mapping[str, list[tuple[str, bytes]]]:
         """Every picture by image key, as (path below the output folder, PNG)."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -18,10 +15,11 @@ import pyarrow.compute as pc
 import pipeline.writers.parquet as tables
 from pipeline import __version__
 from pipeline.commit import Staging, has_size
+from pipeline.errors import ReadError
 from pipeline.keys import escape, picture_folder
-from pipeline.plan import Plan
+from pipeline.plan import Plan, versions
 from pipeline.stages.filter import Result
-from pipeline.stages.read import Loaded
+from pipeline.stages.read import Loaded, fingerprint
 from pipeline.statistics import COLUMNS
 from pipeline.types import Failure, Shard, ShardReport, Source
 
@@ -145,7 +143,7 @@ class Sink:
             "reader": source.reader or None,
             "bytes": sum(member.bytes for member in source.members),
             "mtime_ns": max(member.mtime_ns for member in source.members),
-            "fingerprint": self._fingerprints.get(source.key),
+            "fingerprint": self._fingerprint(source),
             "version": __version__,
             "device": self.plan.device,
         }
@@ -157,6 +155,15 @@ class Sink:
                 "spacing": info.grid.spacing if info.grid.unit else None,
             }
         return row
+
+    def _fingerprint(self, source: Source) -> str | None:
+        """The hash taken while reading; of a file that was not read for its header, taken now."""
+        if source.key in self._fingerprints:
+            return self._fingerprints[source.key]
+        try:
+            return fingerprint(source.members)
+        except ReadError:
+            return None
 
     def _copy_maps(self, before: str | None) -> None:
         """Copy stored maps of kept images up to a key, so that the part stays sorted."""
@@ -196,13 +203,10 @@ class Sink:
 
 
 def _maps_of(path: Path, image: str) -> Iterator[pa.Table]:
+    """Stored maps of one image, a row group at a time."""
     if path.exists():
-        file = tables.open_part(path)
-        for group in range(file.num_row_groups):
-            names = file.read_row_group(group, ["image"]).column("image")
-            if pc.any(pc.equal(names, image)).as_py():
-                table = file.read_row_group(group)
-                yield table.filter(pc.equal(table.column("image"), image))
+        for group in tables.row_groups_of(path, image):
+            yield group.filter(pc.equal(group.column("image"), image))
 
 
 def _region(source: Source) -> dict[str, Any]:
@@ -239,11 +243,3 @@ def footer(plan: Plan) -> dict[str, str]:
         "filterbank:versions": json.dumps(versions(), sort_keys=True),
         "filterbank:device": plan.device,
     }
-
-
-@lru_cache(maxsize=1)
-def versions() -> dict[str, str]:
-    """The software that results may depend on."""
-    packages = ("torch", "numpy", "pyarrow", "pillow", "tifffile", "imagecodecs", "netpbmfile")
-    found = {name: importlib.metadata.version(name) for name in packages}
-    return {"filterbank": __version__, "python": platform.python_version(), **found}

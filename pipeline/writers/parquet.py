@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import WriteError
@@ -158,16 +160,31 @@ def footer_of(path: Path) -> dict[str, str]:
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one part, every page checked. Raises WriteError when it is damaged."""
+    with _naming_damage(path):
+        return _open(path).read(columns)
+
+
+def row_groups_of(path: Path, image: str) -> Iterator[pa.Table]:
+    """Row groups of a part that hold rows of an image. Raises WriteError when it is damaged."""
+    with _naming_damage(path):
+        file = _open(path)
+        for group in range(file.num_row_groups):
+            names = file.read_row_group(group, ["image"]).column("image")
+            if pc.any(pc.equal(names, image)).as_py():
+                yield file.read_row_group(group)
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    return pq.ParquetFile(path, page_checksum_verification=True)
+
+
+@contextmanager
+def _naming_damage(path: Path) -> Iterator[None]:
     try:
-        return open_part(path).read(columns)
+        yield
     except (pa.ArrowException, OSError) as error:
         message = f"{path.parent.name}/{path.name} is damaged: {error}; see filterbank verify"
         raise WriteError(message) from error
-
-
-def open_part(path: Path) -> pq.ParquetFile:
-    """Open a part to read it row group by row group, every page checked."""
-    return pq.ParquetFile(path, page_checksum_verification=True)
 
 
 class MapsWriter:

@@ -59,7 +59,7 @@ class Codes:
     def encode(self, values: Floats, valid: Mask) -> Whole:
         """Nearest code of each value, clipped to 1..top; 0 where invalid. Shapes are kept."""
         # float64, so that every value inside the span is rebuilt to half a step
-        steps = np.where(valid, values, self.offset).astype(np.float64)
+        steps = np.where(valid, values.astype(np.float64), self.offset)
         steps -= self.offset
         if self.scale > 0:
             steps /= self.scale
