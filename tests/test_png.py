@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageFont
 
 from pipeline.writers import layout, png
-from pipeline.writers.sheet import captioned, kernel_sheet, photograph, sheet, thumbnail
+from pipeline.writers.sheet import captioned, kernel_sheet, photograph, sheet
 from pipeline.writers.thumbnail import SIDE, TINT
 
 TEXT = {
@@ -185,6 +185,10 @@ def test_of_a_volume_the_middle_slice_is_drawn_with_the_span_of_all():
 
 
 # -- thumbnails ------------------------------------------------------------------------------------
+
+
+def thumbnail(values, limits=None):
+    return captioned(values, None, limits)[0]
 
 
 @pytest.mark.parametrize(

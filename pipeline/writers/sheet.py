@@ -23,10 +23,9 @@ from pipeline.writers.thumbnail import (
     enlarge,
     photograph,
     shrink,
-    thumbnail,
 )
 
-__all__ = ["captioned", "kernel_sheet", "photograph", "sheet", "thumbnail"]
+__all__ = ["captioned", "kernel_sheet", "photograph", "sheet"]
 
 Kernel: TypeAlias = npt.NDArray[np.float32 | np.float64]
 

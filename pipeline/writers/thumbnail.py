@@ -26,21 +26,16 @@ STOPS = np.array([(33, 102, 172), (146, 197, 222), (255, 255, 255), (244, 165, 1
 RGB = ("red", "green", "blue")
 
 
-def thumbnail(values: Floats, valid: Mask | None = None, limits: Limits | None = None) -> Pixels:
-    """Draw (H, W), or the middle slice of (D, H, W), as (h, w) or (h, w, 3) with h, w <= 192.
-
-    Where `limits` (default: `contrast`) hold both signs, negative is blue, 0 white, positive red;
-    otherwise lo is black, hi white. Invalid pixels get a tint. Small images are enlarged by whole
-    factors; each pixel of a large one is the mean of the valid pixels it covers.
-    """
-    pixels, _ = captioned(values, valid, limits)
-    return pixels
-
-
 def captioned(
     values: Floats, valid: Mask | None = None, limits: Limits | None = None
 ) -> tuple[Pixels, str]:
-    """A `thumbnail`, and what its colours span from end to end: `-1.25 .. 1.25`."""
+    """Draw (H, W), or the middle slice of (D, H, W), as (h, w) or (h, w, 3) with h, w <= 192.
+
+    Also says what the colours span from end to end: `-1.25 .. 1.25`. Where `limits` (default:
+    `contrast`) hold both signs, negative is blue, 0 white, positive red; otherwise lo is black, hi
+    white. Invalid pixels get a tint. Small images are enlarged by whole factors; each pixel of a
+    large one is the mean of the valid pixels it covers.
+    """
     small, usable = _small(values, valid)
     lo, hi = limits or contrast(small, usable)
     if lo < 0 < hi:
