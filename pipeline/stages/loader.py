@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -90,12 +91,25 @@ def _start_forkserver() -> None:
     It is the main process that stops them; the mask of blocked signals is inherited.
     """
     forkserver.set_forkserver_preload(["pipeline.stages.read"])
-    resource_tracker.ensure_running()  # by itself, because it unblocks signals
+    _start_resource_tracker()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_resource_tracker() -> None:
+    """Start the process that tidies up after us, and by itself, because doing so unblocks signals.
+
+    It is told not to warn of what a stopped run left to it: that is what it is for.
+    """
+    quiet = "ignore:resource_tracker:UserWarning"
+    sys.warnoptions.append(quiet)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(quiet)
 
 
 @contextmanager
