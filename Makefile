@@ -31,7 +31,7 @@ check: $(DEV)  ## lint, formatting, types, layers; pre-commit and CI run the sam
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 format: $(DEV)  ## fix what the linter can fix, and format
 	$(BIN)/ruff check --fix --exit-zero

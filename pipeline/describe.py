@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import __version__, store
+from pipeline import store
 from pipeline.bank.expr import Conv, nodes_of, reach_of
 from pipeline.errors import InputError, PlanError
 from pipeline.survey import Survey
+from pipeline.version import __version__
 
 
 @dataclass(frozen=True)

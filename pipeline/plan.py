@@ -15,7 +15,6 @@ from functools import cached_property, lru_cache
 from math import prod
 from pathlib import Path
 
-from pipeline import __version__
 from pipeline.bank.compile import BankPlan, Schedule, compile_bank
 from pipeline.bank.expr import Input, Node, Responses
 from pipeline.bank.passes import lift
@@ -24,6 +23,7 @@ from pipeline.config.schema import matches
 from pipeline.errors import PlanError
 from pipeline.readers.picture import COLOUR
 from pipeline.types import Grid, ImageInfo, Ints, Region, Source, Tile
+from pipeline.version import __version__
 
 NUMERICS = 1
 """Raised when the same config gives other numbers than the version before."""
@@ -103,9 +103,9 @@ class Plan:
 
         Raises PlanError with the reason why such an image cannot be filtered.
         """
-        key = (self.labels(info), info.grid)
+        key = (info.bands, info.grid)
         if key not in self._compiled:
-            self._compiled[key] = _banks(self.config, *key)
+            self._compiled[key] = _banks(self.config, self.labels(info), *key)
         return self._compiled[key]
 
     @cached_property
@@ -140,6 +140,16 @@ class Plan:
 
     def bytes_needed(self, info: ImageInfo) -> int:
         """Working memory, roughly, of one such image from decoding to its last response."""
+        key = (info.shape, info.bands, info.dtype, info.grid)
+        if key not in self._needed:
+            self._needed[key] = self._bytes_needed(info)
+        return self._needed[key]
+
+    @cached_property
+    def _needed(self) -> dict[object, int]:
+        return {}
+
+    def _bytes_needed(self, info: ImageInfo) -> int:
         pixels, bands = prod(info.shape), len(self.labels(info))
         live = max(_live_planes(plan.bank.fast) for plan in self.banks(info))
         maps = 0 if self.config.output.maps == "none" else 4
@@ -209,6 +219,14 @@ def choose_bands(wanted: tuple[int | str, ...], labels: tuple[str, ...]) -> Ints
     return tuple(out)
 
 
+def _among(wanted: tuple[int | str, ...], labels: tuple[str, ...], stored: tuple[str, ...]) -> Ints:
+    """Positions in `labels`, the bands that are filtered; numbers count the file's bands from 1."""
+    if labels != ("luminance",):
+        numbered = [stored[i] for i in choose_bands(wanted, stored)]
+        wanted = tuple(numbered)
+    return choose_bands(wanted, labels)
+
+
 def _find(labels: tuple[str, ...], want: str) -> int:
     return labels.index(want) if want in labels else -1
 
@@ -226,10 +244,12 @@ def _any_rank(named: NamedFilter) -> tuple[int, Responses]:
     raise PlanError(message)
 
 
-def _banks(config: Config, labels: tuple[str, ...], grid: Grid) -> tuple[BandPlan, ...]:
+def _banks(
+    config: Config, labels: tuple[str, ...], stored: tuple[str, ...], grid: Grid
+) -> tuple[BandPlan, ...]:
     groups: dict[Ints, list[NamedFilter]] = {}
     for named in config.filters:
-        chosen = choose_bands(named.bands, labels) if named.bands else range(len(labels))
+        chosen = _among(named.bands, labels, stored) if named.bands else range(len(labels))
         groups.setdefault(tuple(chosen), []).append(named)
     plans = []
     for bands, filters in groups.items():

@@ -77,10 +77,28 @@ class Todo:
     retried: int = 0
 
 
+def refuse_foreign(root: Path) -> None:
+    """Raise PlanError where a folder holds things but no run has ever left its mark."""
+    if not root.is_dir() or (root / ".lock").exists():
+        return
+    if any(map(tables.check_seal, (root / "images").glob("part-*.parquet"))):
+        return  # a copy without hidden files
+    if any(root.iterdir()):
+        message = (
+            f"{root} is not empty and no output folder of filterbank, which would delete what is "
+            "not its own; give results a folder of their own"
+        )
+        raise PlanError(message)
+
+
 @contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """Hold the folder for writing. Raises Locked, naming the holder, and WriteError."""
+    """Hold the folder for writing.
+
+    Raises Locked, naming the holder, WriteError, and PlanError where it is somebody else's.
+    """
     with writing(root):
+        refuse_foreign(root)
         root.mkdir(parents=True, exist_ok=True)
         handle = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline import __version__, store
+from pipeline import store
 from pipeline.config import Config, difference
 from pipeline.discover import Listing, list_members, open_headers
 from pipeline.errors import DeviceError, InputError, PlanError
 from pipeline.keys import escape
 from pipeline.plan import Plan
 from pipeline.types import Failure, Member, Shard, Source
+from pipeline.version import __version__
 
 SHARD_SOURCES = 64
 SHARD_BYTES = 256 << 20
@@ -88,6 +89,7 @@ def survey(config: Config, options: Options) -> Survey:
     if not plan.responses:
         message = "the bank has no response; add something to filters"
         raise PlanError(message)
+    store.refuse_foreign(plan.root)
     _refuse_own_output(config, plan.root)
     listing = list_members(config.input, output=plan.root, now=time.time())
     if not listing.members and not listing.waiting:

@@ -184,16 +184,26 @@ class Batch:
 class Response:
     """One filter's answer over the planes it was applied to.
 
-    values: (N, C, *region.shape) float32; support: the same shape, in [0, 1], or None for 1;
+    residual: (N, C, *region.shape) float32; base: (N, C) float64, a constant that is still to be
+    added to each plane, or None for 0; support: the residual's shape, in [0, 1], or None for 1;
     valid: bool of the same shape, or None where every pixel is valid. C is len(bands).
     """
 
     name: str
     bands: tuple[str, ...]
     region: Region
-    values: Tensor
+    residual: Tensor
     valid: Tensor | None = None
     support: Tensor | None = None
+    base: Tensor | None = None
+
+    @property
+    def values(self) -> Tensor:
+        """The response itself, as far as float32 holds it."""
+        if self.base is None:
+            return self.residual
+        ones = (1,) * (self.residual.ndim - 2)
+        return self.residual + self.base.to(self.residual.dtype).reshape(*self.base.shape, *ones)
 
 
 @dataclass(frozen=True, slots=True)

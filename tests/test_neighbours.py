@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 from running import failures, run_bank, tree, write_config
 
+from pipeline.errors import PlanError
+
 BANK = [
     {"scharr": {"output": ["orientation", "magnitude"]}},
     {"gaussian": {"sigma": 1.5, "order": 1, "axis": "x"}},
@@ -80,3 +82,51 @@ def test_spacing_of_a_volume_made_of_pages_has_one_number_per_axis(tmp_path: Pat
     assert failures(output) == {}
     (region,) = output.table("regions").to_pylist()
     assert (region["n_pixels"], region["size"]) == (216, 216 * 1.5)
+
+
+def test_statistics_keep_the_digits_of_data_with_a_large_mean(tmp_path: Path) -> None:
+    """float32 holds neither value; measured without the mean, nothing is lost."""
+    rng = np.random.default_rng(3)
+    arrays = {
+        "int32": 2**30 + rng.integers(-500, 500, (40, 41)).astype(np.int32),
+        "float64": 1e9 + rng.normal(size=(40, 41)),
+        "holes": np.where(rng.random((40, 41)) > 0.1, 1e8 + rng.normal(size=(40, 41)), np.nan),
+    }
+    for name, values in arrays.items():
+        np.save(tmp_path / f"{name}.npy", values)
+    config = write_config(tmp_path / "c.yaml", filters=["identity", {"mean": {"size": 3}}])
+    rows = run_bank(config, tmp_path / "out", tmp_path / "*.npy").statistics.to_pylist()
+    for name, values in arrays.items():
+        (row,) = (r for r in rows if r["image"] == f"{name}.npy" and r["filter"] == "identity")
+        x = values[np.isfinite(values)].astype(np.float64)
+        want = {
+            "mean": x.mean(), "std": x.std(), "min": x.min(), "max": x.max(),
+            "p50": np.quantile(x, 0.5), "energy": (x * x).sum(), "rms": np.sqrt((x * x).mean()),
+            "iqr": np.subtract(*np.quantile(x, [0.75, 0.25])), "mad": np.abs(x - x.mean()).mean(),
+        }  # fmt: skip
+        for column, value in want.items():
+            scale = 1e-6 * x.std() if column not in ("energy", "rms") else 1e-12 * value
+            assert row[column] == pytest.approx(value, rel=0, abs=scale + 1e-9), (name, column)
+
+
+def test_a_folder_that_is_not_filterbanks_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine/png").mkdir(parents=True)
+    (tmp_path / "mine/png/holiday.png").write_bytes(b"dear")
+    np.save(tmp_path / "x.npy", np.zeros((4, 4)))
+    config = write_config(tmp_path / "c.yaml")
+    with pytest.raises(PlanError, match="give results a folder of their own"):
+        run_bank(config, tmp_path / "mine", tmp_path / "x.npy")
+    assert [p.name for p in sorted((tmp_path / "mine").rglob("*"))] == ["png", "holiday.png"]
+
+
+def test_numbers_of_bands_count_the_bands_of_the_file(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(4).integers(0, 255, (9, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    config = write_config(
+        tmp_path / "c.yaml",
+        input={"path": "unused", "bands": [3, 1]},
+        filters=[{"mean": {"size": 1, "bands": [3]}}, {"identity": {"bands": ["red"]}}],
+    )
+    rows = run_bank(config, tmp_path / "out", tmp_path / "x.png").statistics.to_pylist()
+    found = {row["band"]: row["mean"] for row in rows}
+    assert found == {"blue": pixels[..., 2].mean(), "red": pixels[..., 0].mean()}

@@ -90,10 +90,10 @@ def _response(output: Output, value: Value, batch: Batch) -> Response:
         part = x[cut]
         return part.reshape(len(batch.tiles), len(bands), *part.shape[1:])
 
-    value = _settle(value)
     valid = None if value.valid is None else view(value.valid)
     support = None if value.support is None else view(value.support)
-    return Response(output.name, bands, region, view(value.data), valid, support)
+    base = None if value.base is None else value.base.reshape(len(batch.tiles), len(bands))
+    return Response(output.name, bands, region, view(value.data), valid, support, base)
 
 
 # ---------------------------------------------------------------- what lies beyond the image

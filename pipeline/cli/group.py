@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from pipeline import __version__
 from pipeline.cli.exits import EPILOG
+from pipeline.version import __version__
 
 
 @click.group(epilog=EPILOG, context_settings={"max_content_width": 100})

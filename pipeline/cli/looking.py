@@ -158,7 +158,8 @@ def verify(out: Path) -> None:
     found = check_output(out)
     for line in found:
         click.echo(line)
-    click.echo(f"{len(found)} problems" if found else "every file is as it was committed")
+    many = "1 problem" if len(found) == 1 else f"{len(found)} problems"
+    click.echo(many if found else "every file is as it was committed")
     if found:
         raise click.exceptions.Exit(9)
 

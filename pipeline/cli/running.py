@@ -55,6 +55,7 @@ def run(fail_on: str, if_locked: str, **flags: Any) -> None:
     except Locked:
         if if_locked == "fail":
             raise
+        say("another run holds the output folder; skipped")
         code = 0
     raise click.exceptions.Exit(code)
 

@@ -9,10 +9,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.statistics import Block, Statistic
+from pipeline.statistics import COLUMNS, Block, Statistic
 from pipeline.types import Response
 
-Columns: TypeAlias = dict[str, npt.NDArray[np.float64]]
+Plane: TypeAlias = npt.NDArray[np.float64]
+Columns: TypeAlias = dict[str, Plane]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +28,21 @@ class Measured:
 
 def measure(statistics: Sequence[Statistic], wanted: Sequence[str], response: Response) -> Measured:
     """Reduce a response on the device it was computed on; NaN where nothing is valid."""
-    shape = response.values.shape[:2]
+    shape = response.residual.shape[:2]
     n_pixels = response.region.size
     n_valid, support = _counts(response)
     columns: Columns = {name: np.full(shape, np.nan) for name in wanted}
     if n_pixels:
         found = _reduce(statistics, response)
-        columns = {name: found[name].reshape(shape) for name in wanted}
+        found = {name: column.reshape(shape) for name, column in found.items()}
+        if response.base is not None:
+            found |= _raised(found, response.base.cpu().numpy(), n_valid)
+        columns = {name: found[name] for name in wanted}
     return Measured(n_pixels, n_valid, support, columns)
 
 
 def _reduce(statistics: Sequence[Statistic], response: Response) -> Mapping[str, np.ndarray]:
-    values = response.values.flatten(0, 1)
+    values = response.residual.flatten(0, 1)
     valid = None if response.valid is None else response.valid.flatten(0, 1)
     spatial = tuple(values.shape[1:])
     block = Block(values, valid, (0,) * len(spatial), spatial)
@@ -51,9 +55,26 @@ def _reduce(statistics: Sequence[Statistic], response: Response) -> Mapping[str,
     return found
 
 
+def _raised(
+    found: Mapping[str, Plane], base: Plane, count: npt.NDArray[np.int64]
+) -> dict[str, Plane]:
+    """The columns that change when the base is added to every pixel, in float64.
+
+    What was measured without the base has all its digits, also where the mean is so large that
+    float32 does not tell neighbouring values apart.
+    """
+    moved = {name: column + base for name, column in found.items() if COLUMNS[name].level}
+    if "energy" in found:
+        cross = 2.0 * base * (found["mean"] * count) + base * base * count
+        energy = np.where(base == 0.0, found["energy"], found["energy"] + cross)
+        with np.errstate(invalid="ignore"):  # 0 / 0 where nothing is valid
+            moved |= {"energy": energy, "rms": np.sqrt(energy / count)}
+    return moved
+
+
 def _counts(response: Response) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     """How many pixels are valid, and the mean support over those."""
-    shape = tuple(response.values.shape[:2])
+    shape = tuple(response.residual.shape[:2])
     size = response.region.size
     if response.valid is None:
         full = np.full(shape, 1.0 if size else np.nan)

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import pipeline.writers.parquet as tables
-from pipeline import __version__
 from pipeline.commit import Staging, has_size
 from pipeline.errors import ReadError
 from pipeline.keys import escape, picture_folder
@@ -22,6 +21,7 @@ from pipeline.stages.filter import Result
 from pipeline.stages.read import Loaded, fingerprint
 from pipeline.statistics import COLUMNS
 from pipeline.types import Failure, Shard, ShardReport, Source
+from pipeline.version import __version__
 
 KEYS = ("image", "band", "region", "filter")
 

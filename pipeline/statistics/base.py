@@ -19,11 +19,13 @@ class Column:
 
     unit: "response" is the map's own, "response^2" its square, "1" a plain number, "bit" bits.
     ibsi: the identifier of the feature in the IBSI reference manual, or "".
+    level: adding a constant to every pixel adds it to the column.
     """
 
     unit: str
     formula: str
     ibsi: str = ""
+    level: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,8 +58,8 @@ class Extremes:
     """
 
     columns: ClassVar[Mapping[str, Column]] = {
-        "min": Column("response", "min(x)", "1GSF"),
-        "max": Column("response", "max(x)", "84IY"),
+        "min": Column("response", "min(x)", "1GSF", level=True),
+        "max": Column("response", "max(x)", "84IY", level=True),
         "range": Column("response", "max(x) - min(x)", "2OJQ"),
     }
 

@@ -60,7 +60,7 @@ class Moments:
     """
 
     columns: ClassVar[Mapping[str, Column]] = {
-        "mean": Column("response", "sum(x) / n", "Q4LE"),
+        "mean": Column("response", "sum(x) / n", "Q4LE", level=True),
         "std": Column("response", "sqrt(variance)"),
         "variance": Column("response^2", "sum((x - mean)^2) / n", "ECT3"),
         "skewness": Column("1", "sum((x - mean)^3) / n / variance^1.5; 0 if variance = 0", "KE2A"),

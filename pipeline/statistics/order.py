@@ -56,7 +56,7 @@ class Order:
     columns: ClassVar[Mapping[str, Column]] = {
         **{
             f"p{percent:02}": Column(
-                "response", f"percentile {percent}, linear", _CODES.get(percent, "")
+                "response", f"percentile {percent}, linear", _CODES.get(percent, ""), level=True
             )
             for percent in _PERCENTS
         },

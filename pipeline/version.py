@@ -1,0 +1,3 @@
+"""The version of filterbank; it stands in every row and footer."""
+
+__version__ = "0.1.0"
