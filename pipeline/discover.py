@@ -33,6 +33,11 @@ class Listing:
     skipped: Counter[str] = field(default_factory=Counter)
     waiting: tuple[str, ...] = ()
 
+    @property
+    def asked_out(self) -> int:
+        """How many files the config's own patterns left out."""
+        return self.skipped["excluded"] + self.skipped["not included"]
+
 
 def list_members(config: Input, *, output: Path | None = None, now: float) -> Listing:
     """List every file that the paths and patterns name; opens files of unknown suffix only.

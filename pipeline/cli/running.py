@@ -122,11 +122,15 @@ def _summary(plan: Survey, journal: Journal) -> str:
         return f"{text} ({len(plan.failed_before)} failed); results in {plan.plan.root}"
     rate = summary.done / max(summary.seconds, 1e-9)
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(summary.kinds.items()))
+    same = plan.todo.done + sum(map(len, plan.todo.touched.values()))
     parts = [
         f"done {summary.done}",
         f"failed {summary.failed}{f' ({kinds})' if kinds else ''}",
-        f"unchanged {plan.todo.done}",
+        f"unchanged {same}",
     ]
+    unasked = plan.listing.skipped.total() - plan.listing.asked_out
+    if unasked:
+        parts.append(f"left out {unasked} files")
     if plan.listing.waiting:
         parts.append(f"waiting {len(plan.listing.waiting)}")
     if plan.todo.vanished:
