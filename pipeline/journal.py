@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.commit import replace_file
-from pipeline.plan import versions
 from pipeline.survey import Survey, attempts_of
 from pipeline.types import ShardReport
+from pipeline.version import versions
 
 
 @dataclass

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
-import platform
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +21,6 @@ from pipeline.config.schema import matches
 from pipeline.errors import PlanError
 from pipeline.readers.picture import COLOUR
 from pipeline.types import Grid, ImageInfo, Ints, Region, Source, Tile
-from pipeline.version import __version__
 
 NUMERICS = 1
 """Raised when the same config gives other numbers than the version before."""
@@ -293,11 +290,3 @@ def _live_planes(schedule: Schedule) -> int:
         most = max(most, live)
         live -= ends[position]
     return most + 2
-
-
-@lru_cache(maxsize=1)
-def versions() -> dict[str, str]:
-    """The software that results may depend on."""
-    packages = ("torch", "numpy", "pyarrow", "pillow", "tifffile", "imagecodecs", "netpbmfile")
-    found = {name: importlib.metadata.version(name) for name in packages}
-    return {"filterbank": __version__, "python": platform.python_version(), **found}

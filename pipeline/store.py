@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,7 @@ import pyarrow as pa
 
 import pipeline.writers.parquet as tables
 from pipeline.commit import Staging, has_size, recover, writing
-from pipeline.errors import Locked, PlanError
+from pipeline.errors import PlanError
 from pipeline.keys import escape
 from pipeline.types import Member
 
@@ -75,45 +71,6 @@ class Todo:
     done: int
     vanished: tuple[Stored, ...]
     retried: int = 0
-
-
-def refuse_foreign(root: Path) -> None:
-    """Raise PlanError where a folder holds things but no run has ever left its mark."""
-    if not root.is_dir() or (root / ".lock").exists():
-        return
-    if any(map(tables.check_seal, (root / "images").glob("part-*.parquet"))):
-        return  # a copy without hidden files
-    if any(root.iterdir()):
-        message = (
-            f"{root} is not empty and no output folder of filterbank, which would delete what is "
-            "not its own; give results a folder of their own"
-        )
-        raise PlanError(message)
-
-
-@contextmanager
-def locked(root: Path) -> Iterator[None]:
-    """Hold the folder for writing.
-
-    Raises Locked, naming the holder, WriteError, and PlanError where it is somebody else's.
-    """
-    with writing(root):
-        refuse_foreign(root)
-        root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(root / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(handle, 4096).decode(errors="replace").strip() or "another process"
-            message = f"{root} is in use by {holder}; wait for it, or use --if-locked skip"
-            raise Locked(message) from None
-        with writing(root):
-            os.ftruncate(handle, 0)
-            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-        yield
-    finally:
-        os.close(handle)
 
 
 def load(root: Path, *, overwrite: str | None = None) -> State:

@@ -15,6 +15,7 @@ from pipeline.config import Config, difference
 from pipeline.discover import Listing, list_members, open_headers
 from pipeline.errors import DeviceError, InputError, PlanError
 from pipeline.keys import escape
+from pipeline.lock import refuse_foreign
 from pipeline.plan import Plan
 from pipeline.types import Failure, Member, Shard, Source
 from pipeline.version import __version__
@@ -89,7 +90,7 @@ def survey(config: Config, options: Options) -> Survey:
     if not plan.responses:
         message = "the bank has no response; add something to filters"
         raise PlanError(message)
-    store.refuse_foreign(plan.root)
+    refuse_foreign(plan.root)
     _refuse_own_output(config, plan.root)
     listing = list_members(config.input, output=plan.root, now=time.time())
     if not listing.members and not listing.waiting:

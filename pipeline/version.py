@@ -1,3 +1,17 @@
-"""The version of filterbank; it stands in every row and footer."""
+"""The version of filterbank, and of the software that its results may depend on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from functools import lru_cache
 
 __version__ = "0.1.0"
+
+
+@lru_cache(maxsize=1)
+def versions() -> dict[str, str]:
+    """The software that results may depend on."""
+    packages = ("torch", "numpy", "pyarrow", "pillow", "tifffile", "imagecodecs", "netpbmfile")
+    found = {name: importlib.metadata.version(name) for name in packages}
+    return {"filterbank": __version__, "python": platform.python_version(), **found}

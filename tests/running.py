@@ -11,6 +11,7 @@ import yaml
 from pipeline import store
 from pipeline.config import load
 from pipeline.journal import Journal
+from pipeline.lock import locked
 from pipeline.output import Output, open_output
 from pipeline.run import run
 from pipeline.survey import Options, Survey, root_of, survey
@@ -45,7 +46,7 @@ def look(config: Path, output: Path, input: Paths = None, **flags: Any) -> Surve
 def run_bank(config: Path, output: Path, input: Paths = None, **flags: Any) -> Output:
     """Run to the end and open what it left; one reader in this process unless flags say more."""
     root = root_of(look(config, output, input, **flags).plan.config)
-    with store.locked(root):
+    with locked(root):
         store.clean(root)
         plan = look(config, output, input, **flags)
         journal = Journal(plan)

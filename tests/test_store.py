@@ -15,6 +15,7 @@ from command import draw, filterbank, rows, status_of, tree, write_config
 import pipeline.writers.parquet as tables
 from pipeline import store
 from pipeline.errors import Locked
+from pipeline.lock import locked
 
 
 @pytest.fixture
@@ -181,12 +182,12 @@ def test_a_failed_row_of_another_version_is_tried_again() -> None:
 
 def test_a_held_folder_is_refused_and_free_again_afterwards(tmp_path: Path) -> None:
     with (
-        store.locked(tmp_path),
+        locked(tmp_path),
         pytest.raises(Locked, match=r"in use by process \d+ on "),
-        store.locked(tmp_path),
+        locked(tmp_path),
     ):
         pass
-    with store.locked(tmp_path):
+    with locked(tmp_path):
         pass
 
 

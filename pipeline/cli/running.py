@@ -43,14 +43,14 @@ def run(fail_on: str, if_locked: str, **flags: Any) -> None:
     Example: filterbank run configs/edges.yaml
     A second run does only what is new or changed; a killed one goes on where it was.
     """
-    from pipeline import store
     from pipeline.discover import check_roots
+    from pipeline.lock import locked
     from pipeline.survey import root_of
 
     config, options = settings(flags)
     check_roots(config.input)
     try:
-        with store.locked(root_of(config)):
+        with locked(root_of(config)):
             code = _run(config, options, fail_on)
     except Locked:
         if if_locked == "fail":

@@ -16,12 +16,12 @@ import pipeline.writers.parquet as tables
 from pipeline.commit import Staging, has_size
 from pipeline.errors import ReadError
 from pipeline.keys import escape, picture_folder
-from pipeline.plan import Plan, versions
+from pipeline.plan import Plan
 from pipeline.stages.filter import Result
 from pipeline.stages.read import Loaded, fingerprint
 from pipeline.statistics import COLUMNS
 from pipeline.types import Failure, Shard, ShardReport, Source
-from pipeline.version import __version__
+from pipeline.version import __version__, versions
 
 KEYS = ("image", "band", "region", "filter")
 
