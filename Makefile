@@ -25,7 +25,7 @@ plan: $(RUN) $(SAMPLES)  ## say what a run would do, reading headers only
 	@$(BIN)/filterbank plan "$(FILE)" $(ARGS)
 
 test: $(DEV) $(SAMPLES)  ## run the test suite: make test ARGS="-k boundary"
-	@$(BIN)/pytest -n auto --maxprocesses 4 $(ARGS)
+	@$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: $(DEV)  ## lint, formatting, types, layers; pre-commit and CI run the same
 	$(BIN)/ruff check
