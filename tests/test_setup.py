@@ -85,7 +85,7 @@ def test_help_lists_every_target(fresh: Path) -> None:
 
 def test_a_ready_folder_installs_nothing(ready: Path) -> None:
     assert make(ready, "test", "run").stdout.splitlines() == [
-        "pytest -n auto --maxprocesses 4",
+        "pytest -n auto --maxprocesses 4 --dist worksteal",
         "filterbank run edges.yaml",
     ]
 
