@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 import pytest
 from command import draw, filterbank, finish, kill_group, started, tree, write_config
 
-KILLS = int(os.environ.get("FILTERBANK_KILLS", "2"))
+KILLS = int(os.environ.get("FILTERBANK_KILLS", "4"))
 """Random kills; FILTERBANK_KILLS=20 for acceptance."""
 
 

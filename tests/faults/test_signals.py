@@ -95,7 +95,7 @@ def test_a_signal_to_the_group_stops_everything_soon_and_the_run_can_be_resumed(
     assert tree(root) == tree(undisturbed)
 
 
-@pytest.mark.parametrize("moment", [reading])
+@pytest.mark.parametrize("moment", [starting_readers, reading])
 def test_a_signal_to_the_main_process_alone_leaves_no_reader_behind(
     moment: Callable[[Popen[str], Path], None], images: Path, tmp_path: Path
 ) -> None:
