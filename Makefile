@@ -15,6 +15,8 @@ DEV := .venv/.installed-dev
 SAMPLES := data/samples/.made
 
 .PHONY: run plan test check format bench docs help clean
+# Every start, and the tests make hundreds, would compile the package again.
+unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 

@@ -8,8 +8,8 @@ renamed, so an interrupted run leaves no half image.
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 from pathlib import Path
 
 from scenes import edges, handwriting, photos, satellite, spectrogram, xray
@@ -40,5 +40,7 @@ def make(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else SAMPLES
+    parser = argparse.ArgumentParser(description="Write small generated images, one folder per use")
+    parser.add_argument("folder", nargs="?", type=Path, default=SAMPLES)
+    target = parser.parse_args().folder
     print(f"{make(target)} sample images in {os.path.relpath(target)}")

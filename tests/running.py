@@ -6,18 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import yaml
 
 from pipeline import store
+from pipeline.bank.apply import apply_bank
 from pipeline.config import load
 from pipeline.journal import Journal
 from pipeline.lock import locked
 from pipeline.output import Output, open_output
+from pipeline.plan import tiles_of
 from pipeline.run import run
+from pipeline.stages.prepare import prepare, select
+from pipeline.stages.read import Job, Tiles
 from pipeline.survey import Options, Survey, root_of, survey
-
-TIMED = frozenset({"run.json", "log.jsonl", ".lock"})
-"""The only files of an output folder that may depend on time, host or worker count."""
 
 
 def write_config(path: Path, **sections: Any) -> Path:
@@ -56,13 +59,25 @@ def run_bank(config: Path, output: Path, input: Paths = None, **flags: Any) -> O
     return open_output(root)
 
 
-def tree(root: Path) -> dict[str, bytes]:
-    """Every file below an output folder that has to be the same in every run."""
-    return {
-        path.relative_to(root).as_posix(): path.read_bytes()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and path.name not in TIMED
-    }
+def exact_responses(plan: Survey) -> dict[tuple[str, str, str], npt.NDArray[np.float64]]:
+    """(image, band, filter) -> what its statistics are taken of, each image computed alone.
+
+    That is the response before it is rounded to the float32 of a map; invalid pixels are NaN.
+    """
+    found = {}
+    for source in plan.sources:
+        for batch in Tiles(plan.plan)[Job(0, tuple(tiles_of(source)))].batches:
+            prepared = prepare(plan.plan, batch)
+            for part in plan.plan.banks(source.header):
+                for response in apply_bank(part.bank, select(prepared, part.bands, part.labels)):
+                    values = response.residual[0].double().numpy()
+                    if response.base is not None:
+                        values = values + response.base[0].numpy()[:, None, None]
+                    if response.valid is not None:
+                        values = np.where(response.valid[0].numpy(), values, np.nan)
+                    for band, plane in zip(response.bands, values, strict=True):
+                        found[source.key, band, response.name] = plane
+    return found
 
 
 def failures(output: Output) -> dict[str, str]:

@@ -77,18 +77,6 @@ def generate() -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="session")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The samples that `make` has made, or new ones."""
-    made = ROOT / "data" / "samples"
-    if (made / ".made").exists():
-        return made
-    folder = tmp_path_factory.mktemp("samples")
-    script = ROOT / "data" / "make_samples.py"
-    subprocess.run([sys.executable, script, folder], check=True, capture_output=True)
-    return folder
-
-
 @pytest.fixture
 def fresh(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory like a clone after `make`, with what the examples need."""

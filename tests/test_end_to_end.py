@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import tifffile
+from command import tree
 from PIL import Image
 from reference import tolerance
-from running import failures, look, run_bank, tree, write_config
+from running import exact_responses, failures, look, run_bank, write_config
 from scipy import ndimage, stats
 
 from pipeline.output import Output, open_output
@@ -30,7 +31,7 @@ KERNEL = np.array([[0.5, -1.0, 2.0], [0.25, 3.0, -2.0]])
 EDGE = np.array([[-1.0, -1.0, -1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
 MIN_SUPPORT = 0.75
 REDUCED = 1e-9
-"""Relative error of a statistic of a stored map: float64 arithmetic, sums of some 1e4 pixels."""
+"""Relative error of a statistic of a response: float64 arithmetic, sums of some 1e4 pixels."""
 
 ORACLES: dict[str, tuple[Any, Callable[[Array], Array]]] = {
     "identity": ("identity", lambda x: x),
@@ -108,18 +109,20 @@ def described(x: Array) -> dict[str, float]:
 
 
 def assert_reduced(row: dict[str, Any], values: Array) -> None:
-    """A row holds the statistics of these values, taken before they were rounded to float32."""
+    """A row holds the statistics of exactly these values."""
     wanted = described(values)
     assert wanted.keys() == COLUMNS.keys()
     offset = max(1.0, abs(wanted["mean"]) / max(wanted["std"], 1e-300)) ** 2
-    rounding = float(np.spacing(np.abs(values).max()))
-    noise = rounding / max(wanted["std"], rounding)
-    lost = {"response": rounding, "response^2": 0.0, "1": 10 * noise, "bit": 0.02 * (noise > 1e-8)}
     for name, value in wanted.items():
-        unit = COLUMNS[name].unit
-        slack = REDUCED * offset if unit in ("1", "response^2") else REDUCED
-        rel, margin = slack + noise, slack + lost[unit]
-        assert row[name] == pytest.approx(value, rel=rel, abs=margin), (row["filter"], name)
+        slack = REDUCED * offset if COLUMNS[name].unit in ("1", "response^2") else REDUCED
+        assert row[name] == pytest.approx(value, rel=slack, abs=slack), (row["filter"], name)
+
+
+def assert_is_rounded(found: Array, exact: Array) -> None:
+    """A map is the response to float32: residual and constant are each rounded, and their sum."""
+    np.testing.assert_array_equal(np.isfinite(found), np.isfinite(exact))
+    unit = np.spacing(np.float32(np.nanmax(np.abs(exact))))
+    np.testing.assert_allclose(found, exact, rtol=0, atol=2 * unit)
 
 
 def row_of(output: Output, image: str, band: str, name: str) -> dict[str, Any]:
@@ -143,8 +146,10 @@ def bank(folder: Path, **sections: Any) -> Path:
 def test_maps_and_statistics_equal_scipy_and_numpy(
     images: dict[Path, tuple[list[str], Array]], tmp_path: Path
 ) -> None:
-    output = run_bank(bank(tmp_path), tmp_path / "out", list(images))
+    config = bank(tmp_path)
+    output = run_bank(config, tmp_path / "out", list(images))
     assert failures(output) == {}
+    responses = exact_responses(look(config, tmp_path / "unrun", list(images)))
     assert output.statistics.num_rows == sum(len(b) for b, _ in images.values()) * len(ORACLES)
     for path, (bands, pixels) in images.items():
         for band, plane in zip(bands, pixels, strict=True):
@@ -157,7 +162,8 @@ def test_maps_and_statistics_equal_scipy_and_numpy(
                     plane.size,
                     1,
                 )
-                assert_reduced(row, found)
+                assert_is_rounded(found, responses[path.name, band, name])
+                assert_reduced(row, responses[path.name, band, name])
                 if name != "angle":  # an angle jumps where the gradient vanishes
                     np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance(wanted))
                     assert_near(row, described(wanted), tolerance(wanted))
@@ -181,8 +187,10 @@ def test_real_files_equal_scipy_and_numpy(shared: Path, tmp_path: Path) -> None:
         shared / "data/sixteen_bit/cp_0_1_N_G.png",
         shared / "data/spectrogram/fsdd_6_george_0.npy",
     ]
-    output = run_bank(bank(tmp_path), tmp_path / "out", files)
+    config = bank(tmp_path)
+    output = run_bank(config, tmp_path / "out", files)
     assert failures(output) == {}
+    responses = exact_responses(look(config, tmp_path / "unrun", files))
     for path in files:
         key = path.relative_to(shared / "data").as_posix()
         if path.suffix == ".npy":
@@ -197,7 +205,8 @@ def test_real_files_equal_scipy_and_numpy(shared: Path, tmp_path: Path) -> None:
                 wanted = ORACLES[name][1](plane)
                 found = output.maps(key, name, band)
                 np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance(wanted))
-                assert_reduced(row_of(output, key, band, name), found)
+                assert_is_rounded(found, responses[key, band, name])
+                assert_reduced(row_of(output, key, band, name), responses[key, band, name])
 
 
 def around_holes(x: Array, valid: npt.NDArray[np.bool_], w: Array) -> tuple[Array, Array]:
@@ -227,6 +236,7 @@ def test_transparent_and_non_finite_pixels_follow_the_nodata_rule(tmp_path: Path
         ],
     )
     output = run_bank(config, tmp_path / "out", folder)
+    responses = exact_responses(look(config, tmp_path / "unrun", folder))
     cases = {"alpha.png": (gray, alpha > 0), "field.npy": (field, np.isfinite(field))}
     for image, (pixels, valid) in cases.items():
         for name, weights in (("edge", EDGE), ("box", np.full((5, 5), 0.04))):
@@ -241,7 +251,9 @@ def test_transparent_and_non_finite_pixels_follow_the_nodata_rule(tmp_path: Path
             row = row_of(output, image, "1", name)
             assert (row["n_pixels"], row["n_valid"]) == (valid.size, good.sum())
             assert row["support"] == pytest.approx(support[good].mean(), rel=1e-6)
-            assert_reduced(row, found[good])
+            exact = responses[image, "1", name]
+            assert_is_rounded(found, exact)
+            assert_reduced(row, exact[good])
 
 
 def test_an_image_without_a_valid_pixel_has_rows_of_nulls(tmp_path: Path) -> None:

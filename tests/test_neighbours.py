@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command import tree
 from PIL import Image
-from running import failures, run_bank, tree, write_config
+from running import failures, run_bank, write_config
 
 from pipeline.errors import PlanError
 

@@ -14,8 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command import tree
 from PIL import Image
-from running import failures, run_bank, tree, write_config
+from running import failures, run_bank, write_config
 
 from pipeline.errors import InputError, WriteError
 from pipeline.output import Output, open_output

@@ -32,11 +32,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-@pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make(tmp_path_factory.mktemp("samples"))
-
-
 def test_every_use_has_its_samples_and_nothing_else_is_left(samples: Path) -> None:
     assert sorted(path.name for path in samples.iterdir()) == sorted(USES)
     assert {Path(name).suffix for name in contents(samples)} == {".png", ".jpg", ".tif", ".npy"}

@@ -17,22 +17,6 @@ KILLS = int(os.environ.get("FILTERBANK_KILLS", "4"))
 """Random kills; FILTERBANK_KILLS=20 for acceptance."""
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """150 images, so three shards."""
-    folder = tmp_path_factory.mktemp("images")
-    for i in range(150):
-        draw(folder / f"{i:03}.png", seed=i)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("undisturbed")
-    assert filterbank("run", write_config(root / "c.yaml", images, root / "out")).code == 0
-    return root / "out"
-
-
 def readable_and_undoubled(root: Path) -> None:
     """No torn part, no row twice, in any table, as a stranger reads them."""
     for table in ("images", "statistics", "regions", "maps"):
@@ -58,7 +42,7 @@ def test_killed_at_random_moments_and_resumed_ends_byte_identical(
                 time.sleep(0.01)
             if chance.random() < 0.75:  # most of the time after the first shard has begun to land
                 while process.poll() is None and not any((root / "images").glob("*.parquet")):
-                    time.sleep(0.005)
+                    time.sleep(0.02)
                 time.sleep(chance.uniform(0, 1.0))
             else:
                 time.sleep(chance.uniform(0, 4))

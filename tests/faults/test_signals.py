@@ -16,25 +16,10 @@ SOON = 10
 """Seconds a stopped run may take."""
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    for i in range(130):
-        draw(folder / f"{i:03}.png", seed=i)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def undisturbed(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("undisturbed")
-    assert filterbank("run", write_config(root / "c.yaml", images, root / "out")).code == 0
-    return root / "out"
-
-
 def until(process: Popen[str], happened: Callable[[], bool]) -> None:
     while not happened():
         assert process.poll() is None
-        time.sleep(0.005)
+        time.sleep(0.02)
 
 
 def importing(process: Popen[str], root: Path) -> None:

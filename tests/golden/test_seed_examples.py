@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -65,14 +63,6 @@ USES = {
 
 THE_FILES_OWN_FAULT = {"solaris_sar_hh.tif": "complex"}
 """Image -> a word of the reason; every other real file must be done."""
-
-
-@pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("samples")
-    script = ROOT / "data" / "make_samples.py"
-    subprocess.run([sys.executable, script, folder], check=True, capture_output=True, timeout=120)
-    return folder
 
 
 def shipped(name: str) -> Path:

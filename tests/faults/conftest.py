@@ -1,0 +1,30 @@
+"""What the runs that are disturbed here start from, and what they have to end as."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from command import draw, filterbank, write_config
+from once import Once
+
+
+@pytest.fixture(scope="session")
+def images(once: Once) -> Path:
+    """150 images, so three shards."""
+
+    def fill(folder: Path) -> None:
+        for i in range(150):
+            draw(folder / f"{i:03}.png", seed=i)
+
+    return once("images", fill)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(images: Path, once: Once) -> Path:
+    """What a run of `write_config` over them leaves."""
+
+    def fill(folder: Path) -> None:
+        assert filterbank("run", write_config(folder / "c.yaml", images, folder / "out")).code == 0
+
+    return once("undisturbed", fill) / "out"
