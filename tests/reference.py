@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from pipeline.bank.expr import Conv, Edge, Input, Join, Map, Node, reach_of
+from pipeline.bank.expr import (
+    Conv,
+    Edge,
+    Input,
+    Join,
+    Lookup,
+    Node,
+    Pool,
+    Spectral,
+    Spectrum,
+    reach_of,
+)
 from pipeline.boundary import Boundary
 
 SCIPY = {
@@ -19,31 +30,85 @@ SCIPY = {
 }
 
 
+NUMPY = {  # scipy's modes as numpy.pad calls them
+    "reflect": "symmetric",
+    "mirror": "reflect",
+    "nearest": "edge",
+    "constant": "constant",
+    "wrap": "wrap",
+    "nodata": "constant",
+}
+
+
 def evaluate(node: Node, image: np.ndarray, boundary: Boundary) -> np.ndarray:
-    """A response over a whole image: (bands, *shape) or (*shape); `valid` still has to be cut."""
+    """A response over a whole image: (bands, *shape) or (*shape); `valid` still has to be cut.
+
+    Exact where no node but Spectrum and Edge lies between two that look at neighbours.
+    """
     if isinstance(node, Input):
         return image.astype(np.float64) if node.band is None else image[node.band].astype(float)
+    if isinstance(node, Join):
+        return _join(node, np.stack([evaluate(part, image, boundary) for part in node.of]))
+    if isinstance(node, Spectral):
+        return _spectral(node, image, boundary)
+    assert not isinstance(node, Spectrum)
+    x = evaluate(node.of, image, boundary)
     if isinstance(node, Conv):
-        return _correlate(evaluate(node.of, image, boundary), node, boundary)
-    if isinstance(node, Map):
-        x = evaluate(node.of, image, boundary)
-        return {
-            "abs": np.abs,
-            "square": np.square,
-            "sqrt": np.sqrt,
-            "negate": np.negative,
-            "add": lambda v: v + node.amount,
-            "multiply": lambda v: v * node.amount,
-        }[node.fn](x)
+        return _correlate(x, node, boundary)
+    if isinstance(node, Pool):
+        extreme = ndimage.maximum_filter if node.fn == "max" else ndimage.minimum_filter
+        size = (1,) * (x.ndim - len(node.shape)) + node.shape
+        return extreme(x, size, mode=SCIPY[boundary.mode], cval=boundary.value)
+    if isinstance(node, Lookup):
+        return np.asarray(node.table)[x.astype(int)]
     if isinstance(node, Edge):
-        return evaluate(node.of, image, boundary)
-    assert isinstance(node, Join)
-    parts = np.stack([evaluate(part, image, boundary) for part in node.of])
+        return x
+    return {
+        "abs": np.abs,
+        "square": np.square,
+        "sqrt": np.sqrt,
+        "negate": np.negative,
+        "rectify": lambda v: np.maximum(v, 0),
+        "exp": np.exp,
+        "log": lambda v: np.log(np.maximum(v, 1e-30)),
+        "sin": np.sin,
+        "cos": np.cos,
+        "reciprocal": lambda v: np.divide(1, v, out=np.zeros_like(v), where=v != 0),
+        "add": lambda v: v + node.amount,
+        "multiply": lambda v: v * node.amount,
+        "power": lambda v: np.abs(v) ** node.amount,
+        "at_least": lambda v: (v >= node.amount).astype(float),
+    }[node.fn](x)
+
+
+def _join(node: Join, parts: np.ndarray) -> np.ndarray:
     if node.fn == "atan2":
         return np.arctan2(parts[0], parts[1])
     if node.fn == "norm":
         return np.sqrt(np.square(parts).sum(0))
+    if node.fn == "product":
+        return parts.prod(0)
+    if node.fn == "eigenvalue":
+        n = 2 if len(parts) == 3 else 3
+        matrix = np.empty((*parts.shape[1:], n, n))
+        for part, (i, j) in zip(parts, zip(*np.triu_indices(n), strict=True), strict=True):
+            matrix[..., i, j] = matrix[..., j, i] = part
+        return np.linalg.eigvalsh(matrix)[..., node.index]
     return getattr(parts, node.fn)(axis=0)
+
+
+def _spectral(node: Spectral, image: np.ndarray, boundary: Boundary) -> np.ndarray:
+    """Complex transforms of all axes at once, in float64."""
+    x = evaluate(node.of.of, image, boundary)
+    axes = tuple(range(-node.of.rank, 0))
+    share = 0.0 if boundary.mode == "wrap" else node.of.pad
+    pad = [int(np.ceil(share * n)) if i - x.ndim in axes else 0 for i, n in enumerate(x.shape)]
+    how = {"constant_values": boundary.value} if boundary.mode == "constant" else {}
+    wide = np.pad(x, [(p, p) for p in pad], NUMPY[boundary.mode], **how)
+    spectrum = np.fft.fftn(wide, axes=axes) * node.transfer.sample(wide.shape[-node.of.rank :])
+    response = np.fft.ifftn(spectrum, axes=axes)
+    response = response.real if node.part == "real" else response.imag
+    return response[tuple(slice(p, p + n) for p, n in zip(pad, x.shape, strict=True))]
 
 
 def _correlate(x: np.ndarray, node: Conv, boundary: Boundary) -> np.ndarray:

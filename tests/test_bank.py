@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -13,9 +14,24 @@ from reference import cut_valid, evaluate, tolerance
 
 from pipeline.bank.apply import apply_bank
 from pipeline.bank.compile import compile_bank
-from pipeline.bank.expr import Conv, Edge, Input, Join, Kernel, Map, Node, reach_of, separable
+from pipeline.bank.expr import (
+    Conv,
+    Edge,
+    Input,
+    Join,
+    Kernel,
+    Lookup,
+    Map,
+    Node,
+    Pool,
+    Spectral,
+    Spectrum,
+    reach_of,
+    separable,
+)
 from pipeline.bank.passes import compose, factor, lift, separate
 from pipeline.boundary import MODES, Boundary, fold
+from pipeline.errors import PlanError
 from pipeline.types import Batch, Grid, ImageInfo, Region, Source, Tile
 
 MADE_UP = [m for m in MODES if m != "nodata"]
@@ -292,3 +308,129 @@ def test_fold_equals_numpy_pad(mode: str, size: int, pad: int) -> None:
     want = np.pad(np.arange(size), pad, mode=names[mode])
     got = fold(np.arange(-pad, size + pad), size, mode)
     np.testing.assert_array_equal(got, want)
+
+
+# ---------------------------------------------------------------- derived maps
+TWO = (Conv(Input(), Kernel.of([[-1.0, 0.0, 1.0]])), Conv(Input(), Kernel.of([[1.0], [-1.0]])))
+THREE = (*TWO, Conv(Input(), Kernel.of([[1.0, -2.0], [-2.0, 3.0]])))
+DERIVED: dict[str, Node] = {
+    **{fn: Map(TWO[0], fn) for fn in ("rectify", "sin", "cos")},
+    **{fn: Map(Map(TWO[0], "abs"), fn) for fn in ("log",)},
+    "exp": Map(Map(TWO[0], "multiply", 0.1), "exp"),
+    "reciprocal": Map(Map(TWO[0], "add", 40.5), "reciprocal"),
+    "power": Map(TWO[0], "power", 1.5),
+    "at_least": Map(Input(), "at_least", 4.0),
+    "lookup": Lookup(Map(Input(), "at_least", 4.0), (2.5, -1.0)),
+    "product": Join(TWO, "product"),
+    "argmax": Join(THREE, "argmax"),
+    "largest": Pool(TWO[0], (3, 6), "max"),
+    "smallest": Pool(Input(), (1, 5), "min"),
+    **{f"eigenvalue {i}": Join(THREE, "eigenvalue", i) for i in (0, 1)},
+}
+
+
+def whole_numbers(shape: tuple[int, ...], n: int = 1) -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 10, (n, 1, *shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_derived_maps_equal_numpy(name: str) -> None:
+    images = whole_numbers((23, 31))
+    boundary = Boundary("valid")
+    got = run(DERIVED[name], boundary, batch(images), 2).values[0].numpy()
+    want = cut_valid(DERIVED[name], evaluate(DERIVED[name], images[0], boundary), 2)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=tolerance(want))
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_eigenvalues_in_3d_equal_lapacks(index: int) -> None:
+    """Also where two or all three coincide."""
+    rng = np.random.default_rng(2)
+    images = rng.normal(size=(1, 6, 4, 5, 6)).astype(np.float32)
+    images[0, [1, 2, 4], 0] = 0.0
+    images[0, 3, 0] = images[0, 0, 0]
+    images[0, 5, 0, :2] = images[0, 0, 0, :2]
+    node = Join(tuple(Input(band) for band in range(6)), "eigenvalue", index)
+    got = run(node, Boundary(), batch(images), 3).values[0].numpy()
+    want = evaluate(node, images[0], Boundary())
+    np.testing.assert_allclose(got[0], want, rtol=0, atol=2e-6)
+
+
+def test_the_largest_of_a_window_is_of_its_valid_pixels() -> None:
+    images = whole_numbers((9, 12))
+    valid = np.random.default_rng(0).random(images.shape) > 0.2
+    response = run(Pool(Input(), (3, 3), "max"), Boundary("nodata"), batch(images, valid=valid), 2)
+    assert response.valid is not None
+    seen = valid[0, 0]
+    for y, x in np.ndindex(9, 12):
+        window = (slice(max(0, y - 1), y + 2), slice(max(0, x - 1), x + 2))
+        enough = seen[window].sum() / 9 >= 0.75
+        assert bool(response.valid[0, 0, y, x]) == (bool(seen[y, x]) and enough)
+        if response.valid[0, 0, y, x]:
+            assert response.values[0, 0, y, x] == images[0, 0][window][seen[window]].max()
+
+
+# ---------------------------------------------------------------- the frequency domain
+@dataclass(frozen=True)
+class Shift:
+    """Moves an image by a part of a pixel, damps it, prefers waves to the right: no symmetry."""
+
+    along: float
+
+    def sample(self, shape: tuple[int, ...]) -> np.ndarray:
+        axes = np.meshgrid(*map(np.fft.fftfreq, shape), indexing="ij")
+        shifted = np.exp(-2j * np.pi * self.along * axes[-1] - 3 * sum(a**2 for a in axes))
+        return shifted * (1 + np.sign(axes[-1]) / 2)
+
+
+@pytest.mark.parametrize("mode", [m for m in MODES if m != "valid"])
+@pytest.mark.parametrize("shape", [(12, 17), (7, 8, 9)])
+@pytest.mark.parametrize("part", ["real", "imaginary"])
+def test_transfer_functions_equal_numpys_complex_transform(mode, shape, part) -> None:
+    images = whole_numbers(shape) * 7 + 300
+    boundary = Boundary(mode, 250.0 if mode == "constant" else 0.0)
+    node = Spectral(Spectrum(Input(), 2, 0.5), Shift(0.3), part)
+    offset = np.full((1, 1), 300.0)
+    got = run(node, boundary, batch(images, offset=offset), len(shape))
+    plain = boundary if mode != "nodata" else Boundary("constant", float(images.mean()))
+    want = evaluate(node, images[0], plain)
+    np.testing.assert_allclose(got.values[0].numpy(), want, rtol=0, atol=tolerance(want))
+
+
+def test_a_hole_counts_as_the_mean_of_the_rest_and_stays_a_hole() -> None:
+    images = whole_numbers((10, 11))
+    valid = np.ones(images.shape, bool)
+    valid[0, 0, 3:6, 2:7] = False
+    node = Spectral(Spectrum(Input(), 2, 0.5), Shift(0.3))
+    got = run(node, Boundary(), batch(images, valid=valid), 2)
+    filled = np.where(valid, images, images[valid].astype(np.float64).mean())
+    want = evaluate(node, filled[0], Boundary())
+    np.testing.assert_allclose(got.values[0].numpy(), want, rtol=0, atol=tolerance(want))
+    assert got.valid is not None
+    assert got.support is not None
+    np.testing.assert_array_equal(got.valid[0].numpy(), valid[0])
+    assert got.support.unique().tolist() == pytest.approx([95 / 110])
+
+
+def test_what_follows_a_transfer_function_sees_its_response_extended() -> None:
+    node = Conv(Spectral(Spectrum(Input(), 2, 0.0), Shift(0.3)), Kernel.of(np.ones((5, 4))))
+    images = whole_numbers((10, 11))
+    got = run(node, Boundary("mirror"), batch(images), 2).values[0].numpy()
+    want = evaluate(node, images[0], Boundary("mirror"))
+    np.testing.assert_allclose(got, want, rtol=0, atol=tolerance(want))
+
+
+def test_the_whole_image_has_no_valid_map() -> None:
+    node = Spectral(Spectrum(Input(), 2, 0.5), Shift(0.3))
+    with pytest.raises(PlanError, match="set its boundary"):
+        compile_bank([("r", node, Boundary("valid"))], 2)
+
+
+@pytest.mark.parametrize("name", [*DERIVED, "transfer"])
+def test_derived_maps_of_a_plane_do_not_depend_on_its_company(name: str) -> None:
+    node = DERIVED.get(name, Spectral(Spectrum(Input(), 2, 0.5), Shift(0.3)))
+    images = whole_numbers((19, 23), n=5)
+    together = run(node, Boundary(), batch(images), 2).values
+    for i in range(5):
+        alone = run(node, Boundary(), batch(images[i : i + 1]), 2).values
+        assert torch.equal(alone[0], together[i])

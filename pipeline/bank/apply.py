@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import ceil, prod
 from typing import TypeAlias
 
 import numpy as np
@@ -14,9 +15,24 @@ from torch import Tensor
 
 from pipeline.bank.compile import BankPlan, Output
 from pipeline.bank.engine import convolve
-from pipeline.bank.expr import Conv, Edge, Input, Join, Kernel, Map, Node, add_reach
+from pipeline.bank.expr import (
+    Conv,
+    Edge,
+    Input,
+    Join,
+    Kernel,
+    Lookup,
+    Map,
+    Node,
+    Pool,
+    Spectral,
+    Spectrum,
+    add_reach,
+)
+from pipeline.bank.pointwise import join_pixels, look_up, map_pixels
+from pipeline.bank.spectral import forward, gain, inverse
 from pipeline.boundary import OUTSIDE, Boundary, fold
-from pipeline.types import Batch, Reach, Region, Response, Tile
+from pipeline.types import Batch, Ints, Reach, Region, Response, Tile
 
 MIN_SUPPORT = 0.75
 """Share of a kernel's absolute weight that must lie on valid pixels for a valid response."""
@@ -69,11 +85,22 @@ def _evaluate(
     if isinstance(node, Conv):
         wide = _trim(done[node.of], add_reach(margin, node.kernel.reach))
         return _conv(wide, node.kernel, margin)
+    if isinstance(node, Join):
+        return _join(node, [_trim(done[child], margin) for child in node.of])
+    below = done[node.of]
     if isinstance(node, Map):
-        return _map(node, _settle(_trim(done[node.of], margin)))
+        value = _settle(_trim(below, margin))
+        return replace(value, data=map_pixels(node, value.data))
+    if isinstance(node, Lookup):
+        value = _settle(_trim(below, margin))
+        return replace(value, data=look_up(node.table, value.data))
+    if isinstance(node, Pool):
+        return _pool(node, _settle(_trim(below, add_reach(margin, node.reach))), margin)
     if isinstance(node, Edge):
-        return _edge(node, _settle(done[node.of]), margin, batch)
-    return _join(node, [_trim(done[child], margin) for child in node.of])
+        return _edge(node, _settle(below), margin, batch)
+    if isinstance(node, Spectrum):
+        return _spectrum(node, _trim(below, margin), batch.tiles[0])
+    return _spectral(node, below, margin, batch.tiles[0])
 
 
 def _response(output: Output, value: Value, batch: Batch) -> Response:
@@ -170,6 +197,60 @@ def _trim(value: Value, margin: Reach) -> Value:
     return Value(value.data[cut], margin, valid, support, value.base)
 
 
+# ---------------------------------------------------------------- the frequency domain
+def _spectrum(node: Spectrum, value: Value, tile: Tile) -> Value:
+    """Extend whole planes, fill invalid pixels with the mean of the valid ones, transform.
+
+    The validity that is handed on is that of the planes as they were.
+    """
+    shape = tile.source.header.shape
+    assert tile.core == Region.whole(shape), "filters in the frequency domain take whole images"
+    margin = tuple((n, n) for n in _padding(node, shape))
+    mean = _valid_mean(value)
+    inner = replace(value, data=_fill(value.data, value.valid, mean), margin=margin, valid=None)
+    wide = _extend(inner, tile.core, tile, node.boundary or Boundary())
+    data = forward(_fill(wide.data, wide.valid, mean), node.rank)
+    return replace(value, data=data, support=None)
+
+
+def _padding(node: Spectrum, shape: Ints) -> Ints:
+    """Pixels by which each axis is extended on either side before the transform."""
+    share = 0.0 if node.boundary is not None and node.boundary.mode == "wrap" else node.pad
+    lead = len(shape) - node.rank
+    return tuple(0 if i < lead else ceil(share * n) for i, n in enumerate(shape))
+
+
+def _valid_mean(value: Value) -> Tensor:
+    """The mean of each plane's valid pixels, (P,); 0 where it has none."""
+    means = []
+    for i, plane in enumerate(value.data):
+        seen = plane if value.valid is None else plane[value.valid[i]]
+        means.append(seen.double().mean() if seen.numel() else plane.new_zeros(()))
+    return torch.stack([mean.to(value.data.dtype) for mean in means])
+
+
+def _fill(data: Tensor, valid: Tensor | None, mean: Tensor) -> Tensor:
+    if valid is None:
+        return data
+    return torch.where(valid, data, mean.reshape(-1, *(1,) * (data.ndim - 1)))
+
+
+def _spectral(node: Spectral, value: Value, margin: Reach, tile: Tile) -> Value:
+    """A response over the image, extended again by the boundary rule as far as it is needed."""
+    shape = tile.source.header.shape
+    pad = _padding(node.of, shape)
+    sizes = tuple(n + 2 * p for n, p in zip(shape, pad, strict=True))[-node.of.rank :]
+    data = inverse(value.data, node, sizes)
+    data = data[(slice(None), *(slice(p, p + n) for n, p in zip(shape, pad, strict=True)))]
+    base = None if value.base is None else value.base * gain(node, sizes)
+    support = None
+    if value.valid is not None:
+        share = value.valid.flatten(1).float().mean(1)  # the reach is the image
+        support = share.reshape(-1, *(1,) * len(shape)).expand(data.shape)
+    found = Value(data, margin, value.valid, support, base)
+    return _extend(found, tile.core, tile, node.of.boundary or Boundary())
+
+
 # ---------------------------------------------------------------- arithmetic
 def _conv(value: Value, kernel: Kernel, margin: Reach) -> Value:
     """Convolve; where pixels are invalid, by the rule of `_around_holes`."""
@@ -241,6 +322,34 @@ def _under(block: Cut, kernel: Kernel) -> Cut:
     return (slice(None), *(slice(part.start, part.stop + k - 1) for part, k in taps))
 
 
+def _pool(node: Pool, value: Value, margin: Reach) -> Value:
+    """The extreme of the valid pixels in a window; valid as a convolution's response is."""
+    sign = 1.0 if node.fn == "max" else -1.0
+    data = value.data * sign
+    if value.valid is None:
+        return replace(value, data=_running_max(data, node.shape) * sign, margin=margin)
+    seen = value.valid.to(data.dtype)
+    window = Kernel.of(np.full(node.shape, 1.0 / prod(node.shape)))
+    support = convolve(seen, window)
+    data = _running_max(torch.where(value.valid, data, -torch.inf), node.shape) * sign
+    valid = _trim(replace(value, data=seen, support=None), margin).valid
+    assert valid is not None
+    valid = valid & (support >= MIN_SUPPORT)
+    return Value(torch.where(valid, data, 0.0), margin, valid, support, None)
+
+
+def _running_max(x: Tensor, shape: Ints) -> Tensor:
+    """The largest of each window, in log2(n) steps per axis: windows twice as wide each time."""
+    for axis, size in enumerate(shape, start=1):
+        width = 1
+        while width < size:
+            step = min(width, size - width)
+            n = x.shape[axis] - step
+            x = torch.maximum(x.narrow(axis, 0, n), x.narrow(axis, step, n))
+            width += step
+    return x
+
+
 def _settle(value: Value) -> Value:
     """Add the base back: from here on the data are what they say."""
     if value.base is None:
@@ -249,22 +358,11 @@ def _settle(value: Value) -> Value:
     return replace(value, data=value.data + base, base=None)
 
 
-def _map(node: Map, value: Value) -> Value:
-    x = value.data
-    if node.fn == "add":
-        out = x + node.amount
-    elif node.fn == "multiply":
-        out = x * node.amount
-    else:
-        out = {"abs": x.abs, "square": x.square, "sqrt": x.sqrt, "negate": x.neg}[node.fn]()
-    return replace(value, data=out)
-
-
 def _join(node: Join, parts: Sequence[Value]) -> Value:
     """Combine pixel by pixel: valid where all parts are, with the least support of them."""
     if node.fn not in ("sum", "mean"):
         parts = [_settle(part) for part in parts]
-    data = _fold([p.data for p in parts], node.fn)
+    data = join_pixels(node, [p.data for p in parts])
     bases = [p.base for p in parts if p.base is not None]
     base = torch.stack(bases).sum(0) if bases else None
     if base is not None and node.fn == "mean":
@@ -278,20 +376,3 @@ def _join(node: Join, parts: Sequence[Value]) -> Value:
         torch.stack(supports).amin(0) if supports else None,
         base,
     )
-
-
-def _fold(parts: Sequence[Tensor], fn: str) -> Tensor:
-    if fn == "atan2":
-        y, x = parts  # one plane at a time: vectorised tails of the arctangent round differently
-        return torch.stack([torch.atan2(a, b) for a, b in zip(y, x, strict=True)])
-    total = parts[0].square() if fn == "norm" else parts[0]
-    for part in parts[1:]:
-        if fn == "max":
-            total = torch.maximum(total, part)
-        elif fn == "min":
-            total = torch.minimum(total, part)
-        else:
-            total = total + (part * part if fn == "norm" else part)
-    if fn == "mean":
-        return total / len(parts)
-    return total.sqrt() if fn == "norm" else total

@@ -10,6 +10,9 @@ from pipeline.bank.expr import (
     Edge,
     Input,
     Node,
+    Pool,
+    Spectral,
+    Spectrum,
     add_reach,
     bands_of,
     children,
@@ -18,6 +21,7 @@ from pipeline.bank.expr import (
 )
 from pipeline.bank.passes import bind, compose, factor
 from pipeline.boundary import Boundary
+from pipeline.errors import PlanError
 from pipeline.types import Ints, Reach, Region
 
 
@@ -90,7 +94,7 @@ class BankPlan:
         return frozenset(
             node.boundary
             for node in self.masked.order
-            if isinstance(node, Input | Edge) and node.boundary is not None
+            if isinstance(node, Input | Edge | Spectrum) and node.boundary is not None
         )
 
 
@@ -98,10 +102,14 @@ def compile_bank(responses: Iterable[tuple[str, Node, Boundary]], ndim: int) -> 
     """Compile (name, expression, boundary) triples for images of one rank.
 
     Parts that several responses share are computed once, because equal nodes are one node.
+    Raises PlanError for a filter in the frequency domain with the boundary `valid`.
     """
     outputs = []
     for name, node, boundary in responses:
         whole = compose(bind(node, boundary))
+        if boundary.mode == "valid" and any(isinstance(n, Spectral) for n in nodes_of(whole)):
+            message = f"{name} depends on the whole image: no map is `valid`; set its boundary"
+            raise PlanError(message)
         outputs.append(Output(name, whole, boundary, reach_of(whole, ndim)))
     masked = _schedule(tuple(o.node for o in outputs), ndim)
     fast = _schedule(tuple(factor(o.node) for o in outputs), ndim)
@@ -123,6 +131,10 @@ def _needed(node: Node, margin: Reach) -> Reach:
     """The margin a node's children must keep so that it can keep its own."""
     if isinstance(node, Conv):
         return add_reach(margin, node.kernel.reach)
+    if isinstance(node, Pool):
+        return add_reach(margin, node.reach)
+    if isinstance(node, Spectrum | Spectral):  # of the whole image, which is all there is
+        return ((0, 0),) * len(margin)
     if isinstance(node, Edge):  # a pixel beyond one side is folded to as far inside it
         return tuple((max(pair), max(pair)) for pair in margin)
     return margin

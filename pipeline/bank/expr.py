@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -70,19 +70,54 @@ class Conv:
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """Apply a function to each pixel; `amount` matters to `add` and `multiply` only."""
+    """Apply a function to each pixel; `amount` matters to those from `add` on.
+
+    rectify: max(x, 0); reciprocal: 1 / x, and 0 for 0; log: of max(x, 1e-30); at_least: 1 where
+    x >= amount, else 0; power: |x|^amount.
+    """
 
     of: Node
-    fn: Literal["abs", "square", "sqrt", "negate", "add", "multiply"]
+    fn: Literal[
+        "abs", "square", "sqrt", "negate", "rectify", "exp", "log", "sin", "cos", "reciprocal",
+        "add", "multiply", "power", "at_least",
+    ]  # fmt: skip
     amount: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
+class Lookup:
+    """Replace whole numbers, counted from 0, by the entries of a table."""
+
+    of: Node
+    table: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Join:
-    """Combine responses pixel by pixel. norm: root of the sum of squares; atan2: of (y, x)."""
+    """Combine responses pixel by pixel; `index` matters to `eigenvalue` only.
+
+    norm: root of the sum of squares; atan2: of (y, x); argmax: the position, from 0, of the first
+    largest; eigenvalue: the index-th, ascending, of the symmetric matrix whose upper triangle the
+    parts are, row by row (xx, xy, yy).
+    """
 
     of: tuple[Node, ...]
-    fn: Literal["sum", "mean", "max", "min", "norm", "atan2"]
+    fn: Literal["sum", "mean", "product", "max", "min", "argmax", "norm", "atan2", "eigenvalue"]
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The largest or smallest valid value of a window, whose origin is as a kernel's."""
+
+    of: Node
+    shape: Ints
+    fn: Literal["max", "min"]
+
+    @property
+    def reach(self) -> Reach:
+        """Pixels needed before and after the output pixel, per axis."""
+        return tuple((n // 2, n - 1 - n // 2) for n in self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +128,42 @@ class Edge:
     boundary: Boundary | None = None
 
 
-Node: TypeAlias = Input | Conv | Map | Join | Edge
+class Transfer(Protocol):
+    """A filter given by its frequency response: a frozen, hashable, picklable value."""
+
+    def sample(self, shape: Ints) -> npt.NDArray[Any]:
+        """Values on the discrete frequencies of an image of this shape, in numpy.fft's order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """The Fourier transform of a whole image over its last `rank` axes.
+
+    Before it, the image is extended on each side by `pad` of its size, by the boundary rule;
+    with the boundary `wrap` it is periodic as it stands. Invalid pixels count as the mean of the
+    valid ones.
+    """
+
+    of: Node
+    rank: int
+    pad: float
+    boundary: Boundary | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spectral:
+    """Multiply a spectrum and transform it back: the real or the imaginary part of the response.
+
+    The reach is the whole image.
+    """
+
+    of: Spectrum
+    transfer: Transfer
+    part: Literal["real", "imaginary"] = "real"
+
+
+Node: TypeAlias = Input | Conv | Map | Lookup | Join | Pool | Edge | Spectrum | Spectral
 
 
 def children(node: Node) -> tuple[Node, ...]:
@@ -112,6 +182,10 @@ def rewrite(node: Node, change: Callable[[Node], Node]) -> Node:
             new = old
             if isinstance(old, Join):
                 new = replace(old, of=tuple(visit(child) for child in old.of))
+            elif isinstance(old, Spectral):
+                spectrum = visit(old.of)
+                assert isinstance(spectrum, Spectrum)
+                new = replace(old, of=spectrum)
             elif not isinstance(old, Input):
                 new = replace(old, of=visit(old.of))
             done[old] = change(new)
@@ -142,7 +216,9 @@ def reach_of(node: Node, ndim: int) -> Reach:
         (max(r[axis][0] for r in below), max(r[axis][1] for r in below)) if below else (0, 0)
         for axis in range(ndim)
     )
-    return add_reach(need, node.kernel.reach) if isinstance(node, Conv) else need
+    if isinstance(node, Conv):
+        return add_reach(need, node.kernel.reach)
+    return add_reach(need, node.reach) if isinstance(node, Pool) else need
 
 
 def add_reach(a: Reach, b: Reach) -> Reach:

@@ -7,7 +7,18 @@ from functools import lru_cache
 
 import numpy as np
 
-from pipeline.bank.expr import Array, Conv, Edge, Input, Join, Kernel, Node, rewrite
+from pipeline.bank.expr import (
+    Array,
+    Conv,
+    Edge,
+    Input,
+    Join,
+    Kernel,
+    Node,
+    Pool,
+    Spectrum,
+    rewrite,
+)
 from pipeline.boundary import Boundary
 
 TOLERANCE = 1e-9
@@ -15,10 +26,10 @@ TOLERANCE = 1e-9
 
 
 def bind(node: Node, boundary: Boundary) -> Node:
-    """Say at every Input and Edge what lies beyond the image."""
+    """Say at every Input, Edge and Spectrum what lies beyond the image."""
 
     def change(this: Node) -> Node:
-        if isinstance(this, Input | Edge) and this.boundary is None:
+        if isinstance(this, Input | Edge | Spectrum) and this.boundary is None:
             return replace(this, boundary=boundary)
         return this
 
@@ -29,6 +40,8 @@ def lift(node: Node, ndim: int) -> Node:
     """Apply an expression of lower rank slice by slice: its kernels get leading axes of size 1."""
 
     def change(this: Node) -> Node:
+        if isinstance(this, Pool):
+            return replace(this, shape=(1,) * (ndim - len(this.shape)) + this.shape)
         if not isinstance(this, Conv):
             return this
         array, origin = this.kernel.array, this.kernel.origin

@@ -1,4 +1,4 @@
-"""The slow oracle: float64 numpy and scipy.ndimage, straight from the nodes' definitions."""
+"""What the tests of filter families share: the slow oracle, and an image."""
 
 from __future__ import annotations
 
@@ -7,39 +7,19 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pytest
-from scipy import ndimage
+import reference
 
-from pipeline.bank.expr import Conv, Edge, Input, Join, Map, Node
+from pipeline.bank.expr import Node
+from pipeline.boundary import Boundary, Mode
 
 Array = npt.NDArray[np.float64]
 Evaluate = Callable[..., Array]
-MAPS = {"abs": np.abs, "square": np.square, "sqrt": np.sqrt, "negate": np.negative}
-JOINS = {
-    "sum": lambda parts: np.sum(parts, axis=0),
-    "mean": lambda parts: np.mean(parts, axis=0),
-    "max": lambda parts: np.max(parts, axis=0),
-    "min": lambda parts: np.min(parts, axis=0),
-    "norm": lambda parts: np.sqrt(np.sum(np.square(parts), axis=0)),
-    "atan2": lambda parts: np.arctan2(*parts),
-}
 
 
-def _evaluate(node: Node, bands: Array, mode: str = "reflect") -> Array:
-    """bands: (C, *spatial) -> (C or 1, *spatial). Exact where no node lies above an Edge."""
-    if isinstance(node, Input):
-        return bands if node.band is None else bands[node.band : node.band + 1]
-    if isinstance(node, Join):
-        return np.asarray(JOINS[node.fn]([_evaluate(part, bands, mode) for part in node.of]))
-    below = _evaluate(node.of, bands, mode)
-    if isinstance(node, Edge):
-        return below
-    if isinstance(node, Map):
-        scalar = {"add": below + node.amount, "multiply": below * node.amount}
-        return scalar[node.fn] if node.fn in scalar else np.asarray(MAPS[node.fn](below))
-    assert isinstance(node, Conv)
-    shift = [o - n // 2 for o, n in zip(node.kernel.origin, node.kernel.shape, strict=True)]
-    taps = node.kernel.array
-    return np.stack([ndimage.correlate(b, taps, mode=mode, origin=shift) for b in below])
+def _evaluate(node: Node, bands: Array, mode: Mode = "reflect") -> Array:
+    """bands: (C, *spatial) -> (C or 1, *spatial)."""
+    found = reference.evaluate(node, bands, Boundary(mode))
+    return found.reshape(-1, *bands.shape[1:])
 
 
 @pytest.fixture(scope="session")

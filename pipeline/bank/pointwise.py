@@ -1,0 +1,104 @@
+"""What derived maps do to each pixel; one plane at a time where vectorised tails round apart.
+
+(The last few pixels of a tensor go through other instructions than the rest, and with the number
+of planes it changes which pixels are the last.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import pi
+
+import torch
+from torch import Tensor
+
+from pipeline.bank.expr import Join, Map
+
+_EXACT: dict[str, Callable[[Tensor], Tensor]] = {
+    "abs": torch.abs,
+    "square": torch.square,
+    "sqrt": torch.sqrt,
+    "negate": torch.neg,
+    "rectify": lambda x: x.clamp_min(0.0),
+    "reciprocal": lambda x: torch.where(x == 0.0, 0.0, 1.0 / x),
+}
+_SCALAR: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "add": torch.add,
+    "multiply": torch.mul,
+    "at_least": lambda x, amount: (x >= amount).to(x.dtype),
+}
+_ROUNDED: dict[str, Callable[[Tensor, float], Tensor]] = {
+    "exp": lambda x, _: x.exp(),
+    "log": lambda x, _: x.clamp_min(1e-30).log(),
+    "sin": lambda x, _: x.sin(),
+    "cos": lambda x, _: x.cos(),
+    "power": lambda x, amount: x.abs().pow(amount),
+}
+
+
+def map_pixels(node: Map, x: Tensor) -> Tensor:
+    """Apply the function of a Map to planes (P, *shape) float32."""
+    if node.fn in _EXACT:
+        return _EXACT[node.fn](x)
+    if node.fn in _SCALAR:
+        return _SCALAR[node.fn](x, node.amount)
+    return torch.stack([_ROUNDED[node.fn](plane, node.amount) for plane in x])
+
+
+def look_up(table: Sequence[float], x: Tensor) -> Tensor:
+    """The entries of a table at whole numbers; what lies beyond its ends takes the nearest."""
+    entries = torch.tensor(table, dtype=x.dtype, device=x.device)
+    return entries[x.round().to(torch.int64).clamp(0, len(table) - 1)]
+
+
+def join_pixels(node: Join, parts: Sequence[Tensor]) -> Tensor:
+    """Combine planes (P, *shape) float32 by the function of a Join."""
+    if node.fn == "atan2":
+        return torch.stack([torch.atan2(y, x) for y, x in zip(*parts, strict=True)])
+    if node.fn == "eigenvalue":
+        return torch.stack([_eigenvalue(node.index, planes) for planes in zip(*parts, strict=True)])
+    if node.fn == "argmax":
+        return _argmax(parts)
+    total = parts[0].square() if node.fn == "norm" else parts[0]
+    for part in parts[1:]:
+        if node.fn == "max":
+            total = torch.maximum(total, part)
+        elif node.fn == "min":
+            total = torch.minimum(total, part)
+        elif node.fn == "product":
+            total = total * part
+        else:
+            total = total + (part * part if node.fn == "norm" else part)
+    if node.fn == "mean":
+        return total / len(parts)
+    return total.sqrt() if node.fn == "norm" else total
+
+
+def _argmax(parts: Sequence[Tensor]) -> Tensor:
+    best, where = parts[0], torch.zeros_like(parts[0])
+    for i, part in enumerate(parts[1:], start=1):
+        where = torch.where(part > best, float(i), where)
+        best = torch.maximum(best, part)
+    return where
+
+
+def _eigenvalue(index: int, parts: Sequence[Tensor]) -> Tensor:
+    """The index-th eigenvalue, ascending, of a symmetric 2x2 or 3x3 matrix in every pixel.
+
+    In float64 and closed form; 3x3 by O. K. Smith, "Eigenvalues of a symmetric 3x3 matrix", 1961.
+    """
+    upper = [part.double() for part in parts]
+    if len(upper) == 3:
+        xx, xy, yy = upper
+        radius = torch.hypot((xx - yy) / 2, xy)
+        return ((xx + yy) / 2 + (radius if index else -radius)).to(parts[0].dtype)
+    xx, xy, xz, yy, yz, zz = upper
+    centre = (xx + yy + zz) / 3
+    xx, yy, zz = xx - centre, yy - centre, zz - centre
+    spread = xx**2 + yy**2 + zz**2 + 2 * (xy**2 + xz**2 + yz**2)
+    size = (spread / 6).sqrt()
+    determinant = (xx * (yy * zz - yz**2) - xy * (xy * zz - yz * xz) + xz * (xy * yz - yy * xz)) / 2
+    ratio = torch.where(size == 0.0, 0.0, determinant / size**3).clamp(-1.0, 1.0)
+    angle = torch.acos(ratio) / 3
+    turn = (2 * pi / 3, -2 * pi / 3, 0.0)[index]  # the middle one lies a third of a turn back
+    return (centre + 2 * size * torch.cos(angle + turn)).to(parts[0].dtype)
