@@ -30,6 +30,7 @@ from pipeline.bank.expr import (
     separable,
 )
 from pipeline.bank.passes import compose, factor, lift, separate
+from pipeline.bank.rotations import Rotation, pool_rotations, right_angles, rotate
 from pipeline.boundary import MODES, Boundary, fold
 from pipeline.errors import PlanError
 from pipeline.types import Batch, Grid, ImageInfo, Region, Source, Tile
@@ -434,3 +435,43 @@ def test_derived_maps_of_a_plane_do_not_depend_on_its_company(name: str) -> None
     for i in range(5):
         alone = run(node, Boundary(), batch(images[i : i + 1]), 2).values
         assert torch.equal(alone[0], together[i])
+
+
+# ---------------------------------------------------------------- rotations
+UNLIKE = Kernel.of(np.arange(24).reshape(2, 3, 4) ** 2)
+"""No two of its rotations or reflections are equal, and two of its sizes are even."""
+
+
+@pytest.mark.parametrize("kernel", [UNLIKE, Kernel.of(UNLIKE.array[1])], ids=["3-D", "2-D"])
+def test_a_rotated_filter_is_the_filter_between_two_rotations_of_the_image(kernel: Kernel) -> None:
+    """24 in 3-D, not 48: none of them mirrors. IBSI 2 has no test that could tell."""
+    ndim, boundary = len(kernel.shape), Boundary("reflect")
+    image = np.random.default_rng(3).normal(size=(7, 8, 9)[:ndim])
+    node = Join((Map(Conv(Input(), kernel), "abs"), Pool(Input(), kernel.shape, "max")), "sum")
+    spectral = Spectral(Spectrum(Input(), ndim, 0.5), Shift(0.3))
+    found = set()
+    for rotation in right_angles(ndim):
+        turn = np.zeros((ndim, ndim))
+        turn[range(ndim), rotation.order] = rotation.signs
+        assert np.linalg.det(turn) == pytest.approx(1)
+        back = Rotation(
+            tuple(np.argsort(rotation.order)),
+            tuple(rotation.signs[i] for i in np.argsort(rotation.order)),
+        )
+        np.testing.assert_array_equal(back.of(rotation.of(image)), image)
+        turned = rotate(node, rotation)
+        found.add(turned)
+        for plain, other in ((node.of[0], turned.of[0]), (spectral, rotate(spectral, rotation))):
+            got = evaluate(other, image, boundary)
+            want = rotation.of(evaluate(plain, np.ascontiguousarray(back.of(image)), boundary))
+            np.testing.assert_allclose(got, want, rtol=0, atol=1e-9 * np.abs(want).max())
+    assert len(found) == len(right_angles(ndim))
+
+
+def test_equal_rotations_are_pooled_once() -> None:
+    edge = Conv(Input(), Kernel.of([[-1.0, 0.0, 1.0]]))
+    pooled = pool_rotations(edge, 2, "max")
+    assert isinstance(pooled, Join)
+    assert len(pooled.of) == 4
+    even = Conv(Input(), Kernel.of(np.ones((3, 3))))
+    assert pool_rotations(even, 2, "mean") == even

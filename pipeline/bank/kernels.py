@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import permutations, product
 from math import prod
 
 import numpy as np
@@ -95,21 +93,3 @@ def convolving(weights: npt.ArrayLike) -> Kernel:
     """
     array = np.asarray(weights, dtype=np.float64)
     return Kernel.of(np.flip(array), tuple(n - 1 - n // 2 for n in array.shape))
-
-
-def right_angles(taps: Sequence[Array]) -> tuple[tuple[Array, ...], ...]:
-    """Rotate a separable kernel by every right angle: 1-D taps per axis, 4 in 2-D, 24 in 3-D.
-
-    All axis permutations with all flips whose determinant is +1, as IBSI 2 wants; some may be
-    equal, and then each distinct kernel occurs equally often.
-    """
-    ndim = len(taps)
-    turned: list[tuple[Array, ...]] = []
-    for order in permutations(range(ndim)):
-        inversions = sum(order[i] > order[j] for i in range(ndim) for j in range(i + 1, ndim))
-        turned += [
-            tuple(taps[i][::sign] for i, sign in zip(order, signs, strict=True))
-            for signs in product((1, -1), repeat=ndim)
-            if (-1) ** inversions * prod(signs) == 1
-        ]
-    return tuple(turned)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, TypeAlias, runtime_checkable
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from pipeline.bank.expr import Responses
+from pipeline.bank.rotations import Pooling
 from pipeline.registry import Registry
 from pipeline.types import Grid
 
 PARAMETERS = ConfigDict(extra="forbid", allow_inf_nan=False)
 """How every family checks its fields: an unknown one is refused, and so is `.inf`."""
+
+RotationInvariant: TypeAlias = Annotated[
+    Pooling, Field(description="pooling over right-angle rotations")
+]
+"""The field of families with a direction; `bank.rotations.pool_rotations` does it."""
 
 
 @runtime_checkable

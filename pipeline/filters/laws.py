@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from pipeline.bank.expr import Array, Edge, Join, Map, Node, Responses, separable
-from pipeline.bank.kernels import bounded, right_angles
+from pipeline.bank.expr import Array, Edge, Map, Responses, separable
+from pipeline.bank.kernels import bounded
+from pipeline.bank.rotations import pool_rotations
 from pipeline.errors import PlanError
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, RotationInvariant
 from pipeline.types import Grid
 
 TAPS = {
@@ -50,9 +51,7 @@ class Laws:
     """
 
     kernels: Annotated[str, Field(description="one name per axis in the order x, y, z: L5E5")]
-    rotation_invariant: Annotated[
-        Literal["none", "max", "mean"], Field(description="pooling over right-angle rotations")
-    ] = "none"
+    rotation_invariant: RotationInvariant = "none"
     energy: Annotated[
         int | None, Field(ge=1, description="radius of the box of the energy map; pixels")
     ] = None
@@ -67,12 +66,7 @@ class Laws:
 
     def responses(self, grid: Grid) -> Responses:
         """One response; PlanError unless there is one kernel name per axis of the grid."""
-        taps = self._taps(grid)
-        response: Node = separable(taps)
-        if self.rotation_invariant != "none":
-            # Equal rotations are dropped: each distinct kernel occurs equally often.
-            turned = dict.fromkeys(separable(t) for t in right_angles(taps))
-            response = Join(tuple(turned), self.rotation_invariant)
+        response = pool_rotations(separable(self._taps(grid)), grid.ndim, self.rotation_invariant)
         if self.energy is None:
             return {"": response}
         (edge,) = set(bounded((2 * self.energy + 1,) * grid.ndim))

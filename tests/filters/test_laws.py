@@ -7,7 +7,6 @@ import pytest
 from scipy import ndimage
 
 from pipeline.bank.expr import Edge, nodes_of
-from pipeline.bank.kernels import right_angles
 from pipeline.errors import PlanError
 from pipeline.filters.laws import TAPS, Laws
 from pipeline.types import Grid
@@ -38,16 +37,6 @@ def test_rotation_invariant_responses_turn_with_the_image(evaluate, image, pool)
     node = Laws(kernels="E5S5", rotation_invariant=pool).responses(FLAT)[""]
     got, turned = (evaluate(node, p[None])[0] for p in (picture, np.rot90(picture)))
     np.testing.assert_allclose(turned, np.rot90(got), rtol=0, atol=1e-11)
-
-
-def test_right_angles_are_the_proper_rotations():
-    taps = [np.array([1.0, 2, 4]), np.array([1.0, 3, 9]), np.array([1.0, 5, 25])]
-    for ndim, count in ((1, 1), (2, 4), (3, 24)):
-        found = {tuple(map(tuple, turned)) for turned in right_angles(taps[:ndim])}
-        assert len(found) == count
-    kernel = np.multiply.outer(taps[0], taps[1])
-    by_numpy = {np.rot90(kernel, k).tobytes() for k in range(4)}
-    assert {np.multiply.outer(*t).tobytes() for t in right_angles(taps[:2])} == by_numpy
 
 
 def test_equal_rotations_are_computed_once():
