@@ -1,0 +1,89 @@
+"""What stands between two nodes: planes with a margin, how certain they are, how to extend them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from pipeline.boundary import OUTSIDE, Boundary, fold
+from pipeline.types import Reach, Region, Tile
+
+Strips: TypeAlias = list[tuple[int, slice]]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A node's result on P planes over core + margin; `base` (P,) is still to be added to data."""
+
+    data: Tensor
+    margin: Reach
+    valid: Tensor | None = None
+    support: Tensor | None = None
+    base: Tensor | None = None
+
+
+def trim(value: Value, margin: Reach) -> Value:
+    """Give up margin that the next node does not need."""
+    if margin == value.margin:
+        return value
+    box = tuple(
+        slice(have[0] - want[0], n - (have[1] - want[1]))
+        for have, want, n in zip(value.margin, margin, value.data.shape[1:], strict=True)
+    )
+    cut = (slice(None), *box)
+    valid = None if value.valid is None else value.valid[cut]
+    support = None if value.support is None else value.support[cut]
+    return Value(value.data[cut], margin, valid, support, value.base)
+
+
+def settle(value: Value) -> Value:
+    """Add the base back: from here on the data are what they say."""
+    if value.base is None:
+        return value
+    base = value.base.to(value.data.dtype).reshape(-1, *(1,) * (value.data.ndim - 1))
+    return replace(value, data=value.data + base, base=None)
+
+
+def extend(value: Value, have: Region, tile: Tile, boundary: Boundary) -> Value:
+    """Gather core + margin out of the pixels of `have`, folding indices beyond the image."""
+    want, shape = tile.core.grow(value.margin), tile.source.header.shape
+    data, valid, support = value.data, value.valid, value.support
+    outside: Strips = []
+    for axis, size in enumerate(shape, start=1):
+        index = fold(np.arange(want.start[axis - 1], want.stop[axis - 1]), size, boundary.mode)
+        inside = np.flatnonzero(index != OUTSIDE)
+        outside += [(axis, slice(0, int(inside[0]))), (axis, slice(int(inside[-1]) + 1, None))]
+        local = np.where(index == OUTSIDE, have.start[axis - 1], index) - have.start[axis - 1]
+        data = _take(data, axis, local)
+        valid = None if valid is None else _take(valid, axis, local)
+        support = None if support is None else _take(support, axis, local)
+    if boundary.mode == "constant":
+        fill = boundary.value if value.base is None else boundary.value - value.base
+        _paint(data, outside, fill)
+        for certainty in (valid, support):  # the constant is known, whatever pixel stood in for it
+            if certainty is not None:
+                _paint(certainty, outside, 1.0)
+    if boundary.mode == "nodata" and want.clip(shape) != want:
+        valid = torch.ones_like(data, dtype=torch.bool) if valid is None else valid
+        _paint(valid, outside, False)
+    return Value(data, value.margin, valid, support, value.base)
+
+
+def _take(x: Tensor, axis: int, index: npt.NDArray[np.intp]) -> Tensor:
+    """Select along an axis; a view where the index is a plain range."""
+    if np.array_equal(index, np.arange(index[0], index[0] + len(index))):
+        return x.narrow(axis, int(index[0]), len(index))
+    return x.index_select(axis, torch.as_tensor(index, device=x.device))
+
+
+def _paint(x: Tensor, strips: Strips, fill: Tensor | float) -> None:
+    """Overwrite strips (axis, where) in place; a fill (P,) gives each plane its own value."""
+    if isinstance(fill, Tensor):
+        fill = fill.to(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+    for axis, where in strips:
+        x[(slice(None),) * axis + (where,)] = fill
