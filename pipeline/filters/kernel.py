@@ -12,8 +12,9 @@ from pydantic.dataclasses import dataclass
 from pipeline.bank import expr
 from pipeline.bank.expr import Array, Conv, Input, Join, Map, Node, Responses
 from pipeline.bank.kernels import convolving
+from pipeline.bank.rotations import pool_rotations
 from pipeline.errors import PlanError
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, RotationInvariant
 from pipeline.filters.tensorfile import read_array
 from pipeline.filters.weights import Weights
 from pipeline.types import Grid
@@ -42,6 +43,8 @@ class Kernel:
     responses "[1]" to "[out]", each the sum over bands 1 to `in`, with one bias or `out` of them.
     `file` (relative to the config file) is a .npy array, or a .safetensors file with `tensor`, the
     name of its weights; `bias` may then be a name too. Never pickle.
+    Rotation invariance takes the largest (signed) or the mean response over the 4 (24 in 3-D)
+    right-angle rotations of the weights.
 
     Examples
     --------
@@ -57,6 +60,7 @@ class Kernel:
         Weights | None, Field(description="added to the response; one number, or one per out")
     ] = None
     convolve: Annotated[bool, Field(description="flip the weights: a true convolution")] = False
+    rotation_invariant: RotationInvariant = "none"
 
     @classmethod
     def spread(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -97,6 +101,11 @@ class Kernel:
 
     def responses(self, grid: Grid) -> Responses:
         """One response, or one per kernel of a layer; PlanError where the rank is neither."""
+        found = self._as_given(grid)
+        how = self.rotation_invariant
+        return {suffix: pool_rotations(node, grid.ndim, how) for suffix, node in found.items()}
+
+    def _as_given(self, grid: Grid) -> Responses:
         weights, bias = self.weights.array, self._biases
         if weights.ndim == grid.ndim and bias.size == 1:
             return {"": _biased(_conv(Input(), weights, self.convolve), bias.item())}

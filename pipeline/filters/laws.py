@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import numpy as np
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from pipeline.bank.expr import Array, Edge, Map, Responses, separable
+from pipeline.bank.expr import Array, Edge, Map, Node, Responses, separable
 from pipeline.bank.kernels import bounded
 from pipeline.bank.rotations import pool_rotations
 from pipeline.errors import PlanError
@@ -25,8 +25,29 @@ TAPS = {
     "S5": (-1, 0, 2, 0, -1),
     "W5": (-1, 2, 0, -2, 1),
     "R5": (1, -4, 6, -4, 1),
+    "L7": (1, 6, 15, 20, 15, 6, 1),
+    "E7": (-1, -4, -5, 0, 5, 4, 1),
+    "S7": (-1, -2, 1, 4, 1, -2, -1),
+    "W7": (-1, 0, 3, 0, -3, 0, 1),
+    "R7": (1, -2, -1, 4, -1, -2, 1),
+    "O7": (-1, 6, -15, 20, -15, 6, -1),
 }
-"""Level, edge, spot, wave and ripple: before the division by the L2 norm."""
+"""Level, edge, spot, wave, ripple and oscillation: before the division by the L2 norm."""
+
+Energy: TypeAlias = Annotated[
+    int | None, Field(ge=1, description="radius of the box of the energy map; pixels")
+]
+
+
+def energy_map(response: Node, radius: int | None, ndim: int) -> Node:
+    """Average |response| over the box of 2 radius + 1 pixels per axis; None: no energy map.
+
+    The response is extended at the image's border by the boundary rule.
+    """
+    if radius is None:
+        return response
+    shape = bounded((2 * radius + 1,) * ndim)
+    return separable([np.full(n, 1 / n) for n in shape], Edge(Map(response, "abs")))
 
 
 @FILTERS.register("laws")
@@ -40,6 +61,8 @@ class Laws:
     largest (signed) or the mean response over the 4 (24 in 3-D) right-angle rotations of the
     kernel. Energy comes last: the mean of |response| over the box of 2 energy + 1 pixels per
     axis, where the response is extended at the image's border by the boundary rule.
+    The 7-tap kernels L7 E7 S7 W7 R7 O7 are not the IBSI's: L3 convolved with each 5-tap one, and
+    S3 with R5 for O7. Source: K. Laws, "Textured image segmentation", 1980.
 
     Examples
     --------
@@ -52,9 +75,7 @@ class Laws:
 
     kernels: Annotated[str, Field(description="one name per axis in the order x, y, z: L5E5")]
     rotation_invariant: RotationInvariant = "none"
-    energy: Annotated[
-        int | None, Field(ge=1, description="radius of the box of the energy map; pixels")
-    ] = None
+    energy: Energy = None
 
     @field_validator("kernels")
     @classmethod
@@ -67,11 +88,7 @@ class Laws:
     def responses(self, grid: Grid) -> Responses:
         """One response; PlanError unless there is one kernel name per axis of the grid."""
         response = pool_rotations(separable(self._taps(grid)), grid.ndim, self.rotation_invariant)
-        if self.energy is None:
-            return {"": response}
-        (edge,) = set(bounded((2 * self.energy + 1,) * grid.ndim))
-        box = [np.full(edge, 1 / edge)] * grid.ndim
-        return {"": separable(box, Edge(Map(response, "abs")))}
+        return {"": energy_map(response, self.energy, grid.ndim)}
 
     def _taps(self, grid: Grid) -> list[Array]:
         """Taps as applied (flipped), in the order of the grid's axes."""

@@ -55,6 +55,15 @@ def test_a_bias_is_added(evaluate, image):
     np.testing.assert_array_equal(evaluate(biased, picture), evaluate(plain, picture) + 3)
 
 
+@pytest.mark.parametrize("pool", ["max", "mean"])
+def test_weights_are_pooled_over_numpys_right_angle_turns(evaluate, image, pool):
+    picture, weights = image(9, 12), numbers(3, 5)
+    item = Kernel(weights=weights, bias=2, convolve=True, rotation_invariant=pool)
+    got = evaluate(item.responses(FLAT)[""], picture[None])[0]
+    turns = [ndimage.convolve(picture, np.rot90(weights, k)) + 2 for k in range(4)]
+    np.testing.assert_allclose(got, getattr(np, pool)(turns, axis=0), atol=1e-11, rtol=0)
+
+
 @pytest.mark.parametrize("grid", [FLAT, VOLUME], ids=["2-D", "3-D"])
 def test_a_layer_equals_torch(evaluate, image, grid):
     weights, bias = numbers(4, 3, *(5, 3, 3)[: grid.ndim]), numbers(4)
