@@ -57,8 +57,14 @@ def evaluate(node: Node, image: np.ndarray, boundary: Boundary) -> np.ndarray:
         return _correlate(x, node, boundary)
     if isinstance(node, Pool):
         extreme = ndimage.maximum_filter if node.fn == "max" else ndimage.minimum_filter
-        size = (1,) * (x.ndim - len(node.shape)) + node.shape
-        return extreme(x, size, mode=SCIPY[boundary.mode], cval=boundary.value)
+        window = np.zeros([(n - 1) * node.step + 1 for n in node.shape], bool)
+        window[(slice(None, None, node.step),) * window.ndim] = True
+        window = window.reshape((1,) * (x.ndim - window.ndim) + window.shape)
+        # for even windows a step apart, scipy's origin is not a pixel of the window
+        shift = [n // 2 * node.step - w // 2 for n, w in zip(node.shape, window.shape[-len(node.shape):])]
+        origin = [0] * (x.ndim - len(shift)) + shift
+        how = {"mode": SCIPY[boundary.mode], "cval": boundary.value, "origin": origin}
+        return extreme(x, footprint=window, **how)
     if isinstance(node, Lookup):
         return np.asarray(node.table)[x.astype(int)]
     if isinstance(node, Edge):
@@ -70,6 +76,7 @@ def evaluate(node: Node, image: np.ndarray, boundary: Boundary) -> np.ndarray:
         "negate": np.negative,
         "rectify": lambda v: np.maximum(v, 0),
         "exp": np.exp,
+        "expm1": np.expm1,
         "log": lambda v: np.log(np.maximum(v, 1e-30)),
         "sin": np.sin,
         "cos": np.cos,

@@ -318,6 +318,7 @@ DERIVED: dict[str, Node] = {
     **{fn: Map(TWO[0], fn) for fn in ("rectify", "sin", "cos")},
     **{fn: Map(Map(TWO[0], "abs"), fn) for fn in ("log",)},
     "exp": Map(Map(TWO[0], "multiply", 0.1), "exp"),
+    "expm1": Map(Map(TWO[0], "multiply", 1e-9), "expm1"),  # exp - 1 would be 0
     "reciprocal": Map(Map(TWO[0], "add", 40.5), "reciprocal"),
     "power": Map(TWO[0], "power", 1.5),
     "at_least": Map(Input(), "at_least", 4.0),
@@ -326,6 +327,7 @@ DERIVED: dict[str, Node] = {
     "argmax": Join(THREE, "argmax"),
     "largest": Pool(TWO[0], (3, 6), "max"),
     "smallest": Pool(Input(), (1, 5), "min"),
+    "largest of every third": Pool(TWO[0], (3, 4), "max", step=3),
     **{f"eigenvalue {i}": Join(THREE, "eigenvalue", i) for i in (0, 1)},
 }
 

@@ -78,8 +78,8 @@ class Map:
 
     of: Node
     fn: Literal[
-        "abs", "square", "sqrt", "negate", "rectify", "exp", "log", "sin", "cos", "reciprocal",
-        "add", "multiply", "power", "at_least",
+        "abs", "square", "sqrt", "negate", "rectify", "exp", "expm1", "log", "sin", "cos",
+        "reciprocal", "add", "multiply", "power", "at_least",
     ]  # fmt: skip
     amount: float = 0.0
 
@@ -108,16 +108,20 @@ class Join:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The largest or smallest valid value of a window, whose origin is as a kernel's."""
+    """The largest or smallest valid value of a window, whose origin is as a kernel's.
+
+    The window's pixels lie `step` apart along every axis.
+    """
 
     of: Node
     shape: Ints
     fn: Literal["max", "min"]
+    step: int = 1
 
     @property
     def reach(self) -> Reach:
         """Pixels needed before and after the output pixel, per axis."""
-        return tuple((n // 2, n - 1 - n // 2) for n in self.shape)
+        return tuple((n // 2 * self.step, (n - 1 - n // 2) * self.step) for n in self.shape)
 
 
 @dataclass(frozen=True, slots=True)

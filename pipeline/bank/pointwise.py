@@ -29,6 +29,7 @@ _SCALAR: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 _ROUNDED: dict[str, Callable[[Tensor, float], Tensor]] = {
     "exp": lambda x, _: x.exp(),
+    "expm1": lambda x, _: x.expm1(),
     "log": lambda x, _: x.clamp_min(1e-30).log(),
     "sin": lambda x, _: x.sin(),
     "cos": lambda x, _: x.cos(),
