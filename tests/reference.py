@@ -57,14 +57,12 @@ def evaluate(node: Node, image: np.ndarray, boundary: Boundary) -> np.ndarray:
         return _correlate(x, node, boundary)
     if isinstance(node, Pool):
         extreme = ndimage.maximum_filter if node.fn == "max" else ndimage.minimum_filter
-        window = np.zeros([(n - 1) * node.step + 1 for n in node.shape], bool)
-        window[(slice(None, None, node.step),) * window.ndim] = True
-        window = window.reshape((1,) * (x.ndim - window.ndim) + window.shape)
-        # for even windows a step apart, scipy's origin is not a pixel of the window
-        shift = [n // 2 * node.step - w // 2 for n, w in zip(node.shape, window.shape[-len(node.shape):])]
-        origin = [0] * (x.ndim - len(shift)) + shift
-        how = {"mode": SCIPY[boundary.mode], "cval": boundary.value, "origin": origin}
-        return extreme(x, footprint=window, **how)
+        sizes = (1,) * (x.ndim - len(node.shape)) + node.shape
+        window = np.zeros([(n - 1) * node.step + 1 for n in sizes], bool)
+        window[(slice(None, None, node.step),) * x.ndim] = True
+        origin = [n // 2 * node.step - w // 2 for n, w in zip(sizes, window.shape, strict=True)]
+        mode, value = SCIPY[boundary.mode], boundary.value
+        return extreme(x, footprint=window, mode=mode, cval=value, origin=origin)
     if isinstance(node, Lookup):
         return np.asarray(node.table)[x.astype(int)]
     if isinstance(node, Edge):

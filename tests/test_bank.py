@@ -359,14 +359,19 @@ def test_eigenvalues_in_3d_equal_lapacks(index: int) -> None:
     np.testing.assert_allclose(got[0], want, rtol=0, atol=2e-6)
 
 
-def test_the_largest_of_a_window_is_of_its_valid_pixels() -> None:
+@pytest.mark.parametrize("step", [1, 2])
+def test_the_largest_of_a_window_is_of_its_valid_pixels(step: int) -> None:
     images = whole_numbers((9, 12))
     valid = np.random.default_rng(0).random(images.shape) > 0.2
-    response = run(Pool(Input(), (3, 3), "max"), Boundary("nodata"), batch(images, valid=valid), 2)
+    node = Pool(Input(), (3, 3), "max", step)
+    response = run(node, Boundary("nodata"), batch(images, valid=valid), 2)
     assert response.valid is not None
     seen = valid[0, 0]
     for y, x in np.ndindex(9, 12):
-        window = (slice(max(0, y - 1), y + 2), slice(max(0, x - 1), x + 2))
+        rows, columns = (
+            [i for i in (a - step, a, a + step) if 0 <= i < n] for a, n in ((y, 9), (x, 12))
+        )
+        window = np.ix_(rows, columns)
         enough = seen[window].sum() / 9 >= 0.75
         assert bool(response.valid[0, 0, y, x]) == (bool(seen[y, x]) and enough)
         if response.valid[0, 0, y, x]:

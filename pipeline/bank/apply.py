@@ -192,26 +192,28 @@ def _pool(node: Pool, value: Value, margin: Reach) -> Value:
     sign = 1.0 if node.fn == "max" else -1.0
     data = value.data * sign
     if value.valid is None:
-        return replace(value, data=_running_max(data, node.shape) * sign, margin=margin)
+        return replace(value, data=_running_max(data, node) * sign, margin=margin)
     seen = value.valid.to(data.dtype)
-    window = Kernel.of(np.full(node.shape, 1.0 / prod(node.shape)))
-    support = convolve(seen, window)
-    data = _running_max(torch.where(value.valid, data, -torch.inf), node.shape) * sign
+    window = np.zeros([(n - 1) * node.step + 1 for n in node.shape])
+    window[(slice(None, None, node.step),) * window.ndim] = 1.0 / prod(node.shape)
+    support = convolve(seen, Kernel.of(window))
+    data = _running_max(torch.where(value.valid, data, -torch.inf), node) * sign
     valid = trim(replace(value, data=seen, support=None), margin).valid
     assert valid is not None
     valid = valid & (support >= MIN_SUPPORT)
     return Value(torch.where(valid, data, 0.0), margin, valid, support, None)
 
 
-def _running_max(x: Tensor, shape: Ints) -> Tensor:
+def _running_max(x: Tensor, node: Pool) -> Tensor:
     """The largest of each window, in log2(n) steps per axis: windows twice as wide each time."""
-    for axis, size in enumerate(shape, start=1):
+    for axis, size in enumerate(node.shape, start=1):
         width = 1
         while width < size:
-            step = min(width, size - width)
-            n = x.shape[axis] - step
-            x = torch.maximum(x.narrow(axis, 0, n), x.narrow(axis, step, n))
-            width += step
+            more = min(width, size - width)
+            shift = more * node.step
+            n = x.shape[axis] - shift
+            x = torch.maximum(x.narrow(axis, 0, n), x.narrow(axis, shift, n))
+            width += more
     return x
 
 
