@@ -228,7 +228,9 @@ def open_headers(member: Member, config: Input, limits: Limits) -> tuple[Source,
 def _describe(info: ImageInfo, config: Input) -> ImageInfo:
     """Fill in what the config knows and the file does not."""
     spacing = config.spacing
-    if spacing is not None:
+    if info.grid.unit == "unknown" and config.unit is not None:
+        info = replace(info, grid=replace(info.grid, unit=config.unit))
+    elif info.grid.unit is None and spacing is not None:
         ndim = len(info.shape)
         given = spacing if isinstance(spacing, tuple) else (spacing,) * ndim
         if len(given) != ndim:
@@ -263,6 +265,9 @@ def _arrange(base: Source, pages: Sequence[ImageInfo], rule: str) -> list[Source
 def _join(base: Source, pages: Sequence[ImageInfo], rule: str) -> Source:
     """One source of all pages, which must be alike."""
     flat = pages[0]
+    if rule == "volume" and len(flat.shape) > 2:
+        message = "frames that are volumes make no volume; use pages: sources or pages: bands"
+        raise ReadError("unsupported", message)
     if any((p.shape, p.bands, p.dtype) != (flat.shape, flat.bands, flat.dtype) for p in pages):
         message = f"pages differ in size, bands or type; use pages: sources (got pages: {rule})"
         raise ReadError("unsupported", message)

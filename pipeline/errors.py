@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 FailureKind: TypeAlias = Literal[
-    "corrupt", "unsupported", "limit", "incomplete", "io", "crashed", "timeout", "changed"
+    "corrupt",
+    "unsupported",
+    "limit",
+    "incomplete",
+    "dependency",
+    "io",
+    "crashed",
+    "timeout",
+    "changed",
 ]
 
 

@@ -147,6 +147,8 @@ def compare(
     def again(row: Stored) -> bool:
         if row.status != "failed":
             return False
+        if row.kind == "dependency":  # which may be installed by now
+            return True
         if row.kind in TRANSIENT:
             return attempts.get(row.image, 1) < max_attempts or retry_failed
         return retry_failed or row.version != version

@@ -65,7 +65,11 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """What a filter may know of an image: its rank, and how far apart its samples are."""
+    """What a filter may know of an image: its rank, and how far apart its samples are.
+
+    unit: of the spacing; `unknown` where the file has a spacing without a unit, None where it has
+    no spacing, which is then 1.
+    """
 
     spacing: tuple[float, ...]
     unit: str | None = None

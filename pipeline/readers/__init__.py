@@ -1,6 +1,7 @@
 """Plug-ins of this kind, enrolled by the import lines below."""
 
 from pipeline.readers import bmp as bmp
+from pipeline.readers import nifti as nifti
 from pipeline.readers import npy as npy
 from pipeline.readers import pillow as pillow
 from pipeline.readers import png as png

@@ -38,7 +38,7 @@ class Reader(Protocol):
     """Opens one group of file formats. A stateless class: construct it without arguments.
 
     `suffixes` are lower case with the dot; `signature` matches from the file's first byte and sees
-    the first 32.
+    the first 352. Of a gzipped file it sees gzip's own two bytes, then what they inflate to.
     """
 
     suffixes: ClassVar[tuple[str, ...]]

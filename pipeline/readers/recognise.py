@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import zlib
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.readers.base import READERS
 
-HEAD = 32
+HEAD = 352
+GZIP = b"\x1f\x8b"
+DEFLATED = 1 << 16  # bytes of a gzipped file that surely hold its first HEAD
 
 
 def identify(path: str) -> str | None:
@@ -16,18 +20,32 @@ def identify(path: str) -> str | None:
     no known signature, or that cannot be opened, gets the reader of its suffix, which will say
     what is wrong with it.
     """
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(HEAD)
-    except OSError:
-        head = b""
+    head = _head(path)
     for name, reader in READERS.items():
         if reader.signature.match(head):
             return name
-    suffix = Path(path).suffix.lower()
-    return next((name for name, reader in READERS.items() if suffix in reader.suffixes), None)
+    return next((n for n, reader in READERS.items() if _ends(path, reader.suffixes)), None)
 
 
 def known_suffixes() -> frozenset[str]:
     """Every suffix that some reader claims, lower case with the dot."""
     return frozenset(suffix for reader in READERS.values() for suffix in reader.suffixes)
+
+
+def _ends(path: str, suffixes: tuple[str, ...]) -> bool:
+    """Compare the last suffix, or the last two (`.nii.gz`)."""
+    found = [suffix.lower() for suffix in Path(path).suffixes[-2:]]
+    return any("".join(found[at:]) in suffixes for at in range(len(found)))
+
+
+def _head(path: str) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(HEAD)
+            if head.startswith(GZIP):
+                with suppress(zlib.error):
+                    packed = head + file.read(DEFLATED)
+                    head = GZIP + zlib.decompressobj(wbits=31).decompress(packed, HEAD)
+    except OSError:
+        return b""
+    return head

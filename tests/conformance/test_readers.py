@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
@@ -40,6 +41,17 @@ def tiff(pixels: np.ndarray, **options: Any) -> Callable[[Path], None]:
     return lambda path: tifffile.imwrite(path, pixels, **options)
 
 
+def nifti(pixels: np.ndarray, slope: float | None = None) -> Callable[[Path], None]:
+    """Write axes (.., z, y, x) as NIfTI stores them, x first."""
+
+    def write(path: Path) -> None:
+        image = nibabel.Nifti1Image(pixels.T, np.eye(4))
+        image.header.set_slope_inter(slope, None if slope is None else -1.0)
+        image.to_filename(path)
+
+    return write
+
+
 FILES: dict[str, dict[str, Callable[[Path], None]]] = {
     "png": {
         "gray.png": pillow(GRAY),
@@ -58,6 +70,12 @@ FILES: dict[str, dict[str, Callable[[Path], None]]] = {
         "pages.tiff": tiff(np.stack([DEEP, DEEP[::-1]]), photometric="minisblack"),
         "floats.tif": tiff(DEEP.astype(np.float32), extratags=[(42113, "s", 0, "7", True)]),
         "bit.tif": pillow(GRAY > 99),
+    },
+    "nifti": {
+        "plane.nii": nifti(DEEP),
+        "volume.nii": nifti(np.stack([DEEP] * 3).astype(">f4")),
+        "volume.nii.gz": nifti(np.stack([DEEP] * 3).astype(np.int16), slope=0.5),
+        "frames_volume.nii.gz": nifti(np.stack([[DEEP] * 3, [DEEP[::-1]] * 3])),
     },
     "npy": {
         "plane.npy": lambda path: np.save(path, DEEP.astype(np.float64)),
@@ -120,7 +138,7 @@ def test_the_header_foretells_the_pixels_of_every_page(
     assert len(found) == (2 if name.startswith(("frames", "pages")) else 1)
     for page, info in enumerate(found):
         assert pickle.loads(pickle.dumps(info)) == info
-        assert len(info.shape) == len(info.grid.spacing) == (3 if name == "volume.npy" else 2)
+        assert len(info.shape) == len(info.grid.spacing) == (3 if "volume" in name else 2)
         assert info.shape[-2:] == (19, 26)
         assert len(set(info.bands)) == len(info.bands)
         with READERS[reader]().open(str(folder / name), page) as window:
