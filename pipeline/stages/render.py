@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.bank.expr import Conv, nodes_of
+from pipeline.bank.expr import Array, Conv, Node, Spectral, nodes_of
 from pipeline.keys import picture_folder, picture_part
 from pipeline.writers import png
 from pipeline.writers.sheet import captioned, kernel_sheet, photograph, sheet
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pipeline.types import Batch, Response, Source
 
 Tile = tuple[str, str, npt.NDArray[np.uint8], str]
+
+_DRAWN = 63
+"""Pixels, per axis, of the image for which a transfer function is drawn as a kernel."""
 
 
 class Pictures:
@@ -101,13 +104,25 @@ def _about(source: Source) -> list[str]:
 
 
 def draw_kernels(plan: Plan, title: str) -> bytes:
-    """A picture of the bank's kernels; a response made of several has a tile for each."""
+    """A picture of the bank's kernels; a response made of several has a tile for each.
+
+    Of a transfer function it is the kernel that it amounts to on a small image.
+    """
     tiles = []
     for response in plan.responses:
-        kernels = [
-            node.kernel for node in nodes_of(plan.example(response)) if isinstance(node, Conv)
-        ]
+        kernels = [k for k in map(_taps, nodes_of(plan.example(response))) if k is not None]
         for i, kernel in enumerate(kernels):
             note = f"part {i + 1} of {len(kernels)}" if len(kernels) > 1 else ""
-            tiles.append((response.name, kernel.array, note))
+            tiles.append((response.name, kernel, note))
     return kernel_sheet(title, tiles)
+
+
+def _taps(node: Node) -> Array | None:
+    """The taps, as applied, of a node that weighs neighbours."""
+    if isinstance(node, Conv):
+        return node.kernel.array
+    if not isinstance(node, Spectral):
+        return None
+    kernel = np.fft.ifftn(node.transfer.sample((_DRAWN,) * node.of.rank))
+    part = kernel.real if node.part == "real" else kernel.imag
+    return np.flip(np.fft.fftshift(part))
