@@ -2,44 +2,58 @@
 
 from __future__ import annotations
 
-from math import ceil, cos, isclose, log, pi, radians, sin, sqrt
-from typing import Annotated, Any, Literal
+from itertools import combinations
+from math import ceil, cos, log, pi, radians, sin, sqrt
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, TypeAdapter
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Conv, Input, Join, Node, Responses
 from pipeline.bank.kernels import HUGE, bounded, convolving, sigma_in_pixels
 from pipeline.errors import PlanError
 from pipeline.filters.base import FILTERS, PARAMETERS
-from pipeline.types import Grid
-
-Orientations = Annotated[
-    int, Field(ge=1, le=360, description="a count N, short for orientation: [0, 180/N, ...]")
-]
-
-
-def _with_shorthand(schema: dict[str, Any]) -> None:
-    schema["properties"]["orientations"] = TypeAdapter(Orientations).json_schema()
+from pipeline.filters.orientations import (
+    Orientation,
+    OrientationPool,
+    Orientations,
+    check_pool,
+    half_turn,
+    pooled,
+    spread_orientations,
+)
+from pipeline.types import Grid, Ints
 
 
 @FILTERS.register("gabor")
-@dataclass(frozen=True, config=ConfigDict(**PARAMETERS, json_schema_extra=_with_shorthand))
+@dataclass(frozen=True, config=PARAMETERS)
 class Gabor:
-    """A complex wave under a Gaussian: stripes of one width and one direction, 2-D.
+    """A complex wave under a Gaussian: stripes of one width and one direction.
 
-    g(x, y) = exp(-(u^2 + gamma^2 v^2) / 2 sigma^2 + 2 pi i u / wavelength) gamma / (2 pi sigma^2)
+    g(x, y) = a exp(-(u^2 + gamma^2 v^2) / 2 sigma^2) exp(i (2 pi u / wavelength + phase))
 
     u = x cos t + y sin t and v = -x sin t + y cos t, with t the orientation: the wave runs along
-    +x at 0 and turns clockwise on the screen, whose row axis points down. Convolves. Kernel, box
-    and scale are those of skimage.filters.gabor_kernel (frequency = 1 / wavelength,
-    sigma_x = sigma, sigma_y = sigma / gamma, n_stds = truncate), the responses those of
-    skimage.filters.gabor. The Gaussian integrates to 1; IBSI 2 section 3.4 (Q88H) has its peak at
-    1: multiply by 2 pi sigma^2 / gamma, sigma in pixels. The real part is not made zero-mean.
-    Without sigma, skimage's bandwidth rule: sigma = wavelength / pi sqrt(ln 2 / 2)
-    (2^b + 1) / (2^b - 1), with b the bandwidth in octaves.
+    +x at 0 and turns clockwise on the screen, whose row axis points down. Convolves. The real
+    part is not made zero-mean. Without sigma, skimage's bandwidth rule: sigma = wavelength / pi
+    sqrt(ln 2 / 2) (2^b + 1) / (2^b - 1), with b the bandwidth in octaves.
+
+    `convention` names whose amplitude a and whose box, when the half-axes on the image's axes,
+    truncate times the Gaussian's, are r_x and r_y:
+
+    - skimage: the Gaussian integrates to 1, a = gamma / (2 pi sigma^2) with sigma in pixels; the
+      box reaches ceil(max(r, 1)). skimage.filters.gabor_kernel with frequency = 1 / wavelength,
+      sigma_x = sigma, sigma_y = sigma / gamma, offset = phase, n_stds = truncate.
+    - opencv: a = 1; the box reaches round(r). cv2.getGaborKernel with psi = phase (there 90 by
+      default) and ksize (0, 0), or 2 radius + 1. It stores the kernel reversed and filter2D
+      correlates: the response is that of the convolution here.
+    - ibsi: a = 1; the box is a square that reaches ceil(truncate) of the longer half-axis. IBSI 2
+      section 3.4 (Q88H), whose reference maps have kernels of radius 32.
+
+    `pool` makes one response of N `orientations` over 180 degrees (opposite directions have equal
+    magnitudes). In a volume it also pools over the planes (x, y), (x, z) and (y, z), in each of
+    which the wave at 0 runs along the first axis: with mean, IBSI 2's rotation invariance.
 
     Examples
     --------
@@ -48,9 +62,7 @@ class Gabor:
     """
 
     wavelength: Annotated[float, Field(gt=0, description="period of the wave; a length")]
-    orientation: Annotated[
-        float, Field(description="direction the wave runs in, clockwise from +x; degrees")
-    ] = 0.0
+    orientation: Orientation = 0.0
     sigma: Annotated[
         float | None, Field(gt=0, description="standard deviation along the wave; a length")
     ] = None
@@ -70,55 +82,74 @@ class Gabor:
         Literal["magnitude", "real", "imaginary"], Field(description="part of the response")
     ] = "magnitude"
     truncate: Annotated[float, Field(gt=0, description="half-axes of the box; sigmas")] = 3.0
+    convention: Annotated[
+        Literal["skimage", "opencv", "ibsi"], Field(description="whose amplitude and box")
+    ] = "skimage"
+    phase: Annotated[float, Field(description="of the wave at the centre; degrees")] = 0.0
+    radius: Annotated[
+        int | None, Field(ge=1, description="half-width of a square box without truncation; pixels")
+    ] = None
+    orientations: Orientations = None
+    pool: OrientationPool = "none"
 
     @classmethod
     def spread(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Turn a count of orientations into the list of them, evenly spaced over 180 degrees."""
-        if "orientations" not in given:
-            return given
-        rest = dict(given)
-        count = rest.pop("orientations")
-        if "orientation" in rest:
-            message = "orientations is a count and orientation a list of degrees; give one of them"
-            raise ValueError(message)
-        if type(count) is not int or not 1 <= count <= 360:
-            message = (
-                f"orientations is a count from 1 to 360 (got {count!r}); "
-                "for angles in degrees write orientation"
-            )
-            raise ValueError(message)
-        return rest | {"orientation": [180.0 * k / count for k in range(count)]}
+        return spread_orientations(given)
+
+    @model_validator(mode="after")
+    def _a_pool_has_orientations(self) -> Self:
+        check_pool(self.pool, self.orientations)
+        return self
 
     def responses(self, grid: Grid) -> Responses:
-        """One response; PlanError where the images are not 2-D with square pixels."""
-        kernel = self._kernel(grid)
-        real, imaginary = (Conv(Input(), convolving(part)) for part in (kernel.real, kernel.imag))
-        parts: dict[str, Node] = {
-            "real": real,
-            "imaginary": imaginary,
-            "magnitude": Join((real, imaginary), "norm"),
-        }
-        return {"": parts[self.output]}
-
-    def _kernel(self, grid: Grid) -> npt.NDArray[np.complex128]:
+        """One response; PlanError in a volume without a pool, or where pixels are not square."""
         wavelength, along = self._pixels(grid)
+        kernels = [
+            self._kernel(wavelength, along, angle)
+            for angle in half_turn(self.orientation, self.orientations)
+        ]
+        planes = combinations(range(grid.ndim), 2)
+        parts = [self._response(kernel, plane, grid) for plane in planes for kernel in kernels]
+        return {"": pooled(parts, self.pool)}
+
+    def _response(self, kernel: npt.NDArray[np.complex128], plane: Ints, grid: Grid) -> Node:
+        """The chosen part of the response to a kernel in the plane of two axes."""
+        flat = tuple(axis for axis in range(grid.ndim) if axis not in plane)
+        real, imaginary = (
+            Conv(Input(), convolving(np.expand_dims(part, flat)))
+            for part in (kernel.real, kernel.imag)
+        )
+        if self.output == "magnitude":
+            return Join((real, imaginary), "norm")
+        return real if self.output == "real" else imaginary
+
+    def _kernel(
+        self, wavelength: float, along: float, orientation: float
+    ) -> npt.NDArray[np.complex128]:
         across = along / self.gamma
-        cosine, sine = cos(radians(self.orientation)), sin(radians(self.orientation))
+        cosine, sine = cos(radians(orientation)), sin(radians(orientation))
         rows = self._reach(across * cosine, along * sine)
         columns = self._reach(along * cosine, across * sine)
+        if self.convention == "ibsi":
+            rows = columns = self._reach(along, across)
         bounded((2 * rows + 1, 2 * columns + 1))
         y, x = np.ogrid[-rows : rows + 1, -columns : columns + 1]
         u, v = x * cosine + y * sine, -x * sine + y * cosine
-        envelope = np.exp(-((u / along) ** 2 + (v / across) ** 2) / 2) / (2 * pi * along * across)
-        return np.asarray(envelope * np.exp(2j * pi * u / wavelength), dtype=np.complex128)
+        amplitude = 1 / (2 * pi * along * across) if self.convention == "skimage" else 1.0
+        envelope = amplitude * np.exp(-((u / along) ** 2 + (v / across) ** 2) / 2)
+        wave = np.exp(1j * (2 * pi * u / wavelength + radians(self.phase)))
+        return np.asarray(envelope * wave, dtype=np.complex128)
 
     def _pixels(self, grid: Grid) -> tuple[float, float]:
         """Wavelength and sigma in pixels."""
-        if grid.ndim != 2 or not isclose(*grid.spacing, rel_tol=1e-3):
+        square = np.allclose(grid.spacing, grid.spacing[-1], rtol=1e-3, atol=0)
+        if not square or grid.ndim not in ((2,) if self.pool == "none" else (2, 3)):
             message = (
                 "gabor needs 2-D images with square pixels "
-                f"(got {grid.ndim} axes with spacing {grid.spacing}); "
-                "filter slice by slice (rank: 2), resample, or give its lengths in pixels"
+                f"(got {grid.ndim} axes with spacing {grid.spacing}); filter slice by slice "
+                "(rank: 2), pool over the planes of a volume (orientations: 8, pool: mean), "
+                "resample, or give its lengths in pixels"
             )
             raise PlanError(message)
         wavelength = self.wavelength / grid.spacing[-1]
@@ -134,4 +165,7 @@ class Gabor:
 
     def _reach(self, first: float, second: float) -> int:
         """Half the box's edge from the Gaussian's two half-axes on it, in pixels."""
-        return ceil(min(max(self.truncate * max(abs(first), abs(second)), 1), HUGE))
+        if self.radius is not None:
+            return self.radius
+        reach = min(self.truncate * max(abs(first), abs(second)), HUGE)
+        return round(reach) if self.convention == "opencv" else ceil(max(reach, 1))

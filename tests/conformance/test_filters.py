@@ -33,11 +33,30 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "prewitt": [{"output": "magnitude", "normalize": True}],
     "scharr": [{"output": "x"}],
     "laplacian": [{"neighbours": [4, 8]}],
-    "gaussian": [{"sigma": [0.8, 2]}, {"sigma": 1.5, "order": 1, "axis": "x"}],
-    "log": [{"sigma": 1.5, "scale_normalized": True}],
-    "gabor": [{"wavelength": 4, "orientations": 2}],
+    "gaussian": [
+        {"sigma": [0.8, 2], "taps": "opencv"},
+        {"sigma": 1.5, "order": 1, "axis": "x"},
+        {"sigma": 1, "derivative": ["xy", "xxx"], "rotation_invariant": "max"},
+    ],
+    "log": [{"sigma": 1.5, "scale_normalized": True}, {"sigma": 1, "zero_sum": True}],
+    "dog": [{"sigma": 1}, {"sigma": 0.8, "sigma_wide": 2, "taps": "integrated"}],
+    "gabor": [
+        {"wavelength": 4, "orientations": 2},
+        {"wavelength": 3, "orientations": 3, "pool": "max", "convention": "opencv"},
+    ],
     "mean": [{"size": [4, 5]}],
     "laws": [{"kernels": "E5S5", "rotation_invariant": "max", "energy": 5}, {"kernels": "L5R5"}],
+    "hessian": [
+        {"sigma": 1, "output": ["xy", "eigenvalue_1", "determinant", "trace", "norm"]},
+        {"sigma": 1.5, "output": ["shape_index", "curvedness"], "scale_normalized": True},
+        {"sigma": 1, "output": "eigenvalue_2", "order": "magnitude"},
+    ],
+    "structure_tensor": [
+        {"sigma": 0.8, "rho": 1.5, "output": ["xx", "eigenvalue_2", "coherence", "orientation"]},
+    ],
+    "frangi": [{"gamma": 99, "sigmas": [1, 2]}],
+    "sato": [{"sigmas": [1, 2]}, {"sigmas": [1.5], "ridges": "white"}],
+    "meijering": [{"sigmas": [1, 2], "ridges": "white"}],
     "random": [{"count": 2, "size": 4, "seed": 3}, {"count": 2, "size": 3, "channels": 2}],
     "kernel": [
         {"name": "own", "weights": LOPSIDED, "bias": 2.5},
