@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from math import prod
+from collections.abc import Sequence
+from functools import reduce
+from math import erf, pi, prod, sqrt
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +22,9 @@ HUGE = 1e9
 
 MIN_SIGMA = 0.1
 """Pixels. A sampled Gaussian this narrow is one tap, its derivatives overflow long before 0."""
+
+Convention: TypeAlias = Literal["scipy", "ibsi", "opencv", "integrated"]
+"""How a Gaussian becomes taps: what `gaussian_radius` and `gaussian_taps` do about it."""
 
 
 def axis_index(axis: str, grid: Grid) -> int:
@@ -57,22 +63,59 @@ def sigma_in_pixels(sigma: float, grid: Grid) -> tuple[float, ...]:
     return scaled
 
 
-def gaussian_radius(sigma: float, truncate: float) -> int:
-    """Taps on each side of the centre; scipy.ndimage's and IBSI 2's rounding. In pixels."""
+def gaussian_radius(sigma: float, truncate: float, convention: Convention = "scipy") -> int:
+    """Taps on each side of the centre, in pixels: int(truncate sigma + 0.5).
+
+    OpenCV's rule for an odd number of taps, round(2 truncate sigma + 1) | 1, gives up to one more.
+    """
+    if convention == "opencv":
+        return round(min(2 * truncate * sigma + 1, HUGE)) // 2
     return int(min(truncate * sigma + 0.5, HUGE))
 
 
-def gaussian_taps(sigma: float, radius: int, order: int = 0) -> Array:
-    """Sample the order-th derivative of a Gaussian at -radius..radius, sigma in pixels.
+def gaussian_taps(
+    sigma: float, radius: int, order: int = 0, convention: Convention = "scipy"
+) -> Array:
+    """Taps of the order-th derivative of a Gaussian at -radius..radius, sigma in pixels.
 
-    g(x) = exp(-x^2 / 2 sigma^2) divided by its sum over the samples, times
-    (-1 / sigma)^n He_n(x / sigma) for order n, with He_n the probabilists' Hermite polynomial.
-    Equal to scipy.ndimage's kernel. In the sense of a convolution: flip to correlate.
+    g(x) = exp(-x^2 / 2 sigma^2) divided by its area A, times (-1 / sigma)^n He_n(x / sigma) for
+    order n, with He_n the probabilists' Hermite polynomial. A is the sum over the samples (scipy,
+    opencv) or sqrt(2 pi) sigma (ibsi). `integrated` takes the mean over each pixel instead, the
+    difference of derivative n - 1 between its two edges, with A the area under all pixels.
+    In the sense of a convolution: flip to correlate.
     """
-    x = np.arange(-radius, radius + 1) / sigma
-    g = np.exp(-0.5 * x**2)
-    hermite = np.polynomial.hermite_e.hermeval(x, [0.0] * order + [1.0])
-    return np.asarray((-1 / sigma) ** order * hermite * g / g.sum(), dtype=np.float64)
+
+    def derivative(x: Array, order: int) -> Array:
+        hermite = np.polynomial.hermite_e.hermeval(x / sigma, [0.0] * order + [1.0])
+        return np.asarray((-1 / sigma) ** order * hermite * np.exp(-0.5 * (x / sigma) ** 2))
+
+    x = np.arange(-radius, radius + 1, dtype=np.float64)
+    area = sqrt(2 * pi) * sigma
+    if convention == "integrated":
+        edges = np.append(x, radius + 1.0) - 0.5
+        primitive = np.array([area / 2 * erf(e / sigma / sqrt(2)) for e in edges])
+        values = np.diff(derivative(edges, order - 1) if order else primitive)
+        area = primitive[-1] - primitive[0]
+    else:
+        values = derivative(x, order)
+        area = area if convention == "ibsi" else derivative(x, 0).sum()
+    return np.asarray(values / area, dtype=np.float64)
+
+
+def gaussian_weights(
+    sigmas: Sequence[float], orders: Sequence[int], truncate: float, convention: Convention
+) -> Array:
+    """The outer product of one axis' taps after another's; in the sense of a convolution.
+
+    Raises
+    ------
+    PlanError
+        Above 2**24 taps.
+    """
+    radii = [gaussian_radius(s, truncate, convention) for s in sigmas]
+    bounded(tuple(2 * r + 1 for r in radii))
+    axes = (gaussian_taps(*axis, convention) for axis in zip(sigmas, radii, orders, strict=True))
+    return np.asarray(reduce(np.multiply.outer, axes), dtype=np.float64)
 
 
 def bounded(shape: Ints) -> Ints:

@@ -1,5 +1,6 @@
 """Filter families. Importing this package registers the built-in ones."""
 
+from pipeline.filters import dog as dog
 from pipeline.filters import gabor as gabor
 from pipeline.filters import gaussian as gaussian
 from pipeline.filters import gradient as gradient

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import pi, prod
+from math import prod
 from typing import Annotated
 
 import numpy as np
@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Array, Conv, Input, Kernel, Responses
-from pipeline.bank.kernels import bounded, gaussian_radius, sigma_in_pixels
+from pipeline.bank.kernels import Convention, gaussian_weights, sigma_in_pixels
 from pipeline.filters.base import FILTERS, PARAMETERS
 from pipeline.types import Grid
 
@@ -24,10 +24,13 @@ class LaplacianOfGaussian:
 
     on the box |k_a| <= int(truncate sigma + 0.5), sigma in pixels, d the rank: a slice of the 3-D
     kernel is not the 2-D one. Negative at the centre, so a bright blob gives a negative response.
-    The sum is not forced to zero (-1.7e-4 at sigma 2). It is not scipy.ndimage.gaussian_laplace,
-    which adds Gaussians that are each divided by their sum, but nears it as sigma grows.
     Pixels that are not square: k_a / sigma_a per axis, the factor 1/sigma^2 with the geometric
     mean of the sigma_a. ITK and PyRadiomics multiply by sigma^2: `scale_normalized: true`.
+
+    `convention: scipy` divides the Gaussians by their sums: scipy.ndimage.gaussian_laplace; the
+    others are those of `gaussian`. The sum of the taps is not forced to zero (-1.7e-4 at sigma 2).
+    With `zero_sum: true` their mean is subtracted from all of them, so that a constant image
+    gives 0; with `convention: scipy` that is MATLAB's fspecial("log").
 
     Examples
     --------
@@ -41,6 +44,10 @@ class LaplacianOfGaussian:
     scale_normalized: Annotated[
         bool, Field(description="multiply by sigma^2 (pixels), to compare scales")
     ] = False
+    zero_sum: Annotated[bool, Field(description="subtract the mean of the taps")] = False
+    convention: Annotated[Convention, Field(description="how the Gaussian becomes a kernel")] = (
+        "ibsi"
+    )
 
     def responses(self, grid: Grid) -> Responses:
         """One response, of any rank."""
@@ -49,10 +56,12 @@ class LaplacianOfGaussian:
 
     def _weights(self, grid: Grid) -> Array:
         sigmas = sigma_in_pixels(self.sigma, grid)
-        radii = [gaussian_radius(s, self.truncate) for s in sigmas]
-        bounded(tuple(2 * r + 1 for r in radii))
-        axes = np.ix_(*(np.arange(-r, r + 1) / s for r, s in zip(radii, sigmas, strict=True)))
-        square = np.asarray(sum(a * a for a in axes), dtype=np.float64)
-        density = np.exp(-square / 2) / ((2 * pi) ** (grid.ndim / 2) * prod(sigmas))
-        variance = 1.0 if self.scale_normalized else prod(sigmas) ** (2 / grid.ndim)
-        return np.asarray((square - grid.ndim) * density / variance, dtype=np.float64)
+        twice = (2 * np.eye(grid.ndim, dtype=int)).tolist()
+        second = (
+            gaussian_weights(sigmas, orders, self.truncate, self.convention) * sigma**2
+            for sigma, orders in zip(sigmas, twice, strict=True)
+        )
+        weights: Array = sum(second, start=np.zeros(()))
+        if not self.scale_normalized:
+            weights = weights / prod(sigmas) ** (2 / grid.ndim)
+        return weights - weights.mean() if self.zero_sum else weights

@@ -34,12 +34,12 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "scharr": [{"output": "x"}],
     "laplacian": [{"neighbours": [4, 8]}],
     "gaussian": [
-        {"sigma": [0.8, 2], "taps": "opencv"},
+        {"sigma": [0.8, 2], "convention": "opencv"},
         {"sigma": 1.5, "order": 1, "axis": "x"},
         {"sigma": 1, "derivative": ["xy", "xxx"], "rotation_invariant": "max"},
     ],
     "log": [{"sigma": 1.5, "scale_normalized": True}, {"sigma": 1, "zero_sum": True}],
-    "dog": [{"sigma": 1}, {"sigma": 0.8, "sigma_wide": 2, "taps": "integrated"}],
+    "dog": [{"sigma": 1}, {"sigma": 0.8, "sigma_wide": 2, "convention": "integrated"}],
     "gabor": [
         {"wavelength": 4, "orientations": 2},
         {"wavelength": 3, "orientations": 3, "pool": "max", "convention": "opencv"},
