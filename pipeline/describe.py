@@ -116,16 +116,22 @@ def describe_survey(survey: Survey) -> dict[str, Any]:
 
 def _responses(survey: Survey) -> list[dict[str, Any]]:
     plan = survey.plan
+    usable = next((s.header for s in survey.sources if s.failure is None), None)
+    banks = plan.banks(usable) if usable else ()
+    found = {output.name: output.reach for part in banks for output in part.bank.outputs}
     rows = []
     for response in plan.responses:
-        node = plan.example(response)
-        ndim = next((len(n.kernel.shape) for n in nodes_of(node) if isinstance(n, Conv)), 2)
+        reach = found.get(response.name)
+        if reach is None:  # nothing to do: as for pixels of size 1
+            node = plan.example(response)
+            ndim = next((len(n.kernel.shape) for n in nodes_of(node) if isinstance(n, Conv)), 2)
+            reach = reach_of(node, ndim)
         rows.append(
             {
                 "filter": response.name,
                 "id": response.id,
                 "boundary": str(response.filter.boundary or plan.config.boundary),
-                "reach": " x ".join(f"-{a}+{b}" for a, b in reach_of(node, ndim)),
+                "reach": " x ".join(f"-{a}+{b}" for a, b in reach),
             }
         )
     return rows

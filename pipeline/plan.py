@@ -21,10 +21,12 @@ from pipeline.config.schema import matches
 from pipeline.errors import PlanError
 from pipeline.readers.picture import COLOUR
 from pipeline.types import Grid, ImageInfo, Ints, Region, Source, Tile
+from pipeline.units import in_unit
 
 NUMERICS = 1
 """Raised when the same config gives other numbers than the version before."""
 
+_SPACINGS = (1.0, 0.3, 3.0, 0.1, 10.0, 0.01, 100.0, 0.001, 1000.0)
 _PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 26}
 _WORKING = 14
 """float32 planes of one response that statistics and rendering hold at the same time."""
@@ -230,13 +232,17 @@ def _find(labels: tuple[str, ...], want: str) -> int:
 
 @lru_cache(maxsize=16)  # a layer's expressions are asked for once per response
 def _any_rank(named: NamedFilter) -> tuple[int, Responses]:
-    """A filter's expressions for the first rank for which it exists."""
+    """A filter's expressions for the first rank for which it exists.
+
+    Physical lengths may be too small or too large for the spacing 1: others are tried.
+    """
     problems = []
-    for rank in (named.rank,) if named.rank else (2, 3):
-        try:
-            return rank, named.filter.responses(Grid((1.0,) * rank))
-        except PlanError as error:
-            problems.append(str(error))
+    for step in _SPACINGS if named.unit else (1.0,):
+        for rank in (named.rank,) if named.rank else (2, 3):
+            try:
+                return rank, named.filter.responses(Grid((step,) * rank, named.unit))
+            except PlanError as error:
+                problems.append(str(error))
     message = f"{named.line}: {problems[0]}"
     raise PlanError(message)
 
@@ -270,12 +276,13 @@ def _banks(
 
 
 def _expressions(named: NamedFilter, grid: Grid) -> Responses:
-    """A filter's expressions in pixel units; a 2-D filter of a volume works slice by slice."""
+    """A filter's expressions on a grid; a 2-D filter of a volume works slice by slice."""
     rank = named.rank or grid.ndim
     if rank > grid.ndim:
         message = f"{named.name} has rank {rank}, the image {grid.ndim} axes"
         raise PlanError(message)
-    responses = named.filter.responses(Grid((1.0,) * rank))
+    spacing = in_unit(grid, named.unit).spacing if named.unit else (1.0,) * grid.ndim
+    responses = named.filter.responses(Grid(spacing[-rank:], named.unit))
     if rank == grid.ndim:
         return responses
     return {suffix: lift(node, grid.ndim) for suffix, node in responses.items()}

@@ -58,7 +58,7 @@ def filters_table(plan: Plan) -> pa.Table:
             "id": response.id,
             "family": response.filter.family,
             "parameters": json.dumps(parameters(response.filter.filter), sort_keys=True),
-            "units": "pixels",
+            "units": response.filter.unit or "pixels",
             "rank": response.filter.rank,
             "bands": [str(band) for band in response.filter.bands or ()] or None,
             "boundary": str(response.filter.boundary or plan.config.boundary),

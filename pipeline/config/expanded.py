@@ -53,6 +53,7 @@ def _filter(named: NamedFilter) -> dict[str, Any]:
         "name": named.name,
         "family": named.family,
         "parameters": parameters(named.filter),
+        "units": "physical" if named.unit else "pixels",
         **around,
     }
 

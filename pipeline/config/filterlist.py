@@ -17,14 +17,18 @@ from pipeline.config.sweep import MAX_FILTERS, Family, instances, needs_name
 from pipeline.config.words import build, known_words, refuse_unknown
 from pipeline.filters.base import FILTERS, Filter
 from pipeline.registry import nearest
+from pipeline.units import DEFAULT, METRES
 
 COMMON = tuple(field.name for field in fields(Common))
 BANK_KEYS = ("version", "filters")
 
 
-def named_filters(node: Node, folder: Path) -> tuple[NamedFilter, ...]:
-    """Expand the `filters:` list; paths in it are relative to `folder`. Raises ConfigError."""
-    found = _expand_list(node, folder, nested=False)
+def named_filters(node: Node, folder: Path, unit: str = DEFAULT) -> tuple[NamedFilter, ...]:
+    """Expand the `filters:` list. Raises ConfigError.
+
+    Paths in it are relative to `folder`; unit: of physical lengths.
+    """
+    found = _expand_list(node, folder, unit, nested=False)
     if len(found) > MAX_FILTERS:
         text = f"makes {len(found):,} filters, at most {MAX_FILTERS:,}; shorten its lists"
         raise problem(node.place, "filters", text)
@@ -54,29 +58,31 @@ def one_entry(node: Node, key: str, what: str, example: str) -> tuple[str, Entry
     return name, Entry(entry.place, body)
 
 
-def _expand_list(node: Node, folder: Path, *, nested: bool) -> tuple[NamedFilter, ...]:
+def _expand_list(node: Node, folder: Path, unit: str, *, nested: bool) -> tuple[NamedFilter, ...]:
     if not node.items:
         text = f"must be a list of filters (got {shown(node.plain)}); write [sobel]"
         raise problem(node.place, "filters", text)
-    expand = partial(_expand_item, folder=folder, nested=nested)
+    expand = partial(_expand_item, folder=folder, unit=unit, nested=nested)
     found = gather(partial(expand, item, f"filters[{i}]") for i, item in enumerate(node.items))
     return tuple(chain.from_iterable(found))
 
 
-def _expand_item(node: Node, key: str, folder: Path, *, nested: bool) -> tuple[NamedFilter, ...]:
+def _expand_item(
+    node: Node, key: str, folder: Path, unit: str, *, nested: bool
+) -> tuple[NamedFilter, ...]:
     name, entry = one_entry(node, key, "filter", "sobel")
     if name == "bank" and nested:
         text = "a bank file cannot hold another bank; write its filters out"
         raise problem(entry.place, key, text)
     if name == "bank":
-        return _bank(entry.node, f"{key}.bank", folder)
+        return _bank(entry.node, f"{key}.bank", folder, unit)
     if name not in FILTERS:
         text = f"unknown filter {name!r}{nearest(name, [*FILTERS, 'bank'])}"
         raise problem(entry.place, key, text)
-    return _filters(Family(name, entry.place, key, folder), entry.node)
+    return _filters(Family(name, entry.place, key, folder), entry.node, unit)
 
 
-def _filters(family: Family, body: Node) -> tuple[NamedFilter, ...]:
+def _filters(family: Family, body: Node, unit: str) -> tuple[NamedFilter, ...]:
     if not isinstance(body.value, dict):
         text = f"must be a mapping of parameters (got {shown(body.plain)})"
         raise problem(body.place, family.path, text)
@@ -90,23 +96,30 @@ def _filters(family: Family, body: Node) -> tuple[NamedFilter, ...]:
     if common.name is None and needs_name(family.cls):
         text = "needs a name: its parameters make no readable one; add 'name: ...'"
         raise family.refuse(text)
-    return tuple(_named(family, common, filter_, swept) for filter_, swept in found)
+    if common.units == "physical" and unit not in METRES:
+        text = f"has units: physical, but input.unit is {unit!r}; give one of {', '.join(METRES)}"
+        raise family.refuse(text)
+    lengths = unit if common.units == "physical" else None
+    return tuple(_named(family, common, filter_, swept, lengths) for filter_, swept in found)
 
 
-def _named(family: Family, common: Common, filter_: Filter, swept: tuple[str, ...]) -> NamedFilter:
+def _named(
+    family: Family, common: Common, filter_: Filter, swept: tuple[str, ...], unit: str | None
+) -> NamedFilter:
     around = {"rank": common.rank, "bands": common.bands, "boundary": common.boundary}
     return NamedFilter(
-        name=response_name(family.name, filter_, swept, common.name, around),
+        name=response_name(family.name, filter_, swept, common.name, around, unit),
         family=family.name,
         filter=filter_,
         bands=common.bands,
+        unit=unit,
         boundary=common.boundary,
         rank=common.rank,
         line=f"{family.place}: {family.key}",
     )
 
 
-def _bank(node: Node, key: str, folder: Path) -> tuple[NamedFilter, ...]:
+def _bank(node: Node, key: str, folder: Path, unit: str) -> tuple[NamedFilter, ...]:
     """Read the filters of another file, whose paths are relative to that file."""
     if not isinstance(node.value, str):
         text = f"must be a path (got {shown(node.plain)}); write '- bank: edges.yaml'"
@@ -119,7 +132,7 @@ def _bank(node: Node, key: str, folder: Path) -> tuple[NamedFilter, ...]:
     calls: list[Callable[[], Any]] = [
         *document.checks(BANK_KEYS),
         lambda: _expand_list(
-            document.required("filters", "filters: [sobel]"), path.parent, nested=True
+            document.required("filters", "filters: [sobel]"), path.parent, unit, nested=True
         ),
     ]
     found: tuple[NamedFilter, ...] = gather(calls)[-1]

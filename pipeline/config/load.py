@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError
 from pipeline.registry import nearest
 from pipeline.statistics import COLUMNS, GROUPS, expand
 from pipeline.steps.base import STEPS, Step
+from pipeline.units import DEFAULT
 
 ALWAYS = ("n_pixels", "n_valid", "support")
 """Columns that every row has; they may be listed."""
@@ -60,7 +61,9 @@ def _config(document: Document, folder: Path) -> Config:
         "input": lambda: build(Input, required("input", "input: {path: data}"), "input"),
         "prepare": lambda: _steps(_optional(document, "prepare", [])),
         "boundary": lambda: _boundary(_optional(document, "boundary", "reflect")),
-        "filters": lambda: named_filters(required("filters", "filters: [sobel]"), folder),
+        "filters": lambda: named_filters(
+            required("filters", "filters: [sobel]"), folder, _unit(document)
+        ),
         "statistics": lambda: _statistics(_optional(document, "statistics", ["all"])),
         "output": lambda: build(Output, required("output", "output: {path: out}"), "output"),
         "limits": lambda: build(Limits, section("limits"), "limits"),
@@ -83,6 +86,13 @@ def _overridden(root: Node, given: Mapping[str, Any]) -> Node:
             new = old.node.with_entries({name: Entry(flag, Node.of(flag, value))})
             root = root.with_entries({section: Entry(old.place, new)})
     return root
+
+
+def _unit(document: Document) -> str:
+    """The unit of physical lengths; what is wrong with it is said of `input`."""
+    entry = document.section("input").entries.get("unit")
+    given = entry.node.value if entry else None
+    return given if given and isinstance(given, str) else DEFAULT
 
 
 def _optional(document: Document, key: str, default: Any) -> Node:

@@ -18,21 +18,26 @@ _POINT = re.compile(r"(?<=[0-9])\.(?=[0-9])")
 
 
 def response_name(
-    family: str, filter_: Filter, swept: Iterable[str], name: str | None, around: dict[str, Any]
+    family: str,
+    filter_: Filter,
+    swept: Iterable[str],
+    name: str | None,
+    around: dict[str, Any],
+    unit: str | None = None,
 ) -> str:
-    """Name a filter by what it sweeps, then by what is off its default.
+    """Name a filter by what it sweeps, then by what is off its default: `log(sigma=2,mm,rank=2)`.
 
     A given `name` stands for family and settings; only what it sweeps is added. `around`: rank,
-    bands and boundary as set on the filter, None where not.
+    bands and boundary as set on the filter, None where not; unit: of its lengths, None for pixels.
     """
     swept = tuple(swept)
     shown = [f for f in fields(filter_) if f.name in swept]  # type: ignore[arg-type]
-    extra: dict[str, Any] = {}
+    extra: list[str] = []
     if name is None:
         shown += [f for f in fields(filter_) if f not in shown and _is_set(f, filter_)]  # type: ignore[arg-type]
-        extra = {key: value for key, value in around.items() if value is not None}
-    pairs = {f.name: getattr(filter_, f.name) for f in shown} | extra
-    inner = ",".join(f"{key}={written(value)}" for key, value in pairs.items())
+        extra = [f"{key}={written(value)}" for key, value in around.items() if value is not None]
+        extra = [unit, *extra] if unit else extra
+    inner = ",".join([*(f"{f.name}={written(getattr(filter_, f.name))}" for f in shown), *extra])
     return f"{name or family}({inner})" if inner else name or family
 
 

@@ -84,7 +84,10 @@ class Input:
         Length | Annotated[tuple[Length, ...], Field(min_length=2, max_length=3)] | None,
         Field(description="pixel size where the file has none; a number or (z, y, x)"),
     ] = None
-    unit: Annotated[Text | None, Field(description="the unit of spacing")] = None
+    unit: Annotated[
+        Text | None,
+        Field(description="of spacing where the file names none, and of physical lengths"),
+    ] = None
     min_age: Annotated[
         Duration,
         Field(
@@ -217,6 +220,10 @@ class Common:
     bands: Annotated[
         Labels | None, Field(description="filter these bands only; numbers count from 1")
     ] = None
+    units: Annotated[
+        Literal["pixels", "physical"],
+        Field(description="of its lengths; physical: input.unit, or mm where that is not given"),
+    ] = "pixels"
     boundary: Annotated[
         BoundaryRule | None, Field(description="instead of the config's boundary")
     ] = None
@@ -229,13 +236,15 @@ class Common:
 class NamedFilter:
     """One response-to-be: a point of a sweep, its name, and what the config says around it.
 
-    `line` says where it stands (`edges.yaml:5:5: filters[1]`) and takes no part in equality.
+    unit: of its lengths; None where they count pixels. `line` says where it stands
+    (`edges.yaml:5:5: filters[1]`) and takes no part in equality.
     """
 
     name: str
     family: str
     filter: Filter
     bands: tuple[int | str, ...] | None = None
+    unit: str | None = None
     boundary: Boundary | None = None
     rank: int | None = None
     line: str = field(default="", compare=False)
