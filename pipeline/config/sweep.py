@@ -98,9 +98,7 @@ def _spread(family: Family, body: Node) -> Node:
     spread = getattr(family.cls, "spread", None)
     if spread is None:
         return body
-    given = body.plain
-    if isinstance(given.get("file"), str):
-        given["file"] = str(family.folder / given["file"])
+    given = _located(body.plain, family.folder)
     try:
         written: dict[str, Any] = spread(given)
     except (ValueError, TypeError) as error:
@@ -112,3 +110,17 @@ def _spread(family: Family, body: Node) -> Node:
         if name not in given or value is not given[name]
     }
     return body.only(written).with_entries(made)
+
+
+def _located(value: Any, folder: Path) -> Any:
+    """The same values, with the path of every `file` below them."""
+    if isinstance(value, list):
+        return [_located(item, folder) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: str(folder / item)
+        if key == "file" and isinstance(item, str)
+        else _located(item, folder)
+        for key, item in value.items()
+    }

@@ -132,7 +132,8 @@ def _line(
 def _fields(cls: type, loc: Location) -> tuple[str, ...]:
     """What may stand in the mapping at a location, as config files spell it."""
     for part in loc:
-        cls = next(_dataclasses(get_type_hints(cls)[str(part)]))
+        if isinstance(part, str):  # a number counts items of one class
+            cls = next(_dataclasses(get_type_hints(cls)[part]))
     return known_words(cls)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
@@ -20,20 +21,38 @@ from pipeline.filters.weights import Weights
 from pipeline.types import Grid
 
 
-def _with_file(schema: dict[str, Any]) -> None:
-    """Let editors accept what `spread` turns into weights."""
+def with_file(schema: dict[str, Any]) -> None:
+    """Let editors accept what `read_weights` turns into weights."""
     text = {"type": "string"}
     schema["properties"] |= {
-        "file": text | {"description": "a .npy or .safetensors file instead of weights"},
-        "tensor": text | {"description": "name of the weights in a .safetensors file"},
+        "file": text | {"description": "a .npy, .safetensors, .pt or .pth file with the weights"},
+        "tensor": text | {"description": "name of the weights in the file; a .npy has none"},
     }
     schema["properties"]["bias"]["anyOf"] += [text]
     schema["required"] = []
     schema["oneOf"] = [{"required": ["weights"]}, {"required": ["file"]}]
 
 
+def read_weights(given: dict[str, Any]) -> dict[str, Any]:
+    """Replace `file`, `tensor` and a bias's name by the numbers they stand for."""
+    rest = dict(given)
+    file, tensor = rest.pop("file", None), rest.pop("tensor", None)
+    if (file is None) == ("weights" not in rest):
+        message = "give either weights or a file (.npy, .safetensors, .pt) that holds them"
+        raise ValueError(message)
+    if file is None:
+        if tensor is not None or isinstance(rest.get("bias"), str):
+            message = "tensor and a bias's name stand for arrays in a file; name the file"
+            raise ValueError(message)
+        return rest
+    rest["weights"] = Weights.of(read_array(file, tensor))
+    if isinstance(rest.get("bias"), str):
+        rest["bias"] = Weights.of(read_array(file, rest["bias"]))
+    return rest
+
+
 @FILTERS.register("kernel")
-@dataclass(frozen=True, config=ConfigDict(**PARAMETERS, json_schema_extra=_with_file))
+@dataclass(frozen=True, config=ConfigDict(**PARAMETERS, json_schema_extra=with_file))
 class Kernel:
     """Weights as they stand, correlated: out[i] = sum_k w[k] x[i + k - size // 2] + bias.
 
@@ -41,8 +60,9 @@ class Kernel:
     `convolve: true` it is scipy.ndimage.convolve. Weights of the images' rank, [kh][kw] or
     [kd][kh][kw], filter each band by itself. Two axes more, [out][in][kh][kw], make a layer:
     responses "[1]" to "[out]", each the sum over bands 1 to `in`, with one bias or `out` of them.
-    `file` (relative to the config file) is a .npy array, or a .safetensors file with `tensor`, the
-    name of its weights; `bias` may then be a name too. Never pickle.
+    `file` (relative to the config file) is a .npy array, or a .safetensors file or a state dict
+    (.pt, .pth) with `tensor`, the name of its weights; `bias` may then be a name too. Nothing in a
+    file is run: torch reads state dicts with weights_only.
     Rotation invariance takes the largest (signed) or the mean response over the 4 (24 in 3-D)
     right-angle rotations of the weights.
 
@@ -64,21 +84,8 @@ class Kernel:
 
     @classmethod
     def spread(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Replace `file`, `tensor` and a bias's name by the numbers they stand for."""
-        rest = dict(given)
-        file, tensor = rest.pop("file", None), rest.pop("tensor", None)
-        if (file is None) == ("weights" not in rest):
-            message = "give either weights or a file (.npy or .safetensors) that holds them"
-            raise ValueError(message)
-        if file is None:
-            if tensor is not None or isinstance(rest.get("bias"), str):
-                message = "tensor and a bias's name stand for arrays in a file; name the file"
-                raise ValueError(message)
-            return rest
-        rest["weights"] = Weights.of(read_array(file, tensor))
-        if isinstance(rest.get("bias"), str):
-            rest["bias"] = Weights.of(read_array(file, rest["bias"]))
-        return rest
+        """Read what a file holds."""
+        return read_weights(given)
 
     @model_validator(mode="after")
     def _has_one_bias_per_response(self) -> Self:
@@ -111,7 +118,8 @@ class Kernel:
             return {"": _biased(_conv(Input(), weights, self.convolve), bias.item())}
         if weights.ndim == grid.ndim + 2:
             biases = np.broadcast_to(bias, weights.shape[:1])
-            return layer(weights, biases, joins_bands=True, convolve=self.convolve)
+            bands = [Input(band) for band in range(weights.shape[1])]
+            return layer(weights, biases, bands, convolve=self.convolve)
         message = (
             f"kernel: weights of shape {weights.shape} and bias of shape {bias.shape} do not suit "
             f"images with {grid.ndim} axes; give {grid.ndim} axes (each band by itself, one bias) "
@@ -123,22 +131,18 @@ class Kernel:
 def layer(
     weights: npt.NDArray[np.floating],
     biases: npt.NDArray[np.floating],
+    of: Sequence[Node],
     *,
-    joins_bands: bool,
     convolve: bool = False,
-) -> Responses:
-    """Write a layer as responses "[1]" ... "[out]".
+) -> dict[str, Node]:
+    """Write a layer as responses "[1]" ... "[out]", each a sum over the nodes `of`.
 
-    weights: [out][in][*kernel] where it joins bands 0 to in - 1, else [out][*kernel];
-    biases: [out].
+    weights: [out][in][*kernel], with one node per `in`; biases: [out].
     """
     found: dict[str, Node] = {}
-    for number, (kernel, bias) in enumerate(zip(weights, biases, strict=True), 1):
-        if joins_bands:
-            parts = [_conv(Input(band), part, convolve) for band, part in enumerate(kernel)]
-            total = parts[0] if len(parts) == 1 else Join(tuple(parts), "sum")
-        else:
-            total = _conv(Input(), kernel, convolve)
+    for number, (kernels, bias) in enumerate(zip(weights, biases, strict=True), 1):
+        parts = [_conv(node, part, convolve) for node, part in zip(of, kernels, strict=True)]
+        total = parts[0] if len(parts) == 1 else Join(tuple(parts), "sum")
         found[f"[{number}]"] = _biased(total, float(bias))
     return found
 

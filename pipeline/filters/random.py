@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.bank.expr import Responses
+from pipeline.bank.expr import Input, Responses
 from pipeline.bank.kernels import bounded
 from pipeline.filters.base import FILTERS, PARAMETERS
 from pipeline.filters.kernel import layer
@@ -45,18 +45,15 @@ class Random:
 
     def responses(self, grid: Grid) -> Responses:
         """Responses "[1]" to "[count]", of any rank."""
-        fan_in = (self.channels or 1, *(self.size,) * grid.ndim)
+        of = [Input(band) for band in range(self.channels)] if self.channels else [Input()]
+        fan_in = (len(of), *(self.size,) * grid.ndim)
         shape = bounded((self.count, *fan_in))
         raw = np.random.RandomState(self.seed).randint(
             0, 2**32, size=prod(shape) + self.count, dtype=np.uint32
         )
         weights = _uniform(raw[: prod(shape)], _kaiming_bound(fan_in)).reshape(shape)
         biases = _uniform(raw[prod(shape) :], 1 / sqrt(prod(fan_in)))
-        return layer(
-            weights if self.channels else weights[:, 0],
-            biases if self.bias else np.zeros(self.count),
-            joins_bands=self.channels is not None,
-        )
+        return layer(weights, biases if self.bias else np.zeros(self.count), of)
 
 
 def _kaiming_bound(fan_in: Ints) -> float:

@@ -63,6 +63,25 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         {"name": "turned", "weights": LOPSIDED, "convolve": True},
         {"name": "layer", "weights": [[LOPSIDED, LOPSIDED[::-1]]]},
     ],
+    "stack": [
+        {
+            "name": "net",
+            "layers": [
+                {
+                    "weights": [[LOPSIDED, LOPSIDED[::-1]], [LOPSIDED, LOPSIDED]],
+                    "bias": [-9, 2],
+                    "pool": "max",
+                    "size": 2,
+                },
+                {
+                    "weights": [[[[1, -2]], [[3, 1]]]],
+                    "activation": "abs",
+                    "pool": "mean",
+                    "size": 3,
+                },
+            ],
+        },
+    ],
 }
 """A few entries of `filters:` for each family; between them they use its special cases."""
 

@@ -158,6 +158,8 @@ def save(folder, name, **arrays):
     path = folder / name
     if path.suffix == ".npy":
         np.save(path, *arrays.values())
+    elif path.suffix in (".pt", ".pth"):
+        torch.save({k: torch.as_tensor(v) for k, v in arrays.items()}, path)
     else:
         from safetensors.torch import save_file
 
@@ -175,10 +177,11 @@ def test_npy_weights_hold_their_values(tmp_path, dtype):
     assert load(file=save(tmp_path, "w.npy", w=weights)) == Kernel(weights=weights)
 
 
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "w.pth"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_safetensors_weights_and_bias_hold_their_values(tmp_path, dtype):
+def test_weights_and_bias_of_networks_hold_their_values(tmp_path, dtype, name):
     weights, bias = (torch.from_numpy(numbers(*s)).to(dtype) for s in ((4, 3, 3, 3), (4,)))
-    file = save(tmp_path, "w.safetensors", **{"a.bias": bias, "a.weight": weights})
+    file = save(tmp_path, name, **{"a.bias": bias, "a.weight": weights})
     got = load(file=file, tensor="a.weight", bias="a.bias", convolve=True)
     assert got == Kernel(
         weights=weights.double().numpy(), bias=bias.double().numpy(), convolve=True
@@ -197,6 +200,7 @@ def test_equal_content_is_an_equal_filter_wherever_it_came_from(tmp_path):
         ("w.npy", {"weights": [[1]]}, "give either weights or a file"),
         ("w.npy", {"bias": "b"}, "drop tensor: 'b'"),
         ("w.safetensors", {}, "needs tensor, the name of one; choose from: conv.weight"),
+        ("w.pt", {}, "needs tensor, the name of one; choose from: conv.weight"),
         ("w.safetensors", {"tensor": "conv.wieght"}, "did you mean 'conv.weight'"),
         ("w.safetensors", {"tensor": ["conv.weight"]}, "file and tensor are one text each"),
     ],
@@ -214,7 +218,7 @@ def test_file_and_its_keys_must_agree(tmp_path, name, given, text):
         ({"weights": [[1]], "tensor": "a"}, "name the file"),
         ({"weights": [[1]], "bias": "a"}, "name the file"),
         ({"file": "/nowhere/w.npy"}, "there is no file /nowhere/w.npy"),
-        ({"file": "w.pt"}, "w.pt: weights come from .npy or .safetensors files, never from pickl"),
+        ({"file": "w.pkl"}, "w.pkl: weights come from .npy, .safetensors, .* never from pickles"),
     ],
 )
 def test_keys_without_their_file_are_refused(given, text):
@@ -222,12 +226,12 @@ def test_keys_without_their_file_are_refused(given, text):
         load(**given)
 
 
-@pytest.mark.parametrize("name", ["w.npy", "w.safetensors"])
+@pytest.mark.parametrize("name", ["w.npy", "w.safetensors", "w.pt"])
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\xff" * 64])
 def test_damaged_files_are_refused(tmp_path, name, content):
     path = tmp_path / name
     path.write_bytes(content)
-    tensor = {"tensor": "a"} if name.endswith("rs") else {}
+    tensor = {} if name.endswith("npy") else {"tensor": "a"}
     with pytest.raises(ValueError, match=f"{name} is not a readable"):
         load(file=str(path), **tensor)
 
@@ -237,6 +241,33 @@ def test_pickled_objects_are_refused(tmp_path):
     np.save(path, np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(ValueError, match=r"not a readable .*array of numbers"):
         load(file=str(path))
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_nothing_in_a_state_dict_is_run(tmp_path, zipped):
+    sprung = tmp_path / "sprung"
+    content = {"a": torch.ones(2, 2), "b": Trap(str(sprung))}
+    torch.save(content, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"w.pt is not a readable file of tensors"):
+        load(file=str(tmp_path / "w.pt"), tensor="a")
+    assert not sprung.exists()
+
+
+def test_tensors_of_dicts_within_dicts_have_dotted_names(tmp_path):
+    weights = torch.from_numpy(numbers(2, 2))
+    torch.save({"epoch": 3, "state_dict": {"a.weight": weights}}, tmp_path / "w.pt")
+    found = load(file=str(tmp_path / "w.pt"), tensor="state_dict.a.weight")
+    assert found == Kernel(weights=weights.numpy())
 
 
 def test_tensors_numpy_has_no_type_for_are_refused(tmp_path):
