@@ -10,6 +10,7 @@ from pipeline.filters import laplacian as laplacian
 from pipeline.filters import laws as laws
 from pipeline.filters import log as log
 from pipeline.filters import mean as mean
+from pipeline.filters import motion as motion
 from pipeline.filters import random as random
 from pipeline.filters import rfs as rfs
 from pipeline.filters import riesz as riesz

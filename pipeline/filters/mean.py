@@ -19,10 +19,10 @@ from pipeline.types import Grid
 class Mean:
     """The mean over a square or cubic box, 1 / size^d on each of its size^d pixels.
 
-    IBSI 2 section 3.1 (S60F), where the size is odd; equal to scipy.ndimage.uniform_filter, also
-    for even sizes, whose box reaches one pixel further before its pixel than after it. In
-    physical units each axis takes the whole number of pixels nearest to size / spacing (halves
-    up), at least 1.
+    IBSI 2 section 3.1 (S60F), where the size is odd; equal to scipy.ndimage.uniform_filter and
+    OpenCV's blur, also for even sizes, whose box reaches one pixel further before its pixel than
+    after it. In physical units each axis takes the whole number of pixels nearest to
+    size / spacing (halves up), at least 1.
 
     Examples
     --------

@@ -45,6 +45,10 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         {"wavelength": 3, "orientations": 3, "pool": "max", "convention": "opencv"},
     ],
     "mean": [{"size": [4, 5]}],
+    "motion": [
+        {"length": 5, "orientation": [0, 30]},
+        {"length": 4, "orientations": 4, "pool": "max"},
+    ],
     "laws": [{"kernels": "E5S5", "rotation_invariant": "max", "energy": 5}, {"kernels": "L5R5"}],
     "hessian": [
         {"sigma": 1, "output": ["xy", "eigenvalue_1", "determinant", "trace", "norm"]},
