@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -146,6 +147,12 @@ def test_a_derivative_without_an_axis_is_refused():
 def test_mean_equals_scipy_for_odd_and_even_sizes(respond, ndim, size, mode):
     got, picture = respond(Mean(size=size), ndim, mode)
     close(got, ndimage.uniform_filter(picture, size, mode=mode))
+
+
+@pytest.mark.parametrize("size", [2, 3, 6])
+def test_mean_equals_opencvs_blur(respond, size):
+    got, picture = respond(Mean(size=size))
+    close(got, cv2.blur(picture, (size, size), borderType=cv2.BORDER_REFLECT))
 
 
 def test_mean_in_physical_units_takes_the_nearest_whole_number_of_pixels():
