@@ -1,16 +1,20 @@
 """Filter families. Importing this package registers the built-in ones."""
 
+from pipeline.filters import disk as disk
 from pipeline.filters import dog as dog
+from pipeline.filters import emboss as emboss
+from pipeline.filters import farid as farid
 from pipeline.filters import gabor as gabor
 from pipeline.filters import gaussian as gaussian
-from pipeline.filters import gradient as gradient
 from pipeline.filters import identity as identity
 from pipeline.filters import kernel as kernel
+from pipeline.filters import kirsch as kirsch
 from pipeline.filters import laplacian as laplacian
 from pipeline.filters import laws as laws
 from pipeline.filters import log as log
 from pipeline.filters import mean as mean
 from pipeline.filters import motion as motion
+from pipeline.filters import prewitt as prewitt
 from pipeline.filters import random as random
 from pipeline.filters import rfs as rfs
 from pipeline.filters import riesz as riesz

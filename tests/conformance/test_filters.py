@@ -29,10 +29,20 @@ ROOT = Path(__file__).resolve().parents[2]
 LOPSIDED = [[1.0, -2.0], [0.5, 4.0], [3.0, -1.0]]
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "identity": [{}],
-    "sobel": [{"output": ["y", "x", "magnitude", "orientation"]}],
-    "prewitt": [{"output": "magnitude", "normalize": True}],
+    "sobel": [
+        {"output": ["y", "x", "magnitude", "orientation"]},
+        {"size": [5, 7], "output": "x", "rotation_invariant": "max"},
+    ],
+    "prewitt": [{"output": "magnitude", "normalize": True}, {"size": 5, "output": "y"}],
     "scharr": [{"output": "x"}],
-    "laplacian": [{"neighbours": [4, 8]}],
+    "farid": [{"size": [3, 7]}, {"output": ["xx", "xy"], "normalize": True}],
+    "roberts": [{"output": ["diagonal", "antidiagonal", "magnitude"]}],
+    "kirsch": [{"output": ["max", "nw"]}],
+    "robinson": [{"output": ["max", "ne"]}, {"levels": 3, "output": "s", "normalize": True}],
+    "laplacian": [{"neighbours": [4, 8]}, {"size": [3, 5], "normalize": True, "negate": True}],
+    "emboss": [{"direction": ["ne", "s"], "strength": 0.5}],
+    "disk": [{"radius": [2.5, 6]}, {"radius": 3, "edge": "hard"}],
+    "unsharp": [{"sigma": 1.5, "amount": 2}, {"sigma": 1, "threshold": 20}],
     "gaussian": [
         {"sigma": [0.8, 2], "convention": "opencv"},
         {"sigma": 1.5, "order": 1, "axis": "x"},

@@ -9,11 +9,13 @@ from scipy import ndimage
 
 from pipeline.errors import PlanError
 from pipeline.filters.gaussian import Gaussian
-from pipeline.filters.gradient import Prewitt, Scharr, Sobel
 from pipeline.filters.identity import Identity
 from pipeline.filters.laplacian import Laplacian
 from pipeline.filters.log import LaplacianOfGaussian
 from pipeline.filters.mean import Mean
+from pipeline.filters.prewitt import Prewitt
+from pipeline.filters.scharr import Scharr
+from pipeline.filters.sobel import Sobel
 from pipeline.types import Grid
 
 ROUNDING = 1e-10
