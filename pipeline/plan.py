@@ -23,7 +23,7 @@ from pipeline.readers.picture import COLOUR
 from pipeline.types import Grid, ImageInfo, Ints, Region, Source, Tile
 from pipeline.units import in_unit
 
-NUMERICS = 1
+NUMERICS = 2
 """Raised when the same config gives other numbers than the version before."""
 
 _SPACINGS = (1.0, 0.3, 3.0, 0.1, 10.0, 0.01, 100.0, 0.001, 1000.0)

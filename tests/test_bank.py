@@ -272,7 +272,7 @@ def test_separable_kernels_share_their_first_pass() -> None:
     smooth, edge, spot = [1.0, 4, 6, 4, 1], [-1.0, -2, 0, 2, 1], [-1.0, 0, 2, 0, -1]
     wide = np.pad(smooth, 4)
     nodes = [
-        separable([profile, np.add(wide, 1e-3)]) for profile in (np.pad(edge, 4), np.pad(spot, 4))
+        separable([np.add(wide, 1e-3), profile]) for profile in (np.pad(edge, 4), np.pad(spot, 4))
     ]
     plan = compile_bank([(str(i), n, Boundary()) for i, n in enumerate(nodes)], 2)
     assert sum(isinstance(n, Conv) for n in plan.fast.order) == 3

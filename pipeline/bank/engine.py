@@ -1,26 +1,23 @@
-"""Valid correlation by shifted sums: one multiply-add of the whole plane per tap.
+"""Valid correlation without a transform: taps are multiplied and added, each plane by itself.
 
-Only elementwise operations, so a plane's bits do not depend on how many planes are computed with
-it. (torch's conv2d on a CPU answers differently for one and for eight images, and for a few output
-channels it is many times slower than this.)
+On a CPU compiled loops do it (`native`), elsewhere torch by shifted sums. A pixel's bits depend
+on the pixels under the kernel alone. (torch's conv2d on a CPU answers differently for one and for
+eight images, and for a few output channels it is many times slower than this.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from pipeline.bank.expr import Kernel
 from pipeline.bank.passes import separate
 from pipeline.types import Ints
-
-STRIP = 1 << 17
-"""Output pixels worked on at a time on a CPU: what stays in a core's cache."""
 
 
 def convolve(x: Tensor, kernel: Kernel) -> Tensor:
@@ -38,45 +35,40 @@ def convolve(x: Tensor, kernel: Kernel) -> Tensor:
 def correlate(x: Tensor, kernel: Kernel) -> Tensor:
     """(P, *shape) -> (P, *(shape - kernel.shape + 1)), float32, each plane by itself."""
     shape = tuple(n - k + 1 for n, k in zip(x.shape[1:], kernel.shape, strict=True))
-    out = torch.empty((x.shape[0], *shape), dtype=x.dtype, device=x.device)
-    taps = [
-        (sum(k * step for k, step in zip(at, x.stride()[1:], strict=True)), weight)
-        for at, weight in _taps(kernel)
-    ]
-    for planes, rows in _strips(out.shape, whole=x.device.type != "cpu"):
-        start = x.storage_offset() + planes.start * x.stride(0) + rows.start * x.stride(1)
-        _sum_taps(x, start, taps, out[planes, rows])
+    if not prod(shape) or not any(kernel.array.flat):
+        return x.new_zeros((x.shape[0], *shape))
+    return (_native if x.device.type == "cpu" else _shifted)(x, kernel, shape)
+
+
+def _native(x: Tensor, kernel: Kernel, shape: Ints) -> Tensor:
+    from pipeline.bank.native import sum_taps
+
+    x = x if x.stride(-1) == 1 else x.contiguous()
+    at, weights = _taps(kernel)
+    out = torch.empty((x.shape[0], *shape), dtype=x.dtype)
+    last = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
+    flat = x.as_strided((last + 1,), (1,)).numpy()
+    starts = np.zeros(1, np.int64)
+    for n, step in zip(out.shape[:-1], x.stride(), strict=False):
+        starts = np.add.outer(starts, np.arange(n, dtype=np.int64) * step).ravel()
+    offsets = at @ np.array(x.stride()[1:], np.int64)
+    sum_taps(flat, starts, offsets, weights, out.numpy().reshape(len(starts), shape[-1]))
+    return out
+
+
+def _shifted(x: Tensor, kernel: Kernel, shape: Ints) -> Tensor:
+    """One multiply-add of the whole plane per tap."""
+    at, weights = _taps(kernel)
+    out = torch.zeros((x.shape[0], *shape), dtype=x.dtype, device=x.device)
+    for corner, weight in zip(at.tolist(), weights.tolist(), strict=True):
+        box = (slice(a, a + n) for a, n in zip(corner, shape, strict=True))
+        out.add_(x[(slice(None), *box)], alpha=weight)
     return out
 
 
 @lru_cache(maxsize=512)
-def _taps(kernel: Kernel) -> tuple[tuple[Ints, float], ...]:
-    """Where a kernel is not zero, and its weights there."""
+def _taps(kernel: Kernel) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Where a kernel is not zero, (taps, axes), and its weights there."""
     array = kernel.array
-    return tuple((tuple(at), float(array[tuple(at)])) for at in np.argwhere(array).tolist())
-
-
-def _sum_taps(x: Tensor, start: int, taps: Sequence[tuple[int, float]], out: Tensor) -> None:
-    """Add up views of x, shifted from `start` in its storage, times their weights."""
-    size, stride = out.shape, x.stride()
-    if not taps:
-        out.zero_()
-        return
-    (offset, weight), *more = taps
-    torch.mul(x.as_strided(size, stride, start + offset), weight, out=out)
-    for offset, weight in more:
-        out.add_(x.as_strided(size, stride, start + offset), alpha=weight)
-
-
-def _strips(shape: Ints, *, whole: bool) -> list[tuple[slice, slice]]:
-    """Cut planes and rows so that a piece stays in cache; rows only depend on the plane's shape."""
-    planes, rows = shape[0], shape[1]
-    if whole or not prod(shape):
-        return [(slice(0, planes), slice(0, rows))] if prod(shape) else []
-    step = max(1, STRIP // prod(shape[2:])) if prod(shape[1:]) > STRIP else rows
-    many = max(1, STRIP // prod(shape[1:]))
-    return [
-        (slice(p, min(p + many, planes)), slice(r, min(r + step, rows)))
-        for p in range(0, planes, many)
-        for r in range(0, rows, step)
-    ]
+    at = np.argwhere(array)
+    return at, array[tuple(at.T)].astype(np.float32)

@@ -101,9 +101,10 @@ def _chain(of: Node, kernels: tuple[Kernel, ...]) -> Node:
 def separate(kernel: Kernel) -> tuple[tuple[Kernel, ...], ...] | None:
     """Chains of 1-D kernels whose sum is the kernel to within TOLERANCE; None when dense is less.
 
-    Recursive singular value decomposition: axis 0 against the rest, then the rest. The last axis
-    comes first in a chain, and every pass but the last is scaled to a peak of 1, so that kernels
-    which differ by a factor share their first passes.
+    Recursive singular value decomposition: axis 0 against the rest, then the rest. Axis 0 comes
+    first in a chain, where lines still have their halo: passes over lines whose length is a power
+    of two fall into the same cache sets. Every pass but the last is scaled to a peak of 1, so
+    that kernels which differ by a factor share their first passes.
     """
     array = kernel.array
     terms = _terms(array)
@@ -142,7 +143,7 @@ def _outer(term: list[Array]) -> Array:
 
 def _kernels(term: list[Array], kernel: Kernel) -> tuple[Kernel, ...]:
     scale, out = 1.0, []
-    axes = [a for a in reversed(range(len(term))) if term[a].size > 1] or [0]
+    axes = [a for a in range(len(term)) if term[a].size > 1] or [0]
     scale *= float(np.prod([term[a].sum() for a in range(len(term)) if a not in axes]))
     for axis in axes:
         taps = _clean(term[axis])

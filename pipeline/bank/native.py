@@ -1,0 +1,93 @@
+"""Loops that numba compiles: taps summed line by line, and running sums.
+
+Every pixel is one chain of fused multiply-adds in the order of the taps, whether it stands in a
+vector or in the rest of a line: its bits depend on the pixels under the kernel and on nothing
+else. Nothing but contraction is allowed to the compiler; reassociation would break that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+AT_ONCE = 9
+"""Taps that one pass over a line adds up: as many streams as the vectoriser still checks."""
+
+STEP = 4096
+"""Pixels of a line worked on at a time, so that they stay in the first cache."""
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+Floats = npt.NDArray[np.float32]
+Places = npt.NDArray[np.int64]
+
+
+def _compiled(function: _F, *, stored: bool = True) -> _F:
+    """Compile at the first call, or take what an earlier process left in the cache."""
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+    if stored:
+        try:
+            return cast("_F", numba.njit(cache=True, **options)(function))
+        except RuntimeError:  # no folder to keep it in: compile in each process
+            pass
+    return cast("_F", numba.njit(**options)(function))
+
+
+def _unrolled(name: str, start: str) -> Any:
+    """Compile `name(x, at, offsets, weights, k, count, y)`: y = start + taps k to k + count of x.
+
+    numba does not unroll a loop over taps inside a loop over pixels, so it is written out for
+    each count.
+    """
+    lines = [f"def {name}(x, at, offsets, weights, k, count, y):", "    n = len(y)"]
+    for count in range(1, AT_ONCE + 1):
+        lines.append(f"    if count == {count}:")
+        for i in range(count):
+            lines.append(f"        w{i}, p{i} = weights[k + {i}], at + offsets[k + {i}]")
+            lines.append(f"        x{i} = x[p{i} : p{i} + n]")
+        lines.append("        for c in range(n):")
+        lines.append(f"            total = {start}")
+        lines += [f"            total = total + w{i} * x{i}[c]" for i in range(count)]
+        lines.append("            y[c] = total")
+    made: dict[str, Any] = {"zero": np.float32(0.0)}
+    exec(compile("\n".join(lines), __file__, "exec"), made)
+    return _compiled(made[name], stored=False)
+
+
+_set = _unrolled("set", "zero")
+_add = _unrolled("add", "y[c]")
+
+
+def _sum_taps(x: Floats, starts: Places, offsets: Places, weights: Floats, out: Floats) -> None:
+    """out[line, c] = sum_k weights[k] x[starts[line] + offsets[k] + c]; x is flat, taps exist."""
+    taps, length = len(weights), out.shape[1]
+    for line in range(len(starts)):
+        for first in range(0, length, STEP):
+            y, at = out[line, first : first + STEP], starts[line] + first
+            _set(x, at, offsets, weights, 0, min(AT_ONCE, taps), y)
+            for k in range(AT_ONCE, taps, AT_ONCE):
+                _add(x, at, offsets, weights, k, min(AT_ONCE, taps - k), y)
+
+
+sum_taps = _compiled(_sum_taps)
+
+
+def _running_sums(x: Floats, size: int, weight: float, out: Floats) -> None:
+    """out[i, j] = weight * sum of x[i : i + size, j], added and taken away in float64."""
+    total = np.zeros(x.shape[1])
+    for i in range(size - 1):
+        for j in range(x.shape[1]):
+            total[j] += x[i, j]
+    for i in range(out.shape[0]):
+        new, old, y = x[i + size - 1], x[i], out[i]
+        for j in range(x.shape[1]):
+            both = total[j] + new[j]
+            y[j] = weight * both
+            total[j] = both - old[j]
+
+
+running_sums = _compiled(_running_sums)
