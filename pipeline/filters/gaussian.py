@@ -50,8 +50,8 @@ class Gaussian:
       rule for float images, with `truncate: 3` the one for 8 bits (getGaussianKernel;
       GaussianBlur on 8 bits also rounds the taps).
     - `integrated`: the mean over each pixel instead of the value at its centre, as if the image
-      were made of squares (kornia's erf kernel); better below a sigma of 0.7, and from there on
-      of variance sigma^2 + 1/12.
+      were made of squares (kornia's erf kernel), so that a narrow one still blurs; its variance
+      is sigma^2 + 1/12 from a sigma of 0.7 on.
 
     Rotation invariance takes the largest (signed) or the mean response over the 4 (24 in 3-D)
     right-angle rotations; the mean is 0 where one of them only changes the sign (x, xxx, xy).
