@@ -29,8 +29,8 @@ class LeungMalik:
     T. Leung, J. Malik, "Representing and recognizing the visual appearance of materials using
     three-dimensional textons", 2001, as the Visual Geometry Group's makeLMfilters has it (their
     web page describes LMS). At 0 degrees a stripe runs along +x and an edge is positive where the
-    image grows upwards; it turns clockwise on the screen. Responses are named [edge,sigma,degrees], [bar,sigma,degrees],
-    [gaussian,sigma] and [log,sigma].
+    image grows upwards; it turns clockwise on the screen. Responses are named
+    [edge,sigma,degrees], [bar,sigma,degrees], [gaussian,sigma] and [log,sigma].
 
     Examples
     --------

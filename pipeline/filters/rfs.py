@@ -29,10 +29,12 @@ class RootFilterSet:
     Edges and bars are the first and the second derivative across a Gaussian of sigma across and
     3 sigma along the stripe, for sigma = 1, 2 and 4 at six angles; the other two have sigma 10.
     Each kernel has 49 x 49 taps, loses its mean and is divided by the sum of its absolute values;
-    margins that hold less than 1e-9 of that sum are cut off. Convolves. M. Varma, A. Zisserman, "A statistical approach to texture classification from
-    single images", 2005, as the Visual Geometry Group's makeRFSfilters has it. At 0 degrees a
-    stripe runs along +x and an edge is positive where the image grows upwards; it turns clockwise
-    on the screen. Responses are named [edge,sigma,degrees], [bar,sigma,degrees], [gaussian], [log].
+    margins that hold less than 1e-9 of that sum are cut off. Convolves.
+
+    M. Varma, A. Zisserman, "A statistical approach to texture classification from single images",
+    2005, as the Visual Geometry Group's makeRFSfilters has it. At 0 degrees a stripe runs along
+    +x and an edge is positive where the image grows upwards; it turns clockwise on the screen.
+    Responses are named [edge,sigma,degrees], [bar,sigma,degrees], [gaussian] and [log].
 
     Examples
     --------
