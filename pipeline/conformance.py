@@ -180,4 +180,5 @@ def _read(path: Path) -> Map:
     reader = READERS["nifti"]()
     (info,) = reader.probe(str(path))
     with reader.open(str(path), 0) as window:
-        return window.read(Region.whole(info.shape))[0].astype(np.float64)
+        voxels: Map = window.read(Region.whole(info.shape))[0].astype(np.float64)
+    return voxels

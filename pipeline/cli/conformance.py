@@ -58,8 +58,8 @@ def conformance(
         note = f"  ({verdict.why})" if verdict.why else ""
         click.echo(f"{verdict.test.id:<8}{verdict.test.family:<24}{ratio:<10}{word}{note}")
     click.echo()
-    for family, ratio in worst(verdicts).items():
-        click.echo(f"{'worst':<8}{family:<24}{ratio:.2e}")
+    for family, most in worst(verdicts).items():
+        click.echo(f"{'worst':<8}{family:<24}{most:.2e}")
     compared = [verdict for verdict in verdicts if verdict.test.reference is not None]
     passed = sum(verdict.passed for verdict in compared)
     click.echo(
