@@ -21,6 +21,7 @@ from pipeline.filters import meijering as meijering
 from pipeline.filters import monogenic as monogenic
 from pipeline.filters import motion as motion
 from pipeline.filters import prewitt as prewitt
+from pipeline.filters import prewitt_compass as prewitt_compass
 from pipeline.filters import random as random
 from pipeline.filters import rfs as rfs
 from pipeline.filters import riesz as riesz
