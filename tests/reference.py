@@ -93,12 +93,17 @@ def _join(node: Join, parts: np.ndarray) -> np.ndarray:
         return np.sqrt(np.square(parts).sum(0))
     if node.fn == "product":
         return parts.prod(0)
-    if node.fn == "eigenvalue":
+    if node.fn in ("eigenvalue", "eigenvector"):
         n = 2 if len(parts) == 3 else 3
         matrix = np.empty((*parts.shape[1:], n, n))
         for part, (i, j) in zip(parts, zip(*np.triu_indices(n), strict=True), strict=True):
             matrix[..., i, j] = matrix[..., j, i] = part
-        return np.linalg.eigvalsh(matrix)[..., node.index]
+        values, vectors = np.linalg.eigh(matrix)
+        if node.fn == "eigenvalue":
+            return values[..., node.index]
+        vector = vectors[..., node.index // n]
+        first = np.take_along_axis(vector, (vector != 0).argmax(-1)[..., None], -1)[..., 0]
+        return vector[..., node.index % n] * np.sign(first)
     return getattr(parts, node.fn)(axis=0)
 
 

@@ -29,7 +29,7 @@ from pipeline.bank.expr import (
     reach_of,
     separable,
 )
-from pipeline.bank.passes import compose, factor, lift, separate
+from pipeline.bank.passes import compose, lift, separate
 from pipeline.bank.rotations import Rotation, pool_rotations, right_angles, rotate
 from pipeline.boundary import MODES, Boundary, fold
 from pipeline.errors import PlanError
@@ -297,7 +297,7 @@ def test_a_2d_filter_on_a_volume_is_the_filter_on_every_slice() -> None:
 
 
 def test_plans_pickle_and_compare_equal() -> None:
-    node = factor(separable([np.hanning(13), np.hanning(13)]))
+    node = separable([np.hanning(13), np.hanning(13)])
     plan = compile_bank([("a", node, Boundary())], 2)
     assert pickle.loads(pickle.dumps(plan)) == plan
 
@@ -357,6 +357,29 @@ def test_eigenvalues_in_3d_equal_lapacks(index: int) -> None:
     got = run(node, Boundary(), batch(images), 3).values[0].numpy()
     want = evaluate(node, images[0], Boundary())
     np.testing.assert_allclose(got[0], want, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_eigenvectors_are_orthonormal_and_lapacks_where_those_are_unique(n: int) -> None:
+    rows, columns = np.triu_indices(n)
+    bands = np.random.default_rng(2).normal(size=(len(rows), 4, 5, 6)).astype(np.float32)
+    bands[:, 0, 0] = 0.0
+    bands[:, 0, 1] = (rows == columns)[:, None] * 2
+    bands[:, 0, 2] = (rows == columns)[:, None] * (1 + 2 * (rows == 0))[:, None]
+    bands[:, 0, 3] = ((rows + 1) * (columns + 1))[:, None]  # of rank 1
+    parts = tuple(Input(band) for band in range(len(rows)))
+    nodes = [Join(parts, "eigenvector", i) for i in range(n * n)]
+    found = [run(node, Boundary(), batch(bands[None]), 3).values[0, 0].numpy() for node in nodes]
+    frame = np.stack(found, -1).reshape(4, 5, 6, n, n)
+    unit = np.broadcast_to(np.eye(n), frame.shape)
+    np.testing.assert_allclose(frame @ np.swapaxes(frame, -1, -2), unit, rtol=0, atol=1e-6)
+    matrix = np.empty(frame.shape)
+    matrix[..., rows, columns] = matrix[..., columns, rows] = np.moveaxis(bands, 0, -1)
+    turned, values = frame @ matrix, np.linalg.eigvalsh(matrix)
+    np.testing.assert_allclose(turned, values[..., None] * frame, rtol=0, atol=1e-5)
+    for node, got in zip(nodes, found, strict=True):
+        want = evaluate(node, bands, Boundary())
+        np.testing.assert_allclose(got[1:], want[1:], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("step", [1, 2])

@@ -94,15 +94,19 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Combine responses pixel by pixel; `index` matters to `eigenvalue` only.
+    """Combine responses pixel by pixel; `index` matters to those of matrices only.
 
     norm: root of the sum of squares; atan2: of (y, x); argmax: the position, from 0, of the first
     largest; eigenvalue: the index-th, ascending, of the symmetric matrix whose upper triangle the
-    parts are, row by row (xx, xy, yy).
+    parts are, row by row (xx, xy, yy); eigenvector: entry index % n of the one of eigenvalue
+    index // n of an n x n matrix, of length 1, whose first entry that is not 0 is positive.
     """
 
     of: tuple[Node, ...]
-    fn: Literal["sum", "mean", "product", "max", "min", "argmax", "norm", "atan2", "eigenvalue"]
+    fn: Literal[
+        "sum", "mean", "product", "max", "min", "argmax", "norm", "atan2",
+        "eigenvalue", "eigenvector",
+    ]  # fmt: skip
     index: int = 0
 
 

@@ -7,11 +7,11 @@ of planes it changes which pixels are the last.)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import pi
 
 import torch
 from torch import Tensor
 
+from pipeline.bank.eigen import eigenvalue, eigenvector
 from pipeline.bank.expr import Join, Map
 
 _EXACT: dict[str, Callable[[Tensor], Tensor]] = {
@@ -35,6 +35,10 @@ _ROUNDED: dict[str, Callable[[Tensor, float], Tensor]] = {
     "cos": lambda x, _: x.cos(),
     "power": lambda x, amount: x.abs().pow(amount),
 }
+_MATRIX: dict[str, Callable[[int, Sequence[Tensor]], Tensor]] = {
+    "eigenvalue": eigenvalue,
+    "eigenvector": eigenvector,
+}
 
 
 def map_pixels(node: Map, x: Tensor) -> Tensor:
@@ -56,8 +60,9 @@ def join_pixels(node: Join, parts: Sequence[Tensor]) -> Tensor:
     """Combine planes (P, *shape) float32 by the function of a Join."""
     if node.fn == "atan2":
         return torch.stack([torch.atan2(y, x) for y, x in zip(*parts, strict=True)])
-    if node.fn == "eigenvalue":
-        return torch.stack([_eigenvalue(node.index, planes) for planes in zip(*parts, strict=True)])
+    if node.fn in _MATRIX:
+        matrix = _MATRIX[node.fn]
+        return torch.stack([matrix(node.index, planes) for planes in zip(*parts, strict=True)])
     if node.fn == "argmax":
         return _argmax(parts)
     total = parts[0].square() if node.fn == "norm" else parts[0]
@@ -81,25 +86,3 @@ def _argmax(parts: Sequence[Tensor]) -> Tensor:
         where = torch.where(part > best, float(i), where)
         best = torch.maximum(best, part)
     return where
-
-
-def _eigenvalue(index: int, parts: Sequence[Tensor]) -> Tensor:
-    """The index-th eigenvalue, ascending, of a symmetric 2x2 or 3x3 matrix in every pixel.
-
-    In float64 and closed form; 3x3 by O. K. Smith, "Eigenvalues of a symmetric 3x3 matrix", 1961.
-    """
-    upper = [part.double() for part in parts]
-    if len(upper) == 3:
-        xx, xy, yy = upper
-        radius = torch.hypot((xx - yy) / 2, xy)
-        return ((xx + yy) / 2 + (radius if index else -radius)).to(parts[0].dtype)
-    xx, xy, xz, yy, yz, zz = upper
-    centre = (xx + yy + zz) / 3
-    xx, yy, zz = xx - centre, yy - centre, zz - centre
-    spread = xx**2 + yy**2 + zz**2 + 2 * (xy**2 + xz**2 + yz**2)
-    size = (spread / 6).sqrt()
-    determinant = (xx * (yy * zz - yz**2) - xy * (xy * zz - yz * xz) + xz * (xy * yz - yy * xz)) / 2
-    ratio = torch.where(size == 0.0, 0.0, determinant / size**3).clamp(-1.0, 1.0)
-    angle = torch.acos(ratio) / 3
-    turn = (2 * pi / 3, -2 * pi / 3, 0.0)[index]  # the middle one lies a third of a turn back
-    return (centre + 2 * size * torch.cos(angle + turn)).to(parts[0].dtype)
