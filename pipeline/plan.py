@@ -9,24 +9,22 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from math import prod
 from pathlib import Path
 
 from pipeline.bank.compile import BankPlan, Schedule, compile_bank
-from pipeline.bank.expr import Input, Node, Responses
-from pipeline.bank.passes import lift
+from pipeline.bank.expr import Input, Node
 from pipeline.config import Config, NamedFilter, expanded, response_id
 from pipeline.config.schema import matches
 from pipeline.errors import PlanError
 from pipeline.readers.picture import COLOUR
+from pipeline.responses import any_rank, expressions
 from pipeline.types import Grid, ImageInfo, Ints, Region, Source, Tile
-from pipeline.units import in_unit
 
 NUMERICS = 2
 """Raised when the same config gives other numbers than the version before."""
 
-_SPACINGS = (1.0, 0.3, 3.0, 0.1, 10.0, 0.01, 100.0, 0.001, 1000.0)
 _PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 26}
 _WORKING = 14
 """float32 planes of one response that statistics and rendering hold at the same time."""
@@ -77,7 +75,7 @@ class Plan:
         found = [
             ResponseInfo(named.name + suffix, response_id(named.name + suffix), named)
             for named in self.config.filters
-            for suffix in _any_rank(named)[1]
+            for suffix in any_rank(named)
         ]
         for attribute in ("name", "id"):
             seen: dict[str, ResponseInfo] = {}
@@ -94,8 +92,7 @@ class Plan:
 
     def example(self, response: ResponseInfo) -> Node:
         """The expression of a response for the first rank it exists for."""
-        _, expressions = _any_rank(response.filter)
-        return expressions[response.name.removeprefix(response.filter.name)]
+        return any_rank(response.filter)[response.name.removeprefix(response.filter.name)]
 
     def banks(self, info: ImageInfo) -> tuple[BandPlan, ...]:
         """The compiled banks for images like this one, one per choice of bands.
@@ -230,23 +227,6 @@ def _find(labels: tuple[str, ...], want: str) -> int:
     return labels.index(want) if want in labels else -1
 
 
-@lru_cache(maxsize=16)  # a layer's expressions are asked for once per response
-def _any_rank(named: NamedFilter) -> tuple[int, Responses]:
-    """A filter's expressions for the first rank for which it exists.
-
-    Physical lengths may be too small or too large for the spacing 1: others are tried.
-    """
-    problems = []
-    for step in _SPACINGS if named.unit else (1.0,):
-        for rank in (named.rank,) if named.rank else (2, 3):
-            try:
-                return rank, named.filter.responses(Grid((step,) * rank, named.unit))
-            except PlanError as error:
-                problems.append(str(error))
-    message = f"{named.line}: {problems[0]}"
-    raise PlanError(message)
-
-
 def _banks(
     config: Config, labels: tuple[str, ...], stored: tuple[str, ...], grid: Grid
 ) -> tuple[BandPlan, ...]:
@@ -260,7 +240,7 @@ def _banks(
             (
                 (named.name + suffix, node, named.boundary or config.boundary)
                 for named in filters
-                for suffix, node in _expressions(named, grid).items()
+                for suffix, node in expressions(named, grid).items()
             ),
             grid.ndim,
         )
@@ -273,19 +253,6 @@ def _banks(
                 raise PlanError(message)
         plans.append(BandPlan(bands, tuple(labels[i] for i in bands), bank))
     return tuple(plans)
-
-
-def _expressions(named: NamedFilter, grid: Grid) -> Responses:
-    """A filter's expressions on a grid; a 2-D filter of a volume works slice by slice."""
-    rank = named.rank or grid.ndim
-    if rank > grid.ndim:
-        message = f"{named.name} has rank {rank}, the image {grid.ndim} axes"
-        raise PlanError(message)
-    spacing = in_unit(grid, named.unit).spacing if named.unit else (1.0,) * grid.ndim
-    responses = named.filter.responses(Grid(spacing[-rank:], named.unit))
-    if rank == grid.ndim:
-        return responses
-    return {suffix: lift(node, grid.ndim) for suffix, node in responses.items()}
 
 
 def _live_planes(schedule: Schedule) -> int:

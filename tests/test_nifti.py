@@ -234,6 +234,21 @@ def test_a_volume_runs_like_any_image(tmp_path: Path) -> None:
             assert name == "sheet.png" or image.size == (29, 17)
 
 
+def test_responses_may_be_others_in_a_volume(tmp_path: Path) -> None:
+    """Sub-bands have a letter per axis; a folder may hold pictures and volumes."""
+    save(tmp_path / "a.nii", VOXELS)
+    save(tmp_path / "b.nii", VOXELS[0])
+    output = run_bank(config(tmp_path, [{"wavelet": {"wavelet": "haar"}}]), tmp_path / "out")
+    assert failures(output) == {}
+    rows = output.statistics.to_pylist()
+    found = {
+        image: [r["filter"] for r in rows if r["image"] == image] for image in ("a.nii", "b.nii")
+    }
+    assert (len(found["a.nii"]), len(found["b.nii"])) == (8, 4)
+    assert set(output.filters.column("filter").to_pylist()) == {*found["a.nii"], *found["b.nii"]}
+    assert output.maps("a.nii", "wavelet(wavelet=haar)[LHL]").shape == VOXELS.shape
+
+
 def test_missing_voxels_stay_missing(tmp_path: Path) -> None:
     voxels = VOXELS.astype(np.float32)
     voxels[3, 3, 3] = np.nan
