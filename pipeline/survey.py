@@ -197,7 +197,7 @@ def _shards(
     def sources(member: Member) -> list[Source]:
         found = open_headers(member, plan.config.input, plan.config.limits)
         show = drawn is None or member.name in drawn
-        return [replace(_checked(plan, source), drawn=show) for source in found]
+        return [replace(checked(plan, source), drawn=show) for source in found]
 
     gone = set(pruned)
     thinned = {row.shard for row in todo.vanished if row.image in gone}
@@ -243,7 +243,7 @@ def _id(sources: Sequence[Source], taken: set[str]) -> str:
     return name
 
 
-def _checked(plan: Plan, source: Source) -> Source:
+def checked(plan: Plan, source: Source) -> Source:
     """Fail a source that this bank or this memory cannot do; its header is enough to know."""
     if source.failure is not None:
         return source

@@ -10,6 +10,7 @@ import sys
 import click
 
 from pipeline.cli import conformance as conformance  # enrols its command
+from pipeline.cli import learning as learning
 from pipeline.cli import looking as looking
 from pipeline.cli import running as running
 from pipeline.cli.exits import Stopped, code_of, stop

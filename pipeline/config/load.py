@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from pipeline.config.filterlist import named_filters, one_entry
 from pipeline.config.nodes import Entry, Node, gather, problem, shown
 from pipeline.config.parse import scalar
 from pipeline.config.quantities import parse_boundary
-from pipeline.config.schema import Config, Input, Limits, Output, Run
+from pipeline.config.schema import Config, Input, Learn, Limits, Output, Run
 from pipeline.config.words import build
 from pipeline.errors import ConfigError
 from pipeline.registry import nearest
@@ -27,10 +27,16 @@ ALWAYS = ("n_pixels", "n_valid", "support")
 """Columns that every row has; they may be listed."""
 
 KEYS = tuple(field.name for field in fields(Config))
-_FLAGS = {"input.path": "--input", "output.path": "--output"}
+_FLAGS = {"input.path": "--input", "output.path": "--output", "learn.file": "--output"}
 
 
-def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Config:
+_UNREAD = {"filters": ["identity"], "statistics": ["mean"], "output": {"path": "."}}
+"""What stands for the sections that learning does not read."""
+
+
+def load(
+    path: Path, overrides: Mapping[str, Any] | None = None, *, learning: bool = False
+) -> Config:
     """Read, check and expand a config file.
 
     Parameters
@@ -40,6 +46,9 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     overrides
         Values from the command line by dotted key, `{"run.device": "cuda"}`. None means the flag
         was not given. Text is read as in the file (`"4"` is a number), except for paths.
+    learning
+        Read what `filterbank learn` needs: `learn` must be there, while filters, which may name the
+        file that is still to be learned, statistics and output are left unread.
 
     Raises
     ------
@@ -50,12 +59,15 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Config:
     try:
         document = Document.open(path)
         given = {key: value for key, value in (overrides or {}).items() if value is not None}
-        return _config(Document(_overridden(document.root, given), document.problems), path.parent)
+        root = _overridden(document.root, given)
+        if learning:
+            root = _with(root, _UNREAD)
+        return _config(Document(root, document.problems), path.parent, learning=learning)
     except ConfigError as error:
         raise ConfigError(tuple(sorted(error.problems, key=partial(_order, str(path))))) from None
 
 
-def _config(document: Document, folder: Path) -> Config:
+def _config(document: Document, folder: Path, *, learning: bool) -> Config:
     section, required = document.section, document.required
     sections: dict[str, Callable[[], Any]] = {
         "input": lambda: build(Input, required("input", "input: {path: data}"), "input"),
@@ -68,6 +80,7 @@ def _config(document: Document, folder: Path) -> Config:
         "output": lambda: build(Output, required("output", "output: {path: out}"), "output"),
         "limits": lambda: build(Limits, section("limits"), "limits"),
         "run": lambda: build(Run, section("run"), "run"),
+        "learn": lambda: _learn(document, folder, required=learning),
     }
     calls: list[Callable[[], Any]] = [*document.checks(KEYS), *sections.values()]
     results = gather(calls)
@@ -93,6 +106,21 @@ def _unit(document: Document) -> str:
     entry = document.section("input").entries.get("unit")
     given = entry.node.value if entry else None
     return given if given and isinstance(given, str) else DEFAULT
+
+
+def _with(root: Node, sections: Mapping[str, Any]) -> Node:
+    """The same file with other sections."""
+    return root.with_entries(
+        {key: Entry(root.place, Node.of(root.place, value)) for key, value in sections.items()}
+    )
+
+
+def _learn(document: Document, folder: Path, *, required: bool) -> Learn | None:
+    if not required and "learn" not in document.root.entries:
+        return None
+    node = document.required("learn", "learn: {patches: pca, size: 9, file: bank.safetensors}")
+    found = build(Learn, node, "learn")
+    return replace(found, file=str(folder / found.file))
 
 
 def _optional(document: Document, key: str, default: Any) -> Node:

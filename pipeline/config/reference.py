@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from pipeline.config.load import ALWAYS
 from pipeline.config.quantities import BoundaryRule
-from pipeline.config.schema import VERSION, Common, Input, Limits, Output, Png, Run
+from pipeline.config.schema import VERSION, Common, Input, Learn, Limits, Output, Png, Run
 from pipeline.config.sweep import needs_name, swept_fields
 from pipeline.config.words import adapter
 from pipeline.filters.base import FILTERS
@@ -26,6 +26,7 @@ _SECTIONS: Mapping[str, type[Any]] = {
     "output.png": Png,
     "limits": Limits,
     "run": Run,
+    "learn": Learn,
     "filters": Common,
 }
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
@@ -41,7 +42,7 @@ _TYPES = {
 
 def schema() -> Json:
     """The JSON schema of the whole language; editors complete and check with it."""
-    sections = {"input": Input, "output": Output, "limits": Limits, "run": Run}
+    sections = {"input": Input, "output": Output, "limits": Limits, "run": Run, "learn": Learn}
     families = {name: _family(cls) for name, cls in FILTERS.items()}
     steps = {name: _plugin(cls) for name, cls in STEPS.items()}
     bank = {"type": "string", "description": "a file with version and filters only"}

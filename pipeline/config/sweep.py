@@ -118,9 +118,7 @@ def _located(value: Any, folder: Path) -> Any:
         return [_located(item, folder) for item in value]
     if not isinstance(value, dict):
         return value
-    return {
-        key: str(folder / item)
-        if key == "file" and isinstance(item, str)
-        else _located(item, folder)
-        for key, item in value.items()
-    }
+    located = {key: _located(item, folder) for key, item in value.items()}
+    if isinstance(value.get("file"), str):
+        located["file"] = str(folder / value["file"])
+    return located

@@ -1,0 +1,92 @@
+"""`filterbank learn`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.cli.exits import EPILOG, check_stopped
+from pipeline.cli.group import cli
+from pipeline.cli.progress import bar, lines, say
+
+if TYPE_CHECKING:
+    from pipeline.bank.expr import Array
+    from pipeline.learn import Draw, Learned
+    from pipeline.types import Failure
+
+
+@cli.command(epilog=EPILOG)
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--input",
+    multiple=True,
+    type=click.Path(),
+    metavar="PATH",
+    help="Read this folder, file or glob instead of input.path; repeatable.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write this .safetensors instead of learn.file.",
+)
+@click.option("--workers", metavar="N", help="Reader processes; 0 reads in this one.")
+def learn(
+    config: Path, input: tuple[str, ...], output: Path | None, workers: str | None
+) -> None:  # fmt: skip
+    """Learn a bank of filters from patches of the input, as the section `learn` says.
+
+    \b
+    Example: filterbank learn configs/learn.yaml
+    Writes the .safetensors that `kernel: {file: ..., tensor: weights, bias: bias}` reads. Images
+    that cannot be read are skipped and counted. The same folder and config make the same bytes.
+    """
+    from pipeline import learn as learning
+    from pipeline.config import load
+    from pipeline.discover import check_roots
+
+    began = time.monotonic()
+    given = {
+        "input.path": input or None,
+        "learn.file": str(output.absolute()) if output else None,
+        "run.workers": workers,
+    }
+    found = load(config, given, learning=True)
+    check_roots(found.input)
+    draw = learning.draw(found)
+    patches: dict[str, Array] = {}
+    failed = dict(draw.failed)
+    with_progress = (bar if sys.stderr.isatty() else lines)(
+        sum(len(shard.sources) for shard in draw.shards), lambda: len(failed)
+    )
+    tell = next(with_progress)
+    try:
+        for part in learning.cut(draw):
+            check_stopped()
+            patches.update(part.patches)
+            failed.update(part.failed)
+            tell(part.images, part.pixels)
+    finally:
+        with_progress.close()
+    done = learning.learn(draw, patches)
+    say(_summary(draw, done, failed, time.monotonic() - began))
+
+
+def _summary(draw: Draw, done: Learned, failed: dict[str, Failure], seconds: float) -> str:
+    count, *shape = done.shape
+    kinds = Counter(failure.kind for failure in failed.values())
+    told = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+    reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(draw.left_out.items()))
+    size, method = "x".join(map(str, shape)), draw.learn.patches
+    parts = [
+        f"learned {count} filters of {size} ({method})",
+        f"{done.patches} patches of {done.images} images",
+        f"failed {len(failed)}{f' ({told})' if told else ''}",
+        *([f"left out {draw.left_out.total()} ({reasons})"] if reasons else []),
+    ]
+    return f"{', '.join(parts)}; {seconds:.1f} s; bank in {done.path}"

@@ -1,0 +1,7 @@
+"""`filterbank learn`: a bank of filters from patches of the user's own images."""
+
+from pipeline.learn.bank import Learned, learn
+from pipeline.learn.cut import Cut, cut
+from pipeline.learn.draw import Draw, draw
+
+__all__ = ["Cut", "Draw", "Learned", "cut", "draw", "learn"]

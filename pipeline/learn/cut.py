@@ -1,0 +1,117 @@
+"""Patches out of images, which are read and prepared as those of a run are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.bank.expr import Array
+from pipeline.errors import ReadError, TooManyFailed
+from pipeline.execute.local import run_local
+from pipeline.learn.draw import Draw
+from pipeline.types import Failure, Ints, Progress, Shard, ShardReport
+
+if TYPE_CHECKING:
+    from pipeline.stages.read import Loaded
+
+Number = TypeVar("Number", np.float64, np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut(Progress):
+    """Patches (n, *patch) float64 by the key of their image, and images that gave none."""
+
+    patches: Mapping[str, Array]
+    failed: Mapping[str, Failure]
+
+
+def cut(draw: Draw) -> Iterator[Cut]:
+    """Read the images of a draw and cut its patches; those that touch an invalid pixel are dropped.
+
+    The places depend on the seed, an image's key and its size only. A file that cannot be read, or
+    kills the process reading it, is one failed image. Raises TooManyFailed.
+    """
+    from pipeline.stages.blame import blame
+
+    run = draw.plan.config.run
+    budget = run.failures_allowed(len(draw.failed) + len(draw.quotas))
+    failed = len(draw.failed)
+    for event in run_local(partial(_work, draw), partial(blame, draw.plan), draw.shards):
+        if not isinstance(event, Cut):
+            continue
+        yield event
+        failed += len(event.failed)
+        if budget is not None and failed > budget:
+            message = f"{failed} images failed, more than run.max_failed ({budget}); stopped"
+            raise TooManyFailed(message)
+
+
+def _work(draw: Draw, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress]:
+    """Read shards in order, and report each when its images are read."""
+    from pipeline.stages.loader import read
+    from pipeline.work import configure
+
+    configure(draw.plan)
+    position = 0
+    for loaded in read(draw.plan, shards):
+        for shard in shards[position : loaded.shard]:
+            yield ShardReport(shard.id, len(shard.sources))
+        position = loaded.shard
+        yield _cut(draw, loaded)
+    for shard in shards[position:]:
+        yield ShardReport(shard.id, len(shard.sources))
+    blamed = {s.key: s.failure for shard in shards for s in shard.sources if s.failure is not None}
+    if blamed:
+        yield Cut(len(blamed), 0, {}, blamed)
+
+
+def _cut(draw: Draw, loaded: Loaded) -> Cut:
+    from pipeline.stages.prepare import prepare
+
+    patches: dict[str, Array] = {}
+    failed = {source.key: failure for source, failure in loaded.failures}
+    pixels = 0
+    for batch in loaded.batches:
+        sources = [tile.source for tile in batch.tiles]
+        try:
+            prepared = prepare(draw.plan, batch)
+        except ReadError as error:
+            failed |= {source.key: Failure(error.kind, str(error)) for source in sources}
+            continue
+        values = prepared.values.double()
+        if prepared.offset is not None:
+            values += prepared.offset.reshape(*prepared.offset.shape, *(1,) * (values.ndim - 2))
+        valid = None if prepared.valid is None else prepared.valid.numpy()
+        for i, source in enumerate(sources):
+            seen = None if valid is None else valid[i]
+            patches[source.key] = _patches(draw, source.key, values[i].numpy(), seen)
+            pixels += source.pixels
+    return Cut(len(patches) + len(failed), pixels, patches, failed)
+
+
+def _patches(draw: Draw, key: str, image: Array, valid: npt.NDArray[np.bool_] | None) -> Array:
+    """Patches at places drawn without repetition, in the order of drawing."""
+    windows = _windows(image, draw.patch[1:])
+    places = windows.shape[: image.ndim - 1]
+    words = np.frombuffer(hashlib.sha256(key.encode()).digest(), "<u4").tolist()
+    rng = np.random.default_rng([draw.learn.seed, *words])
+    at = np.unravel_index(rng.choice(prod(places), draw.quotas[key], replace=False), places)
+    found = windows[at]
+    if valid is not None:
+        whole = _windows(valid, draw.patch[1:])[at].reshape(len(found), -1).all(axis=1)
+        found = found[whole]
+    return np.ascontiguousarray(found)
+
+
+def _windows(image: npt.NDArray[Number], sizes: Ints) -> npt.NDArray[Number]:
+    """A view of (C, *shape) as patches (*places, C, *sizes)."""
+    axes = tuple(range(1, image.ndim))
+    windows = np.lib.stride_tricks.sliding_window_view(image, sizes, axes)
+    return np.moveaxis(windows, 0, image.ndim - 1)
