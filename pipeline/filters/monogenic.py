@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
@@ -44,11 +45,8 @@ class Monogenic:
         spectrum = Spectrum(Input(), grid.ndim, self.pad)
         band = SimoncelliBand(self.level, "dft")
         even = Spectral(spectrum, band)
-        odd = tuple(
-            Spectral(spectrum, RieszTransfer(tuple(int(a == b) for b in axes), "dft", band))
-            for axes in [range(grid.ndim)]
-            for a in axes
-        )
+        units = np.eye(grid.ndim, dtype=int).tolist()
+        odd = tuple(Spectral(spectrum, RieszTransfer(tuple(one), "dft", band)) for one in units)
         if self.output == "orientation":
             if grid.ndim != 2:
                 message = (

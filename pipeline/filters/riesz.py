@@ -73,9 +73,9 @@ class Riesz:
 
     With `tensor_sigma` x, y and z are no longer the image's axes but turn in every pixel with the
     structure tensor, the Gaussian mean (truncated at 4 sigmas) of the products of the first-order
-    transforms: x runs along the strongest change, y along the next. A direction has no sign: in 2-D
-    x points to the right; in 3-D the letters must come in pairs (xx, yyzz). Where two directions
-    are equally strong they are arbitrary. The IBSI has no reference maps for this.
+    transforms: x runs along the strongest change, y along the next, z along the least. A direction
+    has no sign of its own: each points to the right, or straight down the screen. Where two changes
+    are equally strong their directions are arbitrary. The IBSI has no reference maps for this.
     Sources: M. Unser, N. Chenouard, "A unifying parametric framework for 2D steerable wavelet
     transforms", 2013; N. Chenouard, M. Unser, "3D steerable wavelets in practice", 2012.
 
@@ -120,7 +120,7 @@ class Riesz:
         return self
 
     def responses(self, grid: Grid) -> Responses:
-        """One response; PlanError where the grid lacks an axis, or steering in 3-D needs pairs."""
+        """One response; PlanError where the grid lacks an axis, or to steer in 1-D."""
         for letter in self.order:
             axis_index(letter, grid)
         axes = "xyz"[: grid.ndim]

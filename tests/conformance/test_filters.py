@@ -89,7 +89,20 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         {"name": "own", "weights": LOPSIDED, "bias": 2.5},
         {"name": "turned", "weights": LOPSIDED, "convolve": True},
         {"name": "layer", "weights": [[LOPSIDED, LOPSIDED[::-1]]]},
+        {"name": "any_way", "weights": LOPSIDED, "rotation_invariant": "max"},
     ],
+    "wavelet": [
+        {"wavelet": ["haar", "db2"]},
+        {"wavelet": "bior2.2", "level": 2, "subbands": ["LH", "HH"], "rotation_invariant": "mean"},
+        {"wavelet": "coif1", "subbands": "HL", "rotation_invariant": "max", "energy": 2},
+    ],
+    "simoncelli": [{"level": [1, 2]}, {"level": 2, "grid": "dft", "pad": 0.5}],
+    "riesz": [
+        {"order": ["x", "xyy"], "grid": "dft"},
+        {"order": "yy", "sigma": 1.5},
+        {"order": ["x", "xy"], "level": 1, "tensor_sigma": 1},
+    ],
+    "monogenic": [{"level": 1, "output": ["amplitude", "phase", "orientation"]}],
     "stack": [
         {
             "name": "net",
