@@ -142,9 +142,9 @@ def assert_near(found: np.ndarray, expected: np.ndarray) -> None:
     assert np.abs(found - expected).max() <= 1e-5 * np.ptp(expected)
 
 
-def log_taps(sigma: float) -> np.ndarray:
+def log_taps(sigma: float, truncate: float) -> np.ndarray:
     """IBSI's kernel, written out again for voxels of unequal edges."""
-    steps = [np.arange(-n, n + 1) * s for s in SPACING for n in [int(4 * sigma / s + 0.5)]]
+    steps = [np.arange(-n, n + 1) * s for s in SPACING for n in [int(truncate * sigma / s + 0.5)]]
     squares = sum(np.ix_(*[(x / sigma) ** 2 for x in steps]))
     sigmas = [sigma / s for s in SPACING]
     volume, variance = np.prod(sigmas), np.prod(sigmas) ** (2 / 3)
@@ -160,11 +160,13 @@ def test_physical_lengths_on_unequal_edges(tmp_path: Path) -> None:
         {"log": {"sigma": 4, **physical}},
         {"mean": {"size": 9, **physical}},
         {"gaussian": {"sigma": 4, "rank": 2, **physical}},
+        {"log": {"sigma": 4, "truncate": 7, **physical}},
     )
     wide = VOLUME.astype(np.float64)
     sigmas = [4 / step for step in SPACING]
     assert_near(found[0], ndimage.gaussian_filter(wide, sigmas))
-    assert_near(found[1], ndimage.correlate(wide, log_taps(4.0)))
+    for i, truncate in ((1, 4), (4, 7)):  # 7 sigmas reach beyond the volume
+        assert_near(found[i], ndimage.correlate(wide, log_taps(4.0, truncate)))
     assert_near(found[2], ndimage.uniform_filter(wide, (3, 6, 5)))
     assert_near(found[3], ndimage.gaussian_filter(wide, (0, *sigmas[1:])))
 

@@ -100,7 +100,10 @@ def _about(source: Source) -> list[str]:
     info = source.header
     size = " x ".join(map(str, info.shape))
     bands = "1 band" if len(info.bands) == 1 else f"{len(info.bands)} bands"
-    return [f"{size} pixels, {bands}, {info.dtype}"]
+    about = [f"{size} pixels, {bands}, {info.dtype}"]
+    if len(info.shape) == 3:
+        about.append(f"slice z={info.shape[0] // 2} of 0..{info.shape[0] - 1}")
+    return about
 
 
 def draw_kernels(plan: Plan, title: str) -> bytes:
