@@ -10,9 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.bank.blocks import Grid
+from pipeline.bank.blocks import forward as to_blocks
+from pipeline.bank.blocks import inverse as from_blocks
 from pipeline.bank.compile import BankPlan, Output
-from pipeline.bank.engine import convolve
+from pipeline.bank.engine import add_up, convolve, correlate, run_sums
 from pipeline.bank.expr import (
+    Blocks,
+    Box,
     Conv,
     Edge,
     Input,
@@ -20,8 +25,10 @@ from pipeline.bank.expr import (
     Kernel,
     Lookup,
     Map,
+    Mix,
     Node,
     Pool,
+    Product,
     Spectral,
     Spectrum,
     add_reach,
@@ -48,7 +55,7 @@ def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
         due.setdefault(node, []).append(output)
     done: dict[Node, Value] = {}
     for position, node in enumerate(schedule.order):
-        done[node] = _evaluate(node, schedule.margin, done, batch)
+        done[node] = _evaluate(node, schedule.margin, done, batch, planned=not masked)
         for output in due.get(node, ()):
             yield _response(output, done[node], batch)
         for old in [k for k in done if schedule.last_use.get(k, -1) <= position]:
@@ -56,17 +63,31 @@ def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
 
 
 def _evaluate(
-    node: Node, margins: Mapping[Node, Reach], done: Mapping[Node, Value], batch: Batch
+    node: Node,
+    margins: Mapping[Node, Reach],
+    done: Mapping[Node, Value],
+    batch: Batch,
+    *,
+    planned: bool,
 ) -> Value:
     margin = margins[node]
     if isinstance(node, Input):
         return _input(node, margin, batch)
     if isinstance(node, Conv):
         wide = trim(done[node.of], add_reach(margin, node.kernel.reach))
-        return _conv(wide, node.kernel, margin)
+        return _conv(wide, node.kernel, margin, planned=planned)
     if isinstance(node, Join):
         return _join(node, [trim(done[child], margin) for child in node.of])
+    if isinstance(node, Mix):
+        return _mix(node, [trim(done[child], margin) for child in node.of])
     below = done[node.of]
+    if isinstance(node, Box):
+        wide = trim(below, add_reach(margin, node.kernel.reach))
+        return _weighted(wide, run_sums(wide.data, node.kernel), node.kernel, margin)
+    if isinstance(node, Blocks):
+        return _blocks(node, trim(below, add_reach(margin, node.reach)), margin, batch.tiles[0])
+    if isinstance(node, Product):
+        return _product(node, below, margin, batch.tiles[0])
     if isinstance(node, Map):
         value = settle(trim(below, margin))
         return replace(value, data=map_pixels(node, value.data))
@@ -177,14 +198,50 @@ def _spectral(node: Spectral, value: Value, margin: Reach, tile: Tile) -> Value:
 
 
 # ---------------------------------------------------------------- arithmetic
-def _conv(value: Value, kernel: Kernel, margin: Reach) -> Value:
-    """Convolve; where pixels are invalid, by the rule of `around_holes`."""
+def _conv(value: Value, kernel: Kernel, margin: Reach, *, planned: bool) -> Value:
+    """Convolve; where pixels are invalid, by the rule of `around_holes`.
+
+    planned: the compiler has chosen to take all taps at once.
+    """
+    if value.valid is None:
+        found = (correlate if planned else convolve)(value.data, kernel)
+        return _weighted(value, found, kernel, margin)
+    data, valid, support = around_holes(value.data, value.valid, kernel)
+    return replace(_weighted(value, data, kernel, margin), valid=valid, support=support)
+
+
+def _weighted(value: Value, data: Tensor, kernel: Kernel, margin: Reach) -> Value:
+    """The response `data` of a kernel; its sum is what a constant is multiplied by."""
     total = float(kernel.array.sum())
     base = None if value.base is None else value.base * total + 0.0  # no -0.0
-    if value.valid is None:
-        return Value(convolve(value.data, kernel), margin, None, None, base)
-    data, valid, support = around_holes(value.data, value.valid, kernel)
-    return Value(data, margin, valid, support, base)
+    return Value(data, margin, None, None, base)
+
+
+def _mix(node: Mix, parts: Sequence[Value]) -> Value:
+    """Add responses of one input up; all of them have a base, or none."""
+    pairs = zip(parts, node.weights, strict=True)
+    bases = [part.base * weight for part, weight in pairs if part.base is not None]
+    base = torch.stack(bases).sum(0) + 0.0 if bases else None
+    return Value(add_up([p.data for p in parts], node.weights), parts[0].margin, None, None, base)
+
+
+def _blocks(node: Blocks, value: Value, margin: Reach, tile: Tile) -> Value:
+    """Transform without the mean of each plane, which becomes part of its base.
+
+    Rounding errors of a transform are relative to the largest coefficient.
+    """
+    grid = Grid.of(tile.core.grow(margin), tile.source.header.shape, node.reach)
+    mean = torch.stack([plane.double().mean().to(plane.dtype) for plane in value.data])
+    mean = torch.where(mean.isfinite(), mean, 0.0)
+    centred = value.data - mean.reshape(-1, *(1,) * (value.data.ndim - 1))
+    base = mean.double() if value.base is None else value.base + mean
+    return Value(to_blocks(centred, grid), margin, None, None, base)
+
+
+def _product(node: Product, value: Value, margin: Reach, tile: Tile) -> Value:
+    grid = Grid.of(tile.core.grow(value.margin), tile.source.header.shape, node.of.reach)
+    data = from_blocks(value.data, grid, node.kernel, node.of.reach)
+    return trim(_weighted(value, data, node.kernel, value.margin), margin)
 
 
 def _pool(node: Pool, value: Value, margin: Reach) -> Value:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.bank.expr import (
+    Blocks,
+    Box,
     Conv,
     Edge,
     Input,
@@ -19,7 +21,8 @@ from pipeline.bank.expr import (
     nodes_of,
     reach_of,
 )
-from pipeline.bank.passes import bind, compose, factor
+from pipeline.bank.lower import lower
+from pipeline.bank.passes import bind, compose
 from pipeline.boundary import Boundary
 from pipeline.errors import PlanError
 from pipeline.types import Ints, Reach, Region
@@ -59,7 +62,7 @@ class Schedule:
 class BankPlan:
     """Immutable and picklable; the same plan runs on a tile, an image or a volume.
 
-    `fast` is factored into 1-D passes; `masked` keeps one kernel per response, on which
+    `fast` is lowered to the cheapest engines; `masked` keeps one kernel per response, on which
     nodata-correct convolution is defined.
     """
 
@@ -98,10 +101,13 @@ class BankPlan:
         )
 
 
-def compile_bank(responses: Iterable[tuple[str, Node, Boundary]], ndim: int) -> BankPlan:
+def compile_bank(
+    responses: Iterable[tuple[str, Node, Boundary]], ndim: int, *, strict: bool = False
+) -> BankPlan:
     """Compile (name, expression, boundary) triples for images of one rank.
 
     Parts that several responses share are computed once, because equal nodes are one node.
+    strict: only engines whose bits do not depend on how an image is cut into tiles.
     Raises PlanError for a filter in the frequency domain with the boundary `valid`.
     """
     outputs = []
@@ -112,7 +118,7 @@ def compile_bank(responses: Iterable[tuple[str, Node, Boundary]], ndim: int) -> 
             raise PlanError(message)
         outputs.append(Output(name, whole, boundary, reach_of(whole, ndim)))
     masked = _schedule(tuple(o.node for o in outputs), ndim)
-    fast = _schedule(tuple(factor(o.node) for o in outputs), ndim)
+    fast = _schedule(lower([o.node for o in outputs], strict=strict), ndim)
     return BankPlan(tuple(outputs), fast, masked, ndim)
 
 
@@ -129,9 +135,9 @@ def _schedule(outputs: tuple[Node, ...], ndim: int) -> Schedule:
 
 def _needed(node: Node, margin: Reach) -> Reach:
     """The margin a node's children must keep so that it can keep its own."""
-    if isinstance(node, Conv):
+    if isinstance(node, Conv | Box):
         return add_reach(margin, node.kernel.reach)
-    if isinstance(node, Pool):
+    if isinstance(node, Pool | Blocks):
         return add_reach(margin, node.reach)
     if isinstance(node, Spectrum | Spectral):  # of the whole image, which is all there is
         return ((0, 0),) * len(margin)

@@ -7,8 +7,10 @@ eight images, and for a few output channels it is many times slower than this.)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,20 +42,63 @@ def correlate(x: Tensor, kernel: Kernel) -> Tensor:
     return (_native if x.device.type == "cpu" else _shifted)(x, kernel, shape)
 
 
+def add_up(parts: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The weighted sum of planes (P, *shape), pixel by pixel."""
+    if parts[0].device.type != "cpu":
+        total = parts[0] * weights[0]
+        for part, weight in zip(parts[1:], weights[1:], strict=True):
+            total.add_(part, alpha=weight)
+        return total
+    from pipeline.bank.native import add_lines
+
+    out = torch.empty(parts[0].shape, dtype=parts[0].dtype)
+    for i, (part, weight) in enumerate(zip(parts, weights, strict=True)):
+        flat, starts = _lines(part, part.shape)
+        add_lines(flat, starts, np.float32(weight), i > 0, _rows(out))
+    return out
+
+
+def run_sums(x: Tensor, kernel: Kernel) -> Tensor:
+    """Correlate with equal weights along one axis, (P, *shape) each plane by itself."""
+    axis = 1 + int(np.argmax(kernel.shape))
+    size, weight = max(kernel.shape), float(kernel.array.flat[0])
+    if x.device.type != "cpu":
+        total = torch.nn.functional.pad(x.double().movedim(axis, -1).cumsum(-1), (1, 0))
+        return ((total[..., size:] - total[..., :-size]) * weight).movedim(-1, axis).to(x.dtype)
+    from pipeline.bank.native import running_sums
+
+    x = x.contiguous()
+    out = torch.empty([n - (size - 1) * (a == axis) for a, n in enumerate(x.shape)])
+    if out.numel():
+        inner = prod(x.shape[axis + 1 :])
+        shape = (prod(x.shape[:axis]), -1, inner)
+        running_sums(x.numpy().reshape(shape), size, weight, out.numpy().reshape(shape))
+    return out
+
+
 def _native(x: Tensor, kernel: Kernel, shape: Ints) -> Tensor:
     from pipeline.bank.native import sum_taps
 
-    x = x if x.stride(-1) == 1 else x.contiguous()
     at, weights = _taps(kernel)
     out = torch.empty((x.shape[0], *shape), dtype=x.dtype)
-    last = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
-    flat = x.as_strided((last + 1,), (1,)).numpy()
-    starts = np.zeros(1, np.int64)
-    for n, step in zip(out.shape[:-1], x.stride(), strict=False):
-        starts = np.add.outer(starts, np.arange(n, dtype=np.int64) * step).ravel()
-    offsets = at @ np.array(x.stride()[1:], np.int64)
-    sum_taps(flat, starts, offsets, weights, out.numpy().reshape(len(starts), shape[-1]))
+    x = x if x.stride(-1) == 1 else x.contiguous()
+    flat, starts = _lines(x, out.shape)
+    sum_taps(flat, starts, at @ np.array(x.stride()[1:], np.int64), weights, _rows(out))
     return out
+
+
+def _lines(x: Tensor, shape: Sequence[int]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """The memory under planes, flat, and where in it each line of a result begins."""
+    x = x if x.stride(-1) == 1 else x.contiguous()
+    last = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
+    starts = np.zeros(1, np.int64)
+    for n, step in zip(shape[:-1], x.stride(), strict=False):
+        starts = np.add.outer(starts, np.arange(n, dtype=np.int64) * step).ravel()
+    return x.as_strided((last + 1,), (1,)).numpy(), starts
+
+
+def _rows(out: Tensor) -> npt.NDArray[Any]:
+    return out.numpy().reshape(-1, out.shape[-1])
 
 
 def _shifted(x: Tensor, kernel: Kernel, shape: Ints) -> Tensor:

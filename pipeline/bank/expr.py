@@ -171,14 +171,66 @@ class Spectral:
     part: Literal["real", "imaginary"] = "real"
 
 
-Node: TypeAlias = Input | Conv | Map | Lookup | Join | Pool | Edge | Spectrum | Spectral
+# What the compiler puts in the place of a Conv; filters do not use these.
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """The weighted sum of linear responses of one input."""
+
+    of: tuple[Node, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Correlate with a 1-D kernel of equal weights, by running sums."""
+
+    of: Node
+    kernel: Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The Fourier transforms of blocks that overlap by the reach of all kernels they serve."""
+
+    of: Node
+    reach: Reach
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Correlate with a kernel by multiplying the transforms of blocks."""
+
+    of: Blocks
+    kernel: Kernel
+
+
+Node: TypeAlias = (
+    Input | Conv | Map | Lookup | Join | Pool | Edge | Spectrum | Spectral
+    | Mix | Box | Blocks | Product
+)  # fmt: skip
 
 
 def children(node: Node) -> tuple[Node, ...]:
     """The nodes this one is computed from."""
     if isinstance(node, Input):
         return ()
-    return node.of if isinstance(node, Join) else (node.of,)
+    return node.of if isinstance(node, Join | Mix) else (node.of,)
+
+
+def with_children(node: Node, parts: tuple[Node, ...]) -> Node:
+    """The same node computed from others."""
+    if isinstance(node, Input):
+        return node
+    if isinstance(node, Join | Mix):
+        return replace(node, of=parts)
+    (part,) = parts
+    if isinstance(node, Spectral):
+        assert isinstance(part, Spectrum)
+        return replace(node, of=part)
+    if isinstance(node, Product):
+        assert isinstance(part, Blocks)
+        return replace(node, of=part)
+    return replace(node, of=part)
 
 
 def rewrite(node: Node, change: Callable[[Node], Node]) -> Node:
@@ -187,16 +239,7 @@ def rewrite(node: Node, change: Callable[[Node], Node]) -> Node:
 
     def visit(old: Node) -> Node:
         if old not in done:
-            new = old
-            if isinstance(old, Join):
-                new = replace(old, of=tuple(visit(child) for child in old.of))
-            elif isinstance(old, Spectral):
-                spectrum = visit(old.of)
-                assert isinstance(spectrum, Spectrum)
-                new = replace(old, of=spectrum)
-            elif not isinstance(old, Input):
-                new = replace(old, of=visit(old.of))
-            done[old] = change(new)
+            done[old] = change(with_children(old, tuple(visit(part) for part in children(old))))
         return done[old]
 
     return visit(node)

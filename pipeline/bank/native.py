@@ -76,18 +76,32 @@ def _sum_taps(x: Floats, starts: Places, offsets: Places, weights: Floats, out: 
 sum_taps = _compiled(_sum_taps)
 
 
+def _add_lines(x: Floats, starts: Places, weight: Any, more: bool, out: Floats) -> None:
+    """out[line] = weight * x[starts[line] :], or, with `more`, that added to it; x is flat."""
+    offsets, weights = np.zeros(1, np.int64), np.full(1, weight)
+    for line in range(len(starts)):
+        if more:
+            _add(x, starts[line], offsets, weights, 0, 1, out[line])
+        else:
+            _set(x, starts[line], offsets, weights, 0, 1, out[line])
+
+
+add_lines = _compiled(_add_lines)
+
+
 def _running_sums(x: Floats, size: int, weight: float, out: Floats) -> None:
-    """out[i, j] = weight * sum of x[i : i + size, j], added and taken away in float64."""
-    total = np.zeros(x.shape[1])
-    for i in range(size - 1):
-        for j in range(x.shape[1]):
-            total[j] += x[i, j]
-    for i in range(out.shape[0]):
-        new, old, y = x[i + size - 1], x[i], out[i]
-        for j in range(x.shape[1]):
-            both = total[j] + new[j]
-            y[j] = weight * both
-            total[j] = both - old[j]
+    """out[o, i, j] = weight * sum of x[o, i : i + size, j], added and taken away in float64."""
+    for o in range(x.shape[0]):
+        total = np.zeros(x.shape[2])
+        for i in range(size - 1):
+            for j in range(x.shape[2]):
+                total[j] += x[o, i, j]
+        for i in range(out.shape[1]):
+            new, old, y = x[o, i + size - 1], x[o, i], out[o, i]
+            for j in range(x.shape[2]):
+                both = total[j] + new[j]
+                y[j] = weight * both
+                total[j] = both - old[j]
 
 
 running_sums = _compiled(_running_sums)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, reduce
 
 import numpy as np
 
+from pipeline.bank import costs
 from pipeline.bank.expr import (
     Array,
     Conv,
@@ -76,45 +77,61 @@ def _after(first: Kernel, second: Kernel) -> Kernel:
 
 
 def factor(node: Node) -> Node:
-    """Turn kernels of low rank into sums of 1-D passes where that takes fewer taps.
-
-    Equal passes are equal nodes, so kernels with a common profile share the work.
-    """
+    """Turn kernels of low rank into sums of 1-D passes where that costs less."""
 
     def change(this: Node) -> Node:
         chains = separate(this.kernel) if isinstance(this, Conv) else None
         if chains is None or not isinstance(this, Conv):
             return this
-        sums = tuple(_chain(this.of, chain) for chain in chains)
+        sums = tuple(reduce(Conv, chain, this.of) for chain in chains)
         return sums[0] if len(sums) == 1 else Join(sums, "sum")
 
     return rewrite(node, change)
 
 
-def _chain(of: Node, kernels: tuple[Kernel, ...]) -> Node:
-    for kernel in kernels:
-        of = Conv(of, kernel)
-    return of
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """1-D passes of peak 1, one after another, and the weight of what comes out."""
+
+    weight: float
+    passes: tuple[Kernel, ...]
 
 
 @lru_cache(maxsize=4096)
 def separate(kernel: Kernel) -> tuple[tuple[Kernel, ...], ...] | None:
-    """Chains of 1-D kernels whose sum is the kernel to within TOLERANCE; None when dense is less.
+    """Chains of 1-D kernels whose sum is the kernel to within TOLERANCE; None if dense costs less.
+
+    The last pass of a chain holds its weight.
+    """
+    chains = factors(kernel)
+    if chains is None:
+        return None
+    sums = costs.mix(len(chains)) if len(chains) > 1 else 0.0
+    if sum(costs.taps(p) for c in chains for p in c.passes) + sums >= costs.taps(kernel):
+        return None
+    return tuple(
+        (*c.passes[:-1], Kernel.of(c.passes[-1].array * c.weight, c.passes[-1].origin))
+        for c in chains
+    )
+
+
+@lru_cache(maxsize=4096)
+def factors(kernel: Kernel) -> tuple[Chain, ...] | None:
+    """Chains of 1-D kernels whose sum is the kernel to within TOLERANCE; None for 1-D kernels.
 
     Recursive singular value decomposition: axis 0 against the rest, then the rest. Axis 0 comes
     first in a chain, where lines still have their halo: passes over lines whose length is a power
-    of two fall into the same cache sets. Every pass but the last is scaled to a peak of 1, so
-    that kernels which differ by a factor share their first passes.
+    of two fall into the same cache sets. Passes are scaled to a peak of 1 and rounded, so that
+    kernels with a common profile have equal passes.
     """
     array = kernel.array
+    if sum(n > 1 for n in array.shape) < 2 or not array.any():
+        return None
     terms = _terms(array)
-    cost = sum(np.count_nonzero(taps) for term in terms for taps in term if taps.size > 1)
-    if cost >= np.count_nonzero(array):
+    chains = tuple(_normal(term, kernel) for term in terms)
+    if np.abs(sum(map(_rebuilt, chains)) - array).sum() > TOLERANCE * np.abs(array).sum():
         return None
-    rebuilt = sum(_outer(term) for term in terms)
-    if np.abs(rebuilt - array).sum() > TOLERANCE * np.abs(array).sum():
-        return None
-    return tuple(_kernels(term, kernel) for term in terms)
+    return chains
 
 
 def _terms(array: Array) -> list[list[Array]]:
@@ -134,24 +151,23 @@ def _clean(taps: Array) -> Array:
     return np.where(np.abs(taps) < 1e-14 * np.abs(taps).max(), 0.0, taps)
 
 
-def _outer(term: list[Array]) -> Array:
-    out = np.ones(())
-    for taps in term:
-        out = np.multiply.outer(out, taps)
+def _rebuilt(chain: Chain) -> Array:
+    out = np.full((), chain.weight)
+    for passed in chain.passes:
+        out = out * passed.array
     return out
 
 
-def _kernels(term: list[Array], kernel: Kernel) -> tuple[Kernel, ...]:
-    scale, out = 1.0, []
-    axes = [a for a in range(len(term)) if term[a].size > 1] or [0]
-    scale *= float(np.prod([term[a].sum() for a in range(len(term)) if a not in axes]))
-    for axis in axes:
-        taps = _clean(term[axis])
-        peak = float(taps[np.abs(taps).argmax()])
-        taps, scale = np.round(taps / peak, 15), scale * peak  # taps that cancel still do
-        if axis == axes[-1]:
-            taps = taps * scale
+def _normal(term: list[Array], kernel: Kernel) -> Chain:
+    weight, out = 1.0, []
+    for axis, profile in enumerate(term):
+        taps = _clean(profile)
+        size = np.abs(taps)
+        peak = float(taps[np.argmax(size > size.max() * (1 - 1e-9))])  # the first of equals
+        weight *= peak
+        if taps.size == 1:
+            continue
         shape, origin = [1] * len(term), [0] * len(term)
         shape[axis], origin[axis] = taps.size, kernel.origin[axis]
-        out.append(Kernel.of(taps.reshape(shape), tuple(origin)))
-    return tuple(out)
+        out.append(Kernel.of(np.round(taps / peak, 12).reshape(shape), tuple(origin)))
+    return Chain(weight, tuple(out))

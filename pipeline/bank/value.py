@@ -75,10 +75,16 @@ def extend(value: Value, have: Region, tile: Tile, boundary: Boundary) -> Value:
 
 
 def _take(x: Tensor, axis: int, index: npt.NDArray[np.intp]) -> Tensor:
-    """Select along an axis; a view where the index is a plain range."""
-    if np.array_equal(index, np.arange(index[0], index[0] + len(index))):
-        return x.narrow(axis, int(index[0]), len(index))
-    return x.index_select(axis, torch.as_tensor(index, device=x.device))
+    """Select along an axis: the longest plain range as it lies, what is beside it by index."""
+    ends = np.flatnonzero(np.diff(index, prepend=-2, append=-2) != 1)
+    longest = int(np.argmax(np.diff(ends)))
+    start, stop = int(ends[longest]), int(ends[longest + 1])
+    middle = x.narrow(axis, int(index[start]), stop - start)
+    if stop - start == len(index):
+        return middle
+    sides = (torch.as_tensor(part, device=x.device) for part in (index[:start], index[stop:]))
+    before, after = (x.index_select(axis, side) for side in sides)
+    return torch.cat((before, middle, after), axis)
 
 
 def _paint(x: Tensor, strips: Strips, fill: Tensor | float) -> None:

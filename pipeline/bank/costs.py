@@ -1,0 +1,75 @@
+"""What the engines cost, in nanoseconds per pixel of one response on one core.
+
+Constants, because a plan chosen by timing would give other bits from run to run. Fitted to
+benchmarks/bank.py on an AMD EPYC with AVX2; only their ratios decide.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+from pipeline.bank.expr import Blocks, Box, Conv, Kernel, Mix, Node, Product, Spectral, Spectrum
+from pipeline.types import Ints
+
+PASS, TAP = 0.12, 0.042
+"""A walk over the image, and each tap of it."""
+
+BOX_LAST, BOX = 1.3, 0.4
+"""Running sums along the last axis, and along any other."""
+
+TERM = 0.10
+"""One response added to a weighted sum."""
+
+FORWARD, INVERSE = 3.0, 3.2
+"""Each point of a transform; the inverse with the product and the copy into the response."""
+
+POINTWISE = 0.5
+"""Any other function of a pixel; only shown, never decided on."""
+
+SIDES = {1: 4096, 2: 384, 3: 96}
+"""What blocks measure, as far as costs go, by the number of axes that are transformed."""
+
+
+def taps(kernel: Kernel) -> float:
+    """Multiply and add every weight that is not zero."""
+    return PASS + TAP * _weights(kernel)
+
+
+@lru_cache(maxsize=4096)
+def _weights(kernel: Kernel) -> int:
+    return int(np.count_nonzero(kernel.array))
+
+
+def box(kernel: Kernel) -> float:
+    """Running sums along the one axis of a kernel."""
+    return BOX_LAST if kernel.shape[-1] > 1 else BOX
+
+
+def overlap(shape: Ints) -> float:
+    """Points that are transformed for each pixel, for kernels of this shape."""
+    long = [n for n in shape if n > 1]
+    sides = [max(SIDES[min(len(long), 3)], 2 * n) for n in long]
+    return prod(side / (side - n + 1) for side, n in zip(sides, long, strict=True))
+
+
+def mix(terms: int) -> float:
+    """A weighted sum."""
+    return TERM * terms
+
+
+def cost(node: Node) -> float:
+    """One node without what it is computed from."""
+    if isinstance(node, Conv):
+        return taps(node.kernel)
+    if isinstance(node, Box):
+        return box(node.kernel)
+    if isinstance(node, Mix):
+        return mix(len(node.of))
+    if isinstance(node, Blocks):
+        return FORWARD * overlap(tuple(a + b + 1 for a, b in node.reach))
+    if isinstance(node, Product):
+        return INVERSE * overlap(tuple(a + b + 1 for a, b in node.of.reach))
+    return INVERSE if isinstance(node, Spectrum | Spectral) else POINTWISE
