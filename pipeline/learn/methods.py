@@ -22,7 +22,7 @@ CONTRAST = 0.01
 and A. Ng give for pixels of 0 .. 255."""
 
 ITERATIONS = 50
-"""Of k-means at most; it stops when no patch changes its centroid."""
+"""Of k-means at most; it stops when no centroid moves by more than 1e-7 of its length."""
 
 _CHUNK = 8192
 _NOTHING = 1e-12
@@ -114,9 +114,9 @@ def _signed(filters: Array) -> Array:
 def _cluster(patches: Array, count: int, seed: int) -> tuple[Array, Order]:
     """Centroids of length 1, (count, d), and how many patches each has."""
     centroids = _start(patches, count, np.random.default_rng(seed))
-    nearest = np.full(len(patches), -1)
+    nearest = np.zeros(len(patches), np.intp)
     for _ in range(ITERATIONS):
-        before, sums = nearest.copy(), np.zeros_like(centroids)
+        sums = np.zeros_like(centroids)
         for start in range(0, len(patches), _CHUNK):  # the same sums, whatever the memory
             part = slice(start, start + _CHUNK)
             likeness = patches[part] @ centroids.T
@@ -125,10 +125,11 @@ def _cluster(patches: Array, count: int, seed: int) -> tuple[Array, Order]:
             at = (np.arange(len(likeness)), nearest[part])
             weights[at] = likeness[at]
             sums += weights.T @ patches[part]
-        if (nearest == before).all():
-            break
         length = np.linalg.norm(sums, axis=1, keepdims=True)
-        centroids = np.where(length > 0, sums / np.where(length > 0, length, 1.0), centroids)
+        before = centroids
+        centroids = np.where(length > 0, sums / np.where(length > 0, length, 1.0), before)
+        if np.abs(centroids - before).max() <= 1e-7:
+            break
     return centroids, np.bincount(nearest, minlength=count)
 
 
