@@ -13,6 +13,7 @@ from pipeline.filters import kernel as kernel
 from pipeline.filters import kirsch as kirsch
 from pipeline.filters import laplacian as laplacian
 from pipeline.filters import laws as laws
+from pipeline.filters import lbp as lbp
 from pipeline.filters import leung_malik as leung_malik
 from pipeline.filters import log as log
 from pipeline.filters import log_gabor as log_gabor

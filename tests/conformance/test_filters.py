@@ -83,6 +83,10 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     ],
     "frangi": [{"gamma": 50, "sigmas": [0.7, 1], "truncate": 2}],
     "sato": [{"sigmas": [0.7, 1], "truncate": 2}, {"sigmas": [1.5], "ridges": "white"}],
+    "local_binary_pattern": [
+        {"method": ["default", "ror", "uniform", "nri_uniform"]},
+        {"points": 12, "radius": 2.2, "interpolation": "nearest"},
+    ],
     "meijering": [{"sigmas": [0.7, 1], "ridges": "white", "truncate": 2}],
     "random": [{"count": 2, "size": 4, "seed": 3}, {"count": 2, "size": 3, "channels": 2}],
     "kernel": [
