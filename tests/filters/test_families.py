@@ -28,6 +28,10 @@ GIVEN = {
     "laws": {"kernels": "L5E5", "rotation_invariant": "max", "energy": 7},
     "random": {"count": 3, "size": 5, "channels": 3},
     "identity": {},
+    "wavelet": {"wavelet": "db2", "level": 2, "rotation_invariant": "mean"},
+    "simoncelli": {"level": 2, "grid": "dft", "pad": 0.5},
+    "riesz": {"order": "xy", "sigma": 2, "tensor_sigma": 1},
+    "monogenic": {"output": "phase"},
 }
 GRID = Grid((1.0, 1.0))
 

@@ -9,6 +9,9 @@ from pipeline.filters.gabor import Gabor
 from pipeline.filters.laws import Laws
 from pipeline.filters.log import LaplacianOfGaussian
 from pipeline.filters.mean import Mean
+from pipeline.filters.riesz import Riesz
+from pipeline.filters.simoncelli import Simoncelli
+from pipeline.filters.wavelet import Wavelet
 from pipeline.types import Grid
 
 IBSI = 0.01  # of the reference map's range: the pass rule of the reference data
@@ -28,6 +31,21 @@ CASES = [
         "mirror",
         Laws(kernels="L5S5", rotation_invariant="max", energy=7),
     ),
+    ("5_a_1", 3, "impulse", "zero", Wavelet(wavelet="db2", subbands="LHL")),
+    ("6_a_1", 3, "sphere", "periodic", Wavelet(wavelet="coif1", subbands="HHL")),
+    (
+        "7_a_2",
+        3,
+        "checkerboard",
+        "mirror",
+        Wavelet(wavelet="haar", level=2, subbands="HHH", rotation_invariant="mean"),
+    ),
+    ("8_a_1", 3, "checkerboard", "zero", Simoncelli(level=1)),
+    ("8_a_2", 3, "checkerboard", "zero", Simoncelli(level=2)),
+    ("8_a_3", 3, "checkerboard", "zero", Simoncelli(level=3)),
+    ("9_a", 3, "impulse", "zero", Riesz(order="x", sigma=3.0)),
+    ("9_b_1", 3, "sphere", "zero", Riesz(order="yy", sigma=3.0)),
+    ("10_b_1", 3, "pattern_1", "nearest", Riesz(order="yy", level=1)),
 ]
 
 
