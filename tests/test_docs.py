@@ -88,6 +88,7 @@ def fresh(samples: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("FILTERBANK_RUN_WORKERS", "0")  # a reader process costs a torch import
+    monkeypatch.setenv("FILTERBANK_LEARN_WORKERS", "0")
     return tmp_path
 
 

@@ -16,7 +16,7 @@ from pipeline.plan import Plan
 from pipeline.survey import SHARD_SOURCES, checked
 from pipeline.types import Failure, Ints, Shard, Source
 
-_COPIES = 4
+_COPIES = 6
 """Arrays as large as all patches that learning holds at a time."""
 
 
