@@ -99,10 +99,15 @@ class Plan:
 
         Raises PlanError with the reason why such an image cannot be filtered.
         """
-        key = (info.bands, info.grid)
+        key = (info.bands, self._grid(info))
         if key not in self._compiled:
             self._compiled[key] = _banks(self.config, self.labels(info), *key)
         return self._compiled[key]
+
+    def _grid(self, info: ImageInfo) -> Grid:
+        """What of a grid decides the bank: where no length is physical, its rank alone."""
+        physical = any(named.unit for named in self.config.filters)
+        return info.grid if physical else Grid((1.0,) * info.grid.ndim)
 
     @cached_property
     def _compiled(self) -> dict[tuple[tuple[str, ...], Grid], tuple[BandPlan, ...]]:
@@ -136,7 +141,7 @@ class Plan:
 
     def bytes_needed(self, info: ImageInfo) -> int:
         """Working memory, roughly, of one such image from decoding to its last response."""
-        key = (info.shape, info.bands, info.dtype, info.grid)
+        key = (info.shape, info.bands, info.dtype, self._grid(info))
         if key not in self._needed:
             self._needed[key] = self._bytes_needed(info)
         return self._needed[key]

@@ -14,7 +14,7 @@ from running import failures, run_bank, write_config
 from scipy import ndimage
 
 from pipeline.errors import ReadError
-from pipeline.readers import identify
+from pipeline.readers import identify, nifti
 from pipeline.readers.base import READERS
 from pipeline.types import Grid, Region
 
@@ -117,6 +117,23 @@ def test_volumes_beyond_the_third_axis_are_frames(tmp_path: Path, name: str) -> 
     assert [info.shape for info in NIFTI.probe(str(path))] == [(4, 5, 6)] * 6
     for page in range(6):
         np.testing.assert_array_equal(whole(path, page), series.reshape(6, 4, 5, 6)[page])
+
+
+@pytest.mark.parametrize(("kept", "times"), [(1 << 28, 1), (0, 6)], ids=["kept", "large"])
+def test_frames_of_a_gzip_are_inflated_at_once_unless_they_are_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, times: int
+) -> None:
+    calls = []
+    inflate = nifti._inflate
+    monkeypatch.setattr(nifti, "KEPT", kept)
+    monkeypatch.setattr(nifti, "_inflate", lambda *args: calls.append(1) or inflate(*args))
+    series = RNG.integers(0, 99, (6, 4, 5, 6)).astype(np.uint8)
+    path = save(tmp_path / "a.nii.gz", series)
+    for page in range(6):
+        np.testing.assert_array_equal(whole(path, page), series[page])
+    assert len(calls) == times
+    save(path, series + np.uint8(1))
+    np.testing.assert_array_equal(whole(path, 5), series[5] + 1)
 
 
 # ---------------------------------------------------------------- damage

@@ -13,7 +13,8 @@ from scipy import ndimage
 from pipeline.config import load
 from pipeline.describe import describe_survey
 from pipeline.errors import ConfigError, PlanError
-from pipeline.types import Grid
+from pipeline.plan import Plan
+from pipeline.types import Grid, ImageInfo
 from pipeline.units import in_unit
 
 VOXELS = np.random.default_rng(8).normal(size=(9, 16, 21))
@@ -120,6 +121,13 @@ def test_an_image_without_spacing_fails_alone(tmp_path: Path) -> None:
     }
     path = config(tmp_path, physical, spacing=2, unit="mm")
     assert failures(run_bank(path, tmp_path / "given")) == {}
+
+
+def test_a_bank_in_pixels_is_compiled_once_for_all_spacings(tmp_path: Path) -> None:
+    for units, count in (("pixels", 1), ("physical", 2)):
+        plan = Plan(load(config(tmp_path, [{"log": {"sigma": 9, "units": units}}])), "cpu")
+        infos = [ImageInfo((9, 9), ("1",), "uint8", Grid((1.0, step), "mm")) for step in (1.0, 2.0)]
+        assert len({id(plan.banks(info)) for info in infos}) == count
 
 
 def test_the_unit_decides_the_digest(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import gzip
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isfinite, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar, Self, cast
@@ -26,6 +27,7 @@ MOST_DEFLATED = 1032  # deflate makes at most so many bytes of one
 AFTER = 1 << 24  # bytes that may follow the last voxel
 UNITS = {1: "m", 2: "mm", 3: "um"}  # the three lowest bits of xyzt_units
 CHUNK = 1 << 20
+KEPT = 1 << 28  # bytes, inflated, of the last file
 
 
 @READERS.register("nifti")
@@ -64,9 +66,7 @@ class Nifti:
             _refuse_short(header, path, file)
             start = header.offset + page * header.bytes
             if _is_gzipped(file):
-                rest = (header.frames - page - 1) * header.bytes + AFTER
-                data = _inflate(_plain(file), start, header.bytes, rest)
-                stored = np.frombuffer(data, header.stored).reshape(header.info.shape)
+                stored = _gzipped(header, path, file, page)
             else:
                 stored = np.memmap(path, header.stored, "r", start, header.info.shape)
             return Volume(header.info, stored, header.scaling)
@@ -191,6 +191,27 @@ def _refuse_short(header: _Header, path: str, file: BinaryIO) -> None:
     if need > most:
         message = f"truncated NIfTI file ({size} bytes hold no {need}); copy it again"
         raise ReadError("corrupt", message)
+
+
+def _gzipped(header: _Header, path: str, file: BinaryIO, page: int) -> Pixels:
+    """One frame; where all frames are not large, they are kept for the next one."""
+    size, everything = header.bytes, header.frames * header.bytes
+    if everything <= KEPT:
+        status = Path(path).stat()
+        data = _remembered(path, status.st_size, status.st_mtime_ns, header.offset, everything)
+        first = page * size
+    else:
+        rest = everything - (page + 1) * size + AFTER
+        data = _inflate(_plain(file), header.offset + page * size, size, rest)
+        first = 0
+    pixels = np.frombuffer(data, header.stored, prod(header.info.shape), first)
+    return pixels.reshape(header.info.shape)
+
+
+@lru_cache(maxsize=1)  # frames and slices of one file follow each other
+def _remembered(path: str, _size: int, _mtime: int, start: int, count: int) -> bytearray:
+    with Path(path).open("rb") as file:
+        return _inflate(_plain(file), start, count, AFTER)
 
 
 def _inflate(file: BinaryIO, start: int, count: int, rest: int) -> bytearray:
