@@ -35,7 +35,8 @@ class Frangi:
     Equal to skimage.filters.frangi, of floats, at one sigma with gamma / sigma^2 for its gamma
     (it does not normalise scales: that favours the small ones; `scale_normalized: false` is the
     same at several) and truncate: 8, away from the border (see `hessian`). skimage finds the
-    default of its gamma at the first sigma only.
+    default of its gamma at the first sigma only, and clips l2 and l3 at 1e-10 instead of testing
+    them, so that it may answer faintly where they are negative.
 
     Examples
     --------

@@ -32,6 +32,12 @@ GIVEN = {
     "simoncelli": {"level": 2, "grid": "dft", "pad": 0.5},
     "riesz": {"order": "xy", "sigma": 2, "tensor_sigma": 1},
     "monogenic": {"output": "phase"},
+    "hessian": {"sigma": 1, "output": "eigenvalue_1", "order": "magnitude"},
+    "structure_tensor": {"sigma": 1, "rho": 2, "output": "coherence"},
+    "frangi": {"gamma": 15, "sigmas": [1, 2]},
+    "sato": {"sigmas": [1.5]},
+    "meijering": {"ridges": "white"},
+    "local_binary_pattern": {"method": "ror"},
 }
 GRID = Grid((1.0, 1.0))
 
