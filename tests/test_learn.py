@@ -329,11 +329,12 @@ def test_the_header_says_what_a_bank_was_made_of(folder: Path, tmp_path: Path) -
 # ---------------------------------------------------------------- bad folders
 def test_what_cannot_be_used_is_left_out_and_counted(tmp_path: Path) -> None:
     images = photos(tmp_path / "in", 3)
-    config = written(tmp_path, images)
+    config = written(tmp_path, images, input={"exclude": ["thumb*"]})
     assert filterbank("learn", config).code == 0
     alone = bank_of(tmp_path / "bank.safetensors")
     (images / "a_header.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (images / "notes.txt").write_text("no image")
+    (images / "thumb.png").write_text("excluded, and so not counted")
     Image.new("L", (40, 50)).save(images / "gray.png")
     Image.new("RGB", (4, 50)).save(images / "narrow.png")
     said = filterbank("learn", config)

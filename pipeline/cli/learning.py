@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from pipeline.learn import Draw, Learned
     from pipeline.types import Failure
 
+_ASKED_OUT = ("excluded", "not included")
+"""What the config's own patterns leave out is no news."""
+
 
 @cli.command(epilog=EPILOG)
 @click.argument("config", type=click.Path(path_type=Path))
@@ -81,12 +84,13 @@ def _summary(draw: Draw, done: Learned, failed: dict[str, Failure], seconds: flo
     count, *shape = done.shape
     kinds = Counter(failure.kind for failure in failed.values())
     told = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
-    reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(draw.left_out.items()))
+    left_out = {why: n for why, n in sorted(draw.left_out.items()) if why not in _ASKED_OUT}
+    reasons = ", ".join(f"{n} {why}" for why, n in left_out.items())
     size, method = "x".join(map(str, shape)), draw.learn.patches
     parts = [
         f"learned {count} filters of {size} ({method})",
         f"{done.patches} patches of {done.images} images",
         f"failed {len(failed)}{f' ({told})' if told else ''}",
-        *([f"left out {draw.left_out.total()} ({reasons})"] if reasons else []),
+        *([f"left out {sum(left_out.values())} ({reasons})"] if reasons else []),
     ]
     return f"{', '.join(parts)}; {seconds:.1f} s; bank in {done.path}"
