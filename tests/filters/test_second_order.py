@@ -185,6 +185,16 @@ def test_orientation_is_that_of_the_gradient_clockwise_from_x(degrees):
         assert respond(item, stripes)[20, 20] == pytest.approx(wanted, abs=0.01)
 
 
+@pytest.mark.parametrize("output", ["orientation", "coherence"])
+def test_pixels_that_are_not_square_do_not_bend_stripes(output):
+    y, x = np.mgrid[:81, :81] - 40.0
+    stripes = np.sin(0.3 * x + 0.2 * y)
+    item = StructureTensor(sigma=3, rho=6, output=output)
+    got = respond(item, stripes[::2], grid=OBLONG)[20, 40]
+    wanted = np.arctan2(0.2, 0.3) if output == "orientation" else 1.0
+    assert got == pytest.approx(wanted, abs=1e-3)
+
+
 def test_flat_images_have_no_coherence_and_no_orientation():
     for output in ("coherence", "orientation"):
         item = StructureTensor(sigma=1, rho=1, output=output)
