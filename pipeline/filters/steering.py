@@ -5,9 +5,8 @@ Everything here counts axes in the order x, y, z.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import reduce
+from itertools import product
 from math import factorial, prod, sqrt
 from typing import TypeAlias
 
@@ -18,9 +17,6 @@ from pipeline.types import Grid, Ints
 
 Frame: TypeAlias = Sequence[Sequence[Node]]
 """Unit vectors of every pixel, one after another, by their entries."""
-
-Terms: TypeAlias = dict[tuple[Ints, Ints], int]
-"""A polynomial in derivatives and entries of vectors: the powers of both -> coefficient."""
 
 
 def multinomial(orders: Ints) -> int:
@@ -54,38 +50,35 @@ def steered(orders: Ints, frame: Frame, derivative: Callable[[Ints], Node]) -> N
     """The derivative of these orders along the vectors of a frame.
 
     derivative: the one of some orders along the axes; scaled, as the result is, by the root of
-    their multinomial. Along u it is sum_a u_a d_a: the powers of these sums are multiplied out.
+    their multinomial. All of one total order are a symmetric tensor T, and the next vector u takes
+    an index away: sum_a u_a T_a.
     """
-    n = len(orders)
-    zero = (0,) * n
-    terms: Terms = {(zero, zero * n): 1}
-    for which, order in enumerate(orders):
-        for _ in range(order):
-            terms = _times_sum(terms, which)
-    entries = [entry for vector in frame for entry in vector]
-    parts: list[Node] = []
-    for (along, powers), count in terms.items():
-        factors = [
-            entry for entry, power in zip(entries, powers, strict=True) for _ in range(power)
-        ]
-        scale = count * sqrt(multinomial(orders) / multinomial(along))
-        parts.append(Map(_product(*factors, derivative(along)), "multiply", scale))
-    # Two at a time: few of them are in memory at once.
-    return reduce(lambda total, part: Join((total, part), "sum"), parts)
+    n, total = len(orders), sum(orders)
+    tensor: dict[Ints, Node] = {
+        along: Map(derivative(along), "multiply", 1 / sqrt(multinomial(along)))
+        for along in _orders(n, total)
+    }
+    vectors = [vector for vector, order in zip(frame, orders, strict=True) for _ in range(order)]
+    for left, vector in zip(reversed(range(total)), vectors, strict=True):
+        tensor = {
+            along: _sum_product(vector, [tensor[_raised(along, axis)] for axis in range(n)])
+            for along in _orders(n, left)
+        }
+    (node,) = tensor.values()
+    return Map(node, "multiply", sqrt(multinomial(orders)))
 
 
-def _times_sum(terms: Terms, which: int) -> Terms:
-    """Multiply by sum_a u_a d_a, with u the frame's vector of this number."""
-    found: Terms = Counter()
-    for (along, powers), count in terms.items():
-        n = len(along)
-        for axis in range(n):
-            found[_raised(along, axis), _raised(powers, n * which + axis)] += count
-    return found
+def _orders(n: int, total: int) -> list[Ints]:
+    """The ways to share a total among n axes."""
+    return [orders for orders in product(range(total + 1), repeat=n) if sum(orders) == total]
 
 
-def _raised(powers: Ints, at: int) -> Ints:
-    return (*powers[:at], powers[at] + 1, *powers[at + 1 :])
+def _raised(orders: Ints, axis: int) -> Ints:
+    return (*orders[:axis], orders[axis] + 1, *orders[axis + 1 :])
+
+
+def _sum_product(first: Sequence[Node], second: Sequence[Node]) -> Node:
+    return Join(tuple(_product(*pair) for pair in zip(first, second, strict=True)), "sum")
 
 
 def _product(*parts: Node) -> Node:
