@@ -48,6 +48,9 @@ class Registry(Generic[T], Mapping[str, type[T]]):
             message = f"unknown {self.what} {name!r}{nearest(name, self._items)}"
             raise KeyError(message) from None
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._items  # without the words of a miss
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
 
