@@ -33,7 +33,8 @@ class Layer:
         Literal["relu", "abs", "none"], Field(description="relu: max(x, 0); abs: |x|")
     ] = "relu"
     pool: Annotated[
-        Literal["none", "max", "mean"], Field(description="what a window becomes, and none: no")
+        Literal["none", "max", "mean"],
+        Field(description="the largest or the mean value of a window"),
     ] = "none"
     size: Annotated[
         int | None, Field(ge=2, description="edge of the pooling window, and its stride; pixels")
