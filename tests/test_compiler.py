@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
+import torch
 from reference import cut_valid, evaluate, tolerance
-from test_bank import MADE_UP, batch
+from test_bank import MADE_UP, batch, run
 
 from pipeline.bank import lower as lowering
 from pipeline.bank.apply import apply_bank
-from pipeline.bank.compile import compile_bank
-from pipeline.bank.expr import Conv, Input, Kernel
-from pipeline.bank.lower import Dense, Recipe, Separated, Transformed
+from pipeline.bank.compile import BankPlan, compile_bank
+from pipeline.bank.expr import Blocks, Box, Conv, Edge, Input, Kernel, Map, Mix, Node, Product
+from pipeline.bank.lower import Combined, Dense, Recipe, Separated, Transformed, choose
 from pipeline.bank.passes import factors
-from pipeline.boundary import Boundary
+from pipeline.boundary import MODES, Boundary
+from pipeline.types import Region
 
 ENGINES = {
     "dense": lambda k: Dense(k),
@@ -75,3 +78,159 @@ def test_every_engine_equals_scipy(monkeypatch, engine: str, mode: str, ndim: in
         image = rng.normal(3, 2, (2, *rng.integers(1, 24, ndim))).astype(np.float32)
         bank = [kernel(rng, ndim) for _ in range(3)]
         check(bank, image, Boundary(mode, 3.0 if mode == "constant" else 0.0))
+
+
+# ---------------------------------------------------------------- reuse
+def test_copies_and_negatives_are_computed_once() -> None:
+    edge = np.outer([1.0, 2, 1], [-1.0, 0, 1])
+    bank = [Kernel.of(w) for w in (edge, -edge, 0.3 * edge, edge.T)]
+    recipes = choose(bank, strict=True)
+    kinds = [type(recipes[k]) for k in bank]
+    assert kinds[1] == kinds[2] == Combined
+    assert recipes[bank[1]] == Combined((bank[0],), (-1.0,))
+    assert Combined not in (kinds[0], kinds[3])
+    check(bank, np.random.default_rng(0).normal(size=(1, 20, 21)).astype(np.float32), Boundary())
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_dependent_kernels_are_sums_of_the_others(ndim: int) -> None:
+    """The orientations of a second derivative span three dimensions (2-D) or six (3-D)."""
+    axes = np.meshgrid(*[np.arange(-6, 7.0)] * ndim, indexing="ij")
+    gauss = np.exp(-sum(a * a for a in axes) / 8)
+    rng = np.random.default_rng(1)
+    bank = []
+    for _ in range(9):
+        direction = rng.normal(size=ndim)
+        along = sum(d * a for d, a in zip(direction / np.linalg.norm(direction), axes, strict=True))
+        bank.append(Kernel.of(gauss * (along**2 / 4 - 1)))
+    recipes = choose(bank, strict=True)
+    assert sum(isinstance(r, Combined) for r in recipes.values()) == (6 if ndim == 2 else 3)
+    for mode in MADE_UP:
+        image = rng.normal(size=(1, *(17, 15, 14)[:ndim])).astype(np.float32)
+        check(bank, image, Boundary(mode))
+
+
+def test_responses_come_in_the_order_of_the_bank() -> None:
+    """Also where an early one is computed from a later one."""
+    rng = np.random.default_rng(2)
+    small, large = rng.normal(size=(12, 12)), rng.normal(size=(12, 12))
+    bank = [Kernel.of(w) for w in (small, 1e-3 * small + large, large, large - small)]
+    image = rng.normal(size=(1, 30, 31)).astype(np.float32)
+    assert [r.name for r in respond(bank, image, Boundary())] == ["0", "1", "2", "3"]
+    check(bank, image, Boundary())
+
+
+# ---------------------------------------------------------------- shared work
+def nodes(bank: BankPlan, kind: type) -> list[Node]:
+    return [n for n in bank.fast.order if isinstance(n, kind)]
+
+
+def plan(bank: Sequence[Kernel], ndim: int = 2, **options) -> BankPlan:
+    named = [(str(i), Conv(Input(), k), Boundary()) for i, k in enumerate(bank)]
+    return compile_bank(named, ndim, **options)
+
+
+def test_mirrored_gabors_share_their_passes() -> None:
+    """cos(ax + by) and cos(ax - by) are sums of the same two products."""
+    y, x = np.mgrid[-12:13, -12:13] / 4.0
+    gauss = np.exp(-(x * x + y * y) / 2)
+    waves = [f(3 * x + s * y) for f in (np.cos, np.sin) for s in (1, -1)]
+    bank = [Kernel.of(gauss * wave) for wave in waves]
+    found = plan(bank, strict=True)
+    assert len(nodes(found, Conv)) == 2 + 4
+    assert len(nodes(found, Mix)) == 4
+    check(bank, np.random.default_rng(3).normal(size=(1, 40, 37)).astype(np.float32), Boundary())
+
+
+def test_large_kernels_share_one_forward_transform() -> None:
+    rng = np.random.default_rng(4)
+    bank = [Kernel.of(rng.normal(size=(n, n))) for n in (21, 33, 25)]
+    found = plan(bank)
+    assert len(nodes(found, Blocks)) == 1
+    assert len(nodes(found, Product)) == 3
+    image = (1000 + rng.normal(size=(2, 70, 301))).astype(np.float32)
+    check(bank, image, Boundary("mirror"))
+
+
+def test_zeros_of_a_dilated_kernel_cost_nothing() -> None:
+    rng = np.random.default_rng(5)
+    weights = np.zeros((33, 33))
+    weights[::16, ::16] = rng.normal(size=(3, 3))
+    bank = [Kernel.of(weights)]
+    assert choose(bank, strict=False) == {bank[0]: Dense(bank[0])}
+    check(bank, rng.normal(size=(1, 50, 51)).astype(np.float32), Boundary())
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+@pytest.mark.parametrize("mode", MADE_UP)
+def test_boxes_are_running_sums_in_float64(ndim: int, mode: str) -> None:
+    """A large value leaves no trace in the sums that follow it."""
+    rng = np.random.default_rng(6)
+    image = rng.normal(size=(2, *(11, 20, 51)[-ndim:])).astype(np.float32)
+    image[0].flat[7] = 1e6
+    size = (9, 11, 31)[-ndim:]
+    bank = [Kernel.of(np.full(size, 1 / np.prod(size)))]
+    assert len(nodes(plan(bank, ndim), Box)) == ndim
+    assert not nodes(plan(bank, ndim, strict=True), Box)
+    k = bank[0]
+    got = respond(bank, image, Boundary(mode))[0].values[0].numpy()
+    want = evaluate(Conv(Input(), k), image, Boundary(mode))
+    if mode == "valid":
+        want = cut_valid(Conv(Input(), k), want, ndim)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=3e-6)
+
+
+# ---------------------------------------------------------------- whole banks
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("mode", MADE_UP)
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_random_banks_equal_scipy(ndim: int, mode: str, strict: bool) -> None:
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        image = rng.normal(3, 2, (2, *rng.integers(8, 30, ndim))).astype(np.float32)
+        bank = [kernel(rng, ndim, 15 if ndim == 2 else 9) for _ in range(6)]
+        weights = rng.normal(size=2)
+        first, second = (np.pad(k.array, [(0, 15 - n) for n in k.shape]) for k in bank[:2])
+        bank += [Kernel.of(-bank[0].array, bank[0].origin)]
+        bank += [Kernel.of(w) for w in (first, second, weights[0] * first + weights[1] * second)]
+        check(bank, image, Boundary(mode, 3.0 if mode == "constant" else 0.0), strict=strict)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_strict_tiles_equal_the_whole_bit_for_bit(mode: str) -> None:
+    rng = np.random.default_rng(7)
+    bank = [kernel(rng, 2, 9) for _ in range(5)] + [Kernel.of(rng.normal(size=(25, 25)))]
+    bank += [Kernel.of(np.ones((31, 31))), Kernel.of(-bank[0].array, bank[0].origin)]
+    image = rng.normal(size=(1, 1, 70, 83)).astype(np.float32)
+    named = [(str(i), Conv(Input(), k), Boundary(mode)) for i, k in enumerate(bank)]
+    found = compile_bank(named, 2, strict=True)
+    assert not nodes(found, Blocks)
+    whole = list(apply_bank(found, batch(image)))
+    core = Region((13, 20), (40, 66))
+    for part, full in zip(
+        apply_bank(found, batch(image, core, found.box(core, (70, 83)))), whole, strict=True
+    ):
+        at = (slice(None), slice(None), *part.region.slices(full.region.start))
+        inside = full.values[at] if full.valid is None else full.values[at][full.valid[at]]
+        mine = part.values if part.valid is None else part.values[part.valid]
+        if part.valid is None and full.valid is not None:
+            mine = part.values[full.valid[at]]
+        assert torch.equal(mine, inside)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_plane_has_its_bits_in_any_company(monkeypatch, engine: str) -> None:
+    force(monkeypatch, engine)
+    rng = np.random.default_rng(8)
+    node = Conv(Edge(Map(Conv(Input(), kernel(rng, 2, 20)), "abs")), kernel(rng, 2, 20))
+    images = rng.normal(size=(5, 2, 37, 41)).astype(np.float32)
+    together = run(node, Boundary(), batch(images), 2)
+    for n in (0, 4):
+        alone = run(node, Boundary(), batch(images[n : n + 1]), 2)
+        assert torch.equal(alone.values[0], together.values[n])
+
+
+def test_a_lowered_plan_survives_a_trip_to_another_process() -> None:
+    rng = np.random.default_rng(9)
+    found = plan([Kernel.of(rng.normal(size=(25, 25))), Kernel.of(np.ones((31, 31)))])
+    assert pickle.loads(pickle.dumps(found)) == found

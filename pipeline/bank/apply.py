@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import ceil, prod
@@ -43,22 +44,21 @@ from pipeline.types import Batch, Ints, Reach, Region, Response, Tile
 
 @torch.inference_mode()
 def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
-    """Yield the responses of a batch one at a time; the stack of all of them never exists.
+    """Yield the responses of a batch in order, one at a time; they never exist all together.
 
     Batch values are (N, C, *box) float32 with `batch.offset` removed; it is added back through
     each kernel's sum, so that data with a large mean keep their digits.
     """
     masked = batch.valid is not None or any(o.boundary.mode == "nodata" for o in plan.outputs)
     schedule = plan.masked if masked else plan.fast
-    due: dict[Node, list[Output]] = {}
-    for node, output in zip(schedule.outputs, plan.outputs, strict=True):
-        due.setdefault(node, []).append(output)
+    due = deque(zip(schedule.outputs, plan.outputs, strict=True))
     done: dict[Node, Value] = {}
     for position, node in enumerate(schedule.order):
         done[node] = _evaluate(node, schedule.margin, done, batch, planned=not masked)
-        for output in due.get(node, ()):
-            yield _response(output, done[node], batch)
-        for old in [k for k in done if schedule.last_use.get(k, -1) <= position]:
+        while due and due[0][0] in done:
+            answer, output = due.popleft()
+            yield _response(output, done[answer], batch)
+        for old in [k for k in done if schedule.last_use[k] <= position]:
             del done[old]
 
 

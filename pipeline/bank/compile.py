@@ -124,12 +124,17 @@ def compile_bank(
 
 def _schedule(outputs: tuple[Node, ...], ndim: int) -> Schedule:
     order = tuple(dict.fromkeys(node for output in outputs for node in nodes_of(output)))
+    where = {node: position for position, node in enumerate(order)}
     margin: dict[Node, Reach] = dict.fromkeys(order, ((0, 0),) * ndim)
     last_use: dict[Node, int] = {}
     for position, node in reversed(tuple(enumerate(order))):
         for child in children(node):
             margin[child] = _widest(margin[child], _needed(node, margin[node]))
             last_use.setdefault(child, position)
+    position = 0
+    for output in outputs:  # handed out in this order, each as soon as those before it are
+        position = max(position, where[output])
+        last_use[output] = max(position, last_use.get(output, 0))
     return Schedule(outputs, order, margin, last_use)
 
 

@@ -177,16 +177,16 @@ def aligned(kernels: Sequence[Kernel]) -> Array:
 
 
 def _pivots(rows: Array) -> list[int]:
-    """Rows that span the others, to rounding."""
+    """Rows that span the others, to rounding; early ones, which are computed first anyway."""
     left = rows.copy()
     chosen: list[int] = []
     start = np.linalg.norm(rows, axis=1).max()
     while len(chosen) < min(rows.shape):
         size = np.linalg.norm(left, axis=1)
         size[chosen] = 0.0
-        pivot = int(size.argmax())
-        if size[pivot] <= 1e-11 * start:
+        if size.max() <= 1e-11 * start:
             break
+        pivot = int(np.argmax(size > 0.3 * size.max()))
         chosen.append(pivot)
         direction = left[pivot] / size[pivot]
         for _ in range(2):  # twice is enough

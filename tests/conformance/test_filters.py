@@ -257,7 +257,7 @@ def test_a_response_depends_on_its_reach_and_on_nothing_beyond(
         centre = tuple(before + 2 for before, _ in reach)
         shape = tuple(c + after + 3 for c, (_, after) in zip(centre, reach, strict=True))
         pixels, noise = image(shape), image(shape)[..., ::-1] * 999 + 1
-        bank = compile_bank([(name, node, Boundary("constant"))], ndim)
+        bank = compile_bank([(name, node, Boundary("constant"))], ndim, strict=True)
         point = Region(centre, tuple(c + 1 for c in centre))
         at = (slice(None), slice(None), *point.grow(reach).slices())
 
