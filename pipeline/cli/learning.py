@@ -45,7 +45,7 @@ def learn(
     """Learn a bank of filters from patches of the input, as the section `learn` says.
 
     \b
-    Example: filterbank learn configs/learn.yaml
+    Example: filterbank learn my.yaml
     Writes the .safetensors that `kernel: {file: ..., tensor: weights, bias: bias}` reads. Images
     that cannot be read are skipped and counted. The same folder and config make the same bytes.
     """
