@@ -467,6 +467,17 @@ def test_derived_maps_of_a_plane_do_not_depend_on_its_company(name: str) -> None
         assert torch.equal(alone[0], together[i])
 
 
+def test_parts_that_share_parts_are_visited_once() -> None:
+    """There are 2^60 ways from the result down to the image."""
+    node: Node = Input()
+    for _ in range(60):
+        node = Map(Join((node, node), "mean"), "abs")
+    images = whole_numbers((3, 4))
+    got = run(node, Boundary(), batch(images), 2)
+    np.testing.assert_array_equal(got.values[0].numpy(), images[0])
+    assert not hasattr(pickle.loads(pickle.dumps(node.of)), "_hash")  # of this process alone
+
+
 # ---------------------------------------------------------------- rotations
 UNLIKE = Kernel.of(np.arange(24).reshape(2, 3, 4) ** 2)
 """No two of its rotations or reflections are equal, and two of its sizes are even."""

@@ -92,8 +92,15 @@ class Lookup:
     table: tuple[float, ...]
 
 
+class _Hashed:
+    """Room for a hash that is computed once; pickles leave it behind."""
+
+    __slots__ = ("_hash",)
+    _hash: int
+
+
 @dataclass(frozen=True, slots=True)
-class Join:
+class Join(_Hashed):
     """Combine responses pixel by pixel; `index` matters to those of matrices only.
 
     norm: root of the sum of squares; atan2: of (y, x); argmax: the position, from 0, of the first
@@ -108,6 +115,12 @@ class Join:
         "eigenvalue", "eigenvector",
     ]  # fmt: skip
     index: int = 0
+
+    def __hash__(self) -> int:
+        """Parts share parts: without memory, one is visited once for each way down to it."""
+        if not hasattr(self, "_hash"):
+            object.__setattr__(self, "_hash", hash((self.of, self.fn, self.index)))
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True)
