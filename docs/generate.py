@@ -12,20 +12,25 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 
 import click
 
+from pipeline.bank.expr import Conv, Spectral, nodes_of
 from pipeline.cli import EXIT_CODES, cli
-from pipeline.config import describe, schema
+from pipeline.config import describe, load, schema
 from pipeline.filters.base import FILTERS
+from pipeline.plan import Plan
 from pipeline.readers.base import READERS
+from pipeline.stages.render import draw_kernels
 from pipeline.statistics import STATISTICS
 from pipeline.steps.base import STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 MADE = "<!-- Made by docs/generate.py from the code: run `make docs` instead of editing. -->"
+CATALOGUE = ROOT / "configs" / "catalogue.yaml"
 PICTURED = "data/samples/photos/leaf_alpha.png"
 WIDTH = 96
 
@@ -35,8 +40,8 @@ def pages() -> dict[str, str]:
     written = {
         "cli": _cli(),
         "config": _config(),
-        "filters": _plugins("Filters", "filter", FILTERS),
-        "steps": _plugins("Prepare steps", "step", STEPS),
+        "filters": _filters(),
+        "steps": _plugins("Prepare steps", "step", STEPS, {}),
         "statistics": _statistics(),
         "readers": _readers(),
     }
@@ -83,12 +88,24 @@ def _config() -> str:
     return "".join(parts)
 
 
-def _plugins(title: str, kind: str, registry: Mapping[str, type]) -> str:
+def _filters() -> str:
+    drawn = {
+        name: f"\n![kernels of {name}](../images/filters/{name}.png)\n" for name in _with_kernels()
+    }
+    return _plugins("Filters", "filter", FILTERS, drawn)
+
+
+def _plugins(
+    title: str,
+    kind: str,
+    registry: Mapping[str, type],
+    pictures: Mapping[str, str],
+) -> str:
     rows = _grouped(describe("filters" if kind == "filter" else "steps"), kind)
     parts = [f"# {title}\n"]
     for name in sorted(registry):
         prose, example = _docstring(registry[name])
-        parts += [f"\n## {name}\n\n{prose}\n"]
+        parts += [f"\n## {name}\n\n{prose}\n", pictures.get(name, "")]
         if rows[name][1:]:
             parts += ["\n", _parameters(rows[name][1:])]
         if example:
@@ -171,6 +188,35 @@ def pictures() -> dict[str, bytes]:
         }
 
 
+def kernel_pictures() -> dict[str, bytes]:
+    """What the filters of each family in configs/catalogue.yaml weigh neighbours by."""
+    return {
+        f"docs/images/filters/{name}.png": draw_kernels(plan, name)
+        for name, plan in _with_kernels().items()
+    }
+
+
+def _with_kernels() -> dict[str, Plan]:
+    """A plan of each family in the catalogue that has kernels to draw."""
+    config = load(CATALOGUE)
+    families = dict.fromkeys(named.family for named in config.filters)
+    plans = {
+        family: Plan(
+            replace(config, filters=tuple(n for n in config.filters if n.family == family)), "cpu"
+        )
+        for family in sorted(families)
+    }
+    return {
+        family: plan
+        for family, plan in plans.items()
+        if any(
+            isinstance(n, Conv | Spectral)
+            for r in plan.responses
+            for n in nodes_of(plan.example(r))
+        )
+    }
+
+
 def readme_config() -> str:
     """The first config in the README."""
     text = (ROOT / "README.md").read_text()
@@ -179,7 +225,8 @@ def readme_config() -> str:
 
 def main() -> None:
     """Write everything that differs, and name it."""
-    wanted = {name: text.encode() for name, text in pages().items()} | pictures()
+    texts = {name: text.encode() for name, text in pages().items()}
+    wanted = texts | pictures() | kernel_pictures()
     for name, data in wanted.items():
         path = ROOT / name
         if not path.exists() or path.read_bytes() != data:

@@ -274,7 +274,18 @@ def test_the_picture_is_what_the_readmes_config_draws(
     assert difference.mean() < 0.1
 
 
+def test_the_catalogue_shows_every_filter_family(generate: ModuleType) -> None:
+    assert {named.family for named in load(generate.CATALOGUE).filters} == set(FILTERS)
+    drawn = generate.kernel_pictures()
+    shown = {name_of(path) for path in (ROOT / "docs" / "images" / "filters").iterdir()}
+    assert shown == drawn.keys()
+    for name, data in drawn.items():
+        with Image.open(BytesIO(data)) as new, Image.open(ROOT / name) as old:
+            assert new.size == old.size, name
+            assert np.abs(np.subtract(new, old, dtype=np.float64)).mean() < 0.1, name
+
+
 def test_pictures_are_small() -> None:
-    pictures = list((ROOT / "docs" / "images").iterdir())
+    pictures = [p for p in (ROOT / "docs" / "images").rglob("*") if p.is_file()]
     assert {path.suffix for path in pictures} == {".png"}
     assert max(path.stat().st_size for path in pictures) < 300_000
