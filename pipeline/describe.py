@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import store
+from pipeline.bank.explain import Explained, explain
 from pipeline.bank.expr import Conv, nodes_of, reach_of
 from pipeline.errors import InputError, PlanError
 from pipeline.survey import Survey
@@ -119,6 +120,7 @@ def _responses(survey: Survey) -> list[dict[str, Any]]:
     usable = next((s.header for s in survey.sources if s.failure is None), None)
     banks = plan.banks(usable) if usable else ()
     found = {output.name: output.reach for part in banks for output in part.bank.outputs}
+    chosen = {name: how for part in banks for name, how in explain(part.bank).items()}
     rows = []
     for response in plan.responses:
         reach = found.get(response.name)
@@ -132,9 +134,17 @@ def _responses(survey: Survey) -> list[dict[str, Any]]:
                 "id": response.id,
                 "boundary": str(response.filter.boundary or plan.config.boundary),
                 "reach": " x ".join(f"-{a}+{b}" for a, b in reach),
+                **_computed(chosen.get(response.name)),
             }
         )
     return rows
+
+
+def _computed(found: Explained | None) -> dict[str, Any]:
+    """Engine, rank and cost; null where there is no image to plan for."""
+    if found is None:
+        return {"engine": None, "rank": None, "ns_per_pixel": None}
+    return {"engine": found.engine, "rank": found.rank, "ns_per_pixel": round(found.cost, 2)}
 
 
 def describe_status(root: Path) -> dict[str, Any]:

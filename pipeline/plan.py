@@ -248,6 +248,7 @@ def _banks(
                 for suffix, node in expressions(named, grid).items()
             ),
             grid.ndim,
+            strict=config.strict,
         )
         for output in bank.outputs:
             if output.joint and output.bands[-1] + 1 != len(bands):

@@ -123,7 +123,7 @@ def _place(blocks: Tensor, at: Ints, grid: Grid, out: Tensor) -> None:
         row[..., start:stop] = part[..., b, start + lead - b * step : stop + lead - b * step]
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _transfer(kernel: Kernel, corner: Ints, sides: Ints) -> npt.NDArray[np.complex64]:
     """Of the kernel at a corner of the block; conjugate, as to correlate is to mirror."""
     block = np.zeros(sides)

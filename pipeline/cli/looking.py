@@ -34,18 +34,30 @@ def plan(as_json: bool, **flags: Any) -> None:
     refuse_small_disk(seen, estimate(seen))
 
 
+_COLUMNS = {
+    "response": "filter",
+    "boundary": "boundary",
+    "reach": "reach",
+    "engine": "engine",
+    "rank": "rank",
+    "ns/pixel": "ns_per_pixel",
+}
+"""What the table of responses shows, by heading."""
+
+
 def _show_plan(found: dict[str, Any]) -> None:
+    rows = found["responses"]
     for key, value in found.items():
         if key not in ("responses", "failures"):
             click.echo(f"{key.replace('_', ' '):>16}  {_written(key, value)}")
     click.echo()
-    _table([["response", "boundary", "reach"], *([*row.values()] for row in _brief(found))])
+    _table([list(_COLUMNS), *([_cell(row[c]) for c in _COLUMNS.values()] for row in rows)])
     for row in found["failures"][:20]:
         click.echo(f"will fail: {row['image']}: {row['kind']}: {row['error']}")
 
 
-def _brief(found: dict[str, Any]) -> list[dict[str, str]]:
-    return [{k: row[k] for k in ("filter", "boundary", "reach")} for row in found["responses"]]
+def _cell(value: Any) -> str:
+    return "-" if value is None else str(value)
 
 
 def _written(key: str, value: Any) -> str:

@@ -35,6 +35,7 @@ def expanded(config: Config) -> dict[str, Any]:
         "input": _section(config.input),
         "prepare": [{STEPS.name_of(step): parameters(step)} for step in config.prepare],
         "boundary": _canonical(config.boundary),
+        "strict": config.strict,
         "filters": [_filter(named) for named in config.filters],
         "statistics": list(config.statistics),
         "output": _section(config.output),

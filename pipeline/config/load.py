@@ -73,6 +73,7 @@ def _config(document: Document, folder: Path, *, learning: bool) -> Config:
         "input": lambda: build(Input, required("input", "input: {path: data}"), "input"),
         "prepare": lambda: _steps(_optional(document, "prepare", [])),
         "boundary": lambda: _boundary(_optional(document, "boundary", "reflect")),
+        "strict": lambda: _strict(_optional(document, "strict", False)),
         "filters": lambda: named_filters(
             required("filters", "filters: [sobel]"), folder, _unit(document)
         ),
@@ -126,6 +127,12 @@ def _learn(document: Document, folder: Path, *, required: bool) -> Learn | None:
 def _optional(document: Document, key: str, default: Any) -> Node:
     entry = document.root.entries.get(key)
     return entry.node if entry else Node.of(document.root.place, default)
+
+
+def _strict(node: Node) -> bool:
+    if not isinstance(node.value, bool):
+        raise problem(node.place, "strict", "must be true or false; write strict: true")
+    return node.value
 
 
 def _boundary(node: Node) -> Boundary:

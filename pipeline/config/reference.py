@@ -29,6 +29,7 @@ _SECTIONS: Mapping[str, type[Any]] = {
     "learn": Learn,
     "filters": Common,
 }
+_STRICT = "keep to engines whose bits do not depend on how images are cut into tiles"
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 _TYPES = {
     "number": "number",
@@ -57,6 +58,7 @@ def schema() -> Json:
             **{key: _inlined(adapter(cls).json_schema()) for key, cls in sections.items()},
             "prepare": _choices(steps, {}),
             "boundary": {**adapter(BoundaryRule).json_schema(), "default": "reflect"},
+            "strict": {"type": "boolean", "default": False, "description": _STRICT},
             "filters": {**_choices(families, {"bank": bank}), "minItems": 1},
             "statistics": {
                 "type": "array",

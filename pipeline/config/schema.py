@@ -304,6 +304,7 @@ class Config:
     input: Input
     prepare: tuple[Step, ...]
     boundary: Boundary
+    strict: bool
     filters: tuple[NamedFilter, ...]
     statistics: tuple[str, ...]
     output: Output
