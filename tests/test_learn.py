@@ -339,6 +339,7 @@ def test_what_cannot_be_used_is_left_out_and_counted(tmp_path: Path) -> None:
     Image.new("RGB", (4, 50)).save(images / "narrow.png")
     said = filterbank("learn", config)
     assert said.code == 0, said.err
+    assert said.err.startswith("failed: a_header.png: corrupt: ")
     assert "failed 1 (1 corrupt), left out 3 (1 no known image format, " in said.out
     assert "1 other rank or bands than most, 1 smaller than a patch)" in said.out
     after = bank_of(tmp_path / "bank.safetensors")

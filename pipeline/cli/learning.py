@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 _ASKED_OUT = ("excluded", "not included")
 """What the config's own patterns leave out is no news."""
 
+_SHOWN = 20
+"""Failures told one by one; the summary counts them all."""
+
 
 @cli.command(epilog=EPILOG)
 @click.argument("config", type=click.Path(path_type=Path))
@@ -76,6 +79,8 @@ def learn(
             tell(part.images, part.pixels)
     finally:
         with_progress.close()
+    for key, failure in sorted(failed.items())[:_SHOWN]:
+        click.echo(f"failed: {key}: {failure.kind}: {failure.error}", err=True)
     done = learning.learn(draw, patches)
     say(_summary(draw, done, failed, time.monotonic() - began))
 
