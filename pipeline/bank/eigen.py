@@ -1,11 +1,12 @@
 """Eigenvalues and eigenvectors of the symmetric 2x2 or 3x3 matrix in every pixel, closed form.
 
-A matrix is given by its upper triangle, row by row; the arithmetic is float64.
+A matrix is given by its upper triangle, row by row; the arithmetic is float64, some pixels at a
+time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import pi
 from typing import TypeAlias
 
@@ -14,18 +15,16 @@ from torch import Tensor
 
 Vector: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
+PIECE = 1 << 15
+"""Pixels worked on at a time on a CPU: intermediate results stay in a cache, and are never many."""
+
 
 def eigenvalue(index: int, parts: Sequence[Tensor]) -> Tensor:
     """The index-th eigenvalue, ascending.
 
     3x3 by O. K. Smith, "Eigenvalues of a symmetric 3x3 matrix", 1961.
     """
-    upper = [part.double() for part in parts]
-    if len(upper) == 3:
-        xx, xy, yy = upper
-        radius = torch.hypot((xx - yy) / 2, xy)
-        return ((xx + yy) / 2 + (radius if index else -radius)).to(parts[0].dtype)
-    return _by_trisection(index, upper)[0].to(parts[0].dtype)
+    return _by_pieces(_eigenvalue, index, parts)
 
 
 def eigenvector(index: int, parts: Sequence[Tensor]) -> Tensor:
@@ -35,9 +34,32 @@ def eigenvector(index: int, parts: Sequence[Tensor]) -> Tensor:
     as in D. Eberly, "A robust eigensolver for 3x3 symmetric matrices", 2014: first the vector of
     the eigenvalue that stands apart, then the others across it.
     """
-    n = 2 if len(parts) == 3 else 3
+    return _by_pieces(_eigenvector, index, parts)
+
+
+def _by_pieces(
+    function: Callable[[int, list[Tensor]], Tensor], index: int, parts: Sequence[Tensor]
+) -> Tensor:
+    flat = [part.reshape(-1) for part in parts]
+    out = torch.empty_like(flat[0])
+    step = PIECE if out.device.type == "cpu" else 128 * PIECE
+    for start in range(0, out.numel(), step):
+        piece = slice(start, start + step)
+        out[piece] = function(index, [part[piece].double() for part in flat])
+    return out.reshape(parts[0].shape)
+
+
+def _eigenvalue(index: int, upper: list[Tensor]) -> Tensor:
+    if len(upper) == 6:
+        return _by_trisection(index, upper)[0]
+    xx, xy, yy = upper
+    radius = torch.hypot((xx - yy) / 2, xy)
+    return (xx + yy) / 2 + (radius if index else -radius)
+
+
+def _eigenvector(index: int, upper: list[Tensor]) -> Tensor:
+    n = 2 if len(upper) == 3 else 3
     which, entry = divmod(index, n)
-    upper = [part.double() for part in parts]
     if n == 2:
         cosine, sine = _turn(*upper)
         vector = [cosine, sine] if which else [-sine, cosine]
@@ -46,7 +68,7 @@ def eigenvector(index: int, parts: Sequence[Tensor]) -> Tensor:
     sign = torch.zeros_like(vector[0])
     for part in vector:
         sign = torch.where(sign == 0.0, part.sign(), sign)
-    return (vector[entry] * sign + 0.0).to(parts[0].dtype)  # no -0.0
+    return vector[entry] * sign + 0.0  # no -0.0
 
 
 def _turn(xx: Tensor, xy: Tensor, yy: Tensor) -> tuple[Tensor, Tensor]:
