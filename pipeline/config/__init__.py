@@ -6,20 +6,11 @@ import pipeline.readers
 import pipeline.statistics
 import pipeline.steps  # noqa: F401
 from pipeline.config.expanded import difference, expanded, parameters
+from pipeline.config.learning import Learn
 from pipeline.config.load import load
 from pipeline.config.names import response_id
 from pipeline.config.reference import describe, schema
-from pipeline.config.schema import (
-    Config,
-    Input,
-    Learn,
-    Limits,
-    NamedFilter,
-    Output,
-    Png,
-    Run,
-    matches,
-)
+from pipeline.config.schema import Config, Input, Limits, NamedFilter, Output, Png, Run, matches
 
 __all__ = [
     "Config",

@@ -12,10 +12,11 @@ from typing import Any
 from pipeline.boundary import Boundary
 from pipeline.config.document import Document
 from pipeline.config.filterlist import named_filters, one_entry
+from pipeline.config.learning import Learn
 from pipeline.config.nodes import Entry, Node, gather, problem, shown
 from pipeline.config.parse import scalar
 from pipeline.config.quantities import parse_boundary
-from pipeline.config.schema import Config, Input, Learn, Limits, Output, Run
+from pipeline.config.schema import Config, Input, Limits, Output, Run
 from pipeline.config.words import build
 from pipeline.errors import ConfigError
 from pipeline.registry import nearest

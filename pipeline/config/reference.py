@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
+from pipeline.config.learning import Learn
 from pipeline.config.load import ALWAYS
 from pipeline.config.quantities import BoundaryRule
-from pipeline.config.schema import VERSION, Common, Input, Learn, Limits, Output, Png, Run
+from pipeline.config.schema import VERSION, Common, Input, Limits, Output, Png, Run
 from pipeline.config.sweep import needs_name, swept_fields
 from pipeline.config.words import adapter
 from pipeline.filters.base import FILTERS

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.boundary import Boundary
+from pipeline.config.learning import Learn
 from pipeline.config.quantities import (
     BoundaryRule,
     Budget,
@@ -206,52 +207,6 @@ class Run:
         if isinstance(self.max_failed, str):
             return int(float(self.max_failed.removesuffix("%")) * listed / 100)
         return self.max_failed
-
-
-def _safetensors(value: str) -> str:
-    if not value.endswith(".safetensors"):
-        message = "must end in .safetensors; write file: bank.safetensors"
-        raise ValueError(message)
-    return value
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Learn:
-    """What `filterbank learn` makes of patches of the images; no part of a run."""
-
-    patches: Annotated[
-        Literal["pca", "zca", "kmeans"],
-        Field(description="principal components, whitening filters, or centroids of patches"),
-    ]
-    size: Annotated[int, Field(ge=2, description="edge of a patch, and of the filters; pixels")]
-    file: Annotated[
-        Text,
-        AfterValidator(_safetensors),
-        Field(description="where the bank goes, from the config file's folder; a .safetensors"),
-    ]
-    count: Annotated[
-        Count | None,
-        Field(description="number of filters; null: as many as there are (not kmeans)"),
-    ] = None
-    samples: Annotated[Count, Field(description="patches to draw, from all places alike")] = 100_000
-    seed: Annotated[
-        int, Field(ge=0, lt=2**32, description="of the drawing; another one, others")
-    ] = 0
-    epsilon: Annotated[
-        float,
-        Field(
-            ge=0,
-            allow_inf_nan=False,
-            description="zca, kmeans: added to the variances, as a share of their mean",
-        ),
-    ] = 0.1
-
-    @model_validator(mode="after")
-    def _counts_its_centroids(self) -> Self:
-        if self.patches == "kmeans" and self.count is None:
-            message = "kmeans needs a count; write count: 64"
-            raise ValueError(message)
-        return self
 
 
 @dataclass(frozen=True, config=_STRICT)
