@@ -17,7 +17,7 @@ from pipeline.filters.kernel import layer, read_weights, with_file
 from pipeline.filters.weights import Weights
 from pipeline.types import Grid
 
-MAX_PATHS = 1 << 10
+MAX_PATHS = 1 << 12
 """Ways from the bands to a response, one per channel on the way: the size of its expression."""
 
 
