@@ -31,7 +31,7 @@ from pipeline.bank.expr import (
 )
 from pipeline.bank.passes import compose, lift, separate
 from pipeline.bank.rotations import Rotation, pool_rotations, right_angles, rotate
-from pipeline.boundary import MODES, Boundary, fold
+from pipeline.boundary import MODES, Boundary, Mode, fold
 from pipeline.errors import PlanError
 from pipeline.types import Batch, Grid, ImageInfo, Region, Source, Tile
 
@@ -191,6 +191,16 @@ def test_an_offset_keeps_the_digits_of_data_with_a_large_mean() -> None:
     without = run(node, Boundary(), batch(image), 2).values[0].numpy()
     assert np.abs(with_offset - want).max() <= tolerance(want)
     assert np.abs(without - want).max() > tolerance(want)
+
+
+@pytest.mark.parametrize("mode", ["reflect", "mirror", "nearest", "wrap", "constant"])
+def test_an_offset_keeps_them_through_a_second_extension_too(mode: Mode) -> None:
+    image = 1e6 + np.random.default_rng(6).normal(size=(1, 1, 23, 31))
+    smooth, edge = (Kernel.of(taps) for taps in ([[1.0, 2.0, 1.0]], [[-1.0], [0.0], [1.0]]))
+    node = Conv(Edge(Conv(Input(), smooth)), edge)
+    want = evaluate(node, image[0], Boundary(mode))
+    got = run(node, Boundary(mode), batch(image, offset=np.array([[1e6]])), 2).values[0].numpy()
+    assert np.abs(got - want).max() <= tolerance(want)
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect", "nodata"])

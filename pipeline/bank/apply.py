@@ -97,7 +97,7 @@ def _evaluate(
     if isinstance(node, Pool):
         return _pool(node, settle(trim(below, add_reach(margin, node.reach))), margin)
     if isinstance(node, Edge):
-        return _edge(node, settle(below), margin, batch)
+        return _edge(node, below, margin, batch)
     if isinstance(node, Spectrum):
         return _spectrum(node, trim(below, margin), batch.tiles[0])
     return _spectral(node, below, margin, batch.tiles[0])
