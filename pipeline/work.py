@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,9 @@ from pipeline.stages.loader import read
 from pipeline.stages.read import Loaded
 from pipeline.stages.write import Sink
 from pipeline.types import Progress, Shard, ShardReport
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Names of malloc.h for mallopt."""
 
 
 def work(plan: Plan, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress]:
@@ -101,12 +105,23 @@ def _compute(plan: Plan, loaded: Loaded) -> list[Result]:
     return [result for batch in loaded.batches for result in compute(plan, batch)]
 
 
+def keep_memory() -> None:
+    """Let glibc reuse what is freed: a response in fresh pages costs more than a small kernel."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # another C library
+        return
+    mallopt(_MMAP_THRESHOLD, 1 << 28)
+    mallopt(_TRIM_THRESHOLD, 1 << 30)
+
+
 def configure(plan: Plan) -> None:
     """Make torch's arithmetic exact and repeatable in this process.
 
     One thread per batch, because some of torch's sums depend on the number of threads; no TF32,
     whose 10-bit mantissas fail IBSI 1.a.3. Raises DeviceError where the device is missing.
     """
+    keep_memory()
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
     if plan.device == "cuda":

@@ -58,7 +58,7 @@ def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
         while due and due[0][0] in done:
             answer, output = due.popleft()
             yield _response(output, done[answer], batch)
-        for old in [k for k in done if schedule.last_use[k] <= position]:
+        for old in schedule.ends.get(position, ()):
             del done[old]
 
 

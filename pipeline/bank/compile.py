@@ -50,12 +50,16 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """An order of evaluation with, for each node, the margin to keep and when to forget it."""
+    """An order of evaluation with, for each node, the margin to keep and its last use.
+
+    ends: the nodes to forget after each position.
+    """
 
     outputs: tuple[Node, ...]
     order: tuple[Node, ...]
     margin: Mapping[Node, Reach]
     last_use: Mapping[Node, int]
+    ends: Mapping[int, tuple[Node, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,10 @@ def _schedule(outputs: tuple[Node, ...], ndim: int) -> Schedule:
     for output in outputs:  # handed out in this order, each as soon as those before it are
         position = max(position, where[output])
         last_use[output] = max(position, last_use.get(output, 0))
-    return Schedule(outputs, order, margin, last_use)
+    ends: dict[int, tuple[Node, ...]] = {}
+    for node, position in last_use.items():
+        ends[position] = (*ends.get(position, ()), node)
+    return Schedule(outputs, order, margin, last_use, ends)
 
 
 def _needed(node: Node, margin: Reach) -> Reach:

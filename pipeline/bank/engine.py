@@ -77,12 +77,16 @@ def run_sums(x: Tensor, kernel: Kernel) -> Tensor:
 
 
 def _native(x: Tensor, kernel: Kernel, shape: Ints) -> Tensor:
-    from pipeline.bank.native import sum_taps
+    from pipeline.bank.native import BOXES, sum_box, sum_taps
 
-    at, weights = _taps(kernel)
     out = torch.empty((x.shape[0], *shape), dtype=x.dtype)
     x = x if x.stride(-1) == 1 else x.contiguous()
     flat, starts = _lines(x, out.shape)
+    if kernel.shape[-2:] in BOXES and prod(kernel.shape[:-2]) == 1:  # same bits, and faster
+        weights = kernel.array.astype(np.float32).reshape(kernel.shape[-2:])
+        sum_box(flat, starts, x.stride(-2), weights, _rows(out))
+        return out
+    at, weights = _taps(kernel)
     sum_taps(flat, starts, at @ np.array(x.stride()[1:], np.int64), weights, _rows(out))
     return out
 
@@ -91,10 +95,16 @@ def _lines(x: Tensor, shape: Sequence[int]) -> tuple[npt.NDArray[Any], npt.NDArr
     """The memory under planes, flat, and where in it each line of a result begins."""
     x = x if x.stride(-1) == 1 else x.contiguous()
     last = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
-    starts = np.zeros(1, np.int64)
-    for n, step in zip(shape[:-1], x.stride(), strict=False):
-        starts = np.add.outer(starts, np.arange(n, dtype=np.int64) * step).ravel()
+    starts = _starts(tuple(shape[:-1]), x.stride()[:-1])
     return x.as_strided((last + 1,), (1,)).numpy(), starts
+
+
+@lru_cache(maxsize=16)
+def _starts(counts: Ints, steps: Ints) -> npt.NDArray[np.int64]:
+    starts = np.zeros(1, np.int64)
+    for n, step in zip(counts, steps, strict=True):
+        starts = np.add.outer(starts, np.arange(n, dtype=np.int64) * step).ravel()
+    return starts
 
 
 def _rows(out: Tensor) -> npt.NDArray[Any]:

@@ -76,6 +76,45 @@ def _sum_taps(x: Floats, starts: Places, offsets: Places, weights: Floats, out: 
 sum_taps = _compiled(_sum_taps)
 
 
+BOXES = ((3, 3), *((1, n) for n in (3, 5, 7, 9)), *((n, 1) for n in (3, 5, 7, 9)))
+"""Small kernels over the last two axes whose taps lie at places known beforehand."""
+
+
+def _boxed() -> Any:
+    """Compile `box(x, at, stride, weights, y)`: as `set` with the taps of a whole small window.
+
+    Neighbouring taps are loads at a constant distance, and so cost less than any taps.
+    """
+    lines = ["def box(x, at, stride, weights, y):", "    n = len(y)"]
+    for height, width in BOXES:
+        lines.append(f"    if weights.shape[0] == {height} and weights.shape[1] == {width}:")
+        taps = [(i, j) for i in range(height) for j in range(width)]
+        for i in range(height):
+            lines.append(f"        a{i} = at + {i} * stride")
+            lines.append(f"        x{i} = x[a{i} : a{i} + n + {width - 1}]")
+        lines += [f"        w{i}_{j} = weights[{i}, {j}]" for i, j in taps]
+        lines += ["        for c in range(n):", "            total = zero"]
+        lines += [f"            total = total + w{i}_{j} * x{i}[c + {j}]" for i, j in taps]
+        lines.append("            y[c] = total")
+    made: dict[str, Any] = {"zero": np.float32(0.0)}
+    exec(compile("\n".join(lines), __file__, "exec"), made)
+    return _compiled(made["box"], stored=False)
+
+
+_box = _boxed()
+
+
+def _sum_box(x: Floats, starts: Places, stride: int, weights: Floats, out: Floats) -> None:
+    """out[line, c] = sum_ij weights[i, j] x[starts[line] + i stride + c + j]; x is flat."""
+    for line in range(len(starts)):
+        for first in range(0, out.shape[1], STEP):
+            y = out[line, first : first + STEP]
+            _box(x, starts[line] + first, stride, weights, y)
+
+
+sum_box = _compiled(_sum_box)
+
+
 def _add_lines(x: Floats, starts: Places, weight: Any, more: bool, out: Floats) -> None:
     """out[line] = weight * x[starts[line] :], or, with `more`, that added to it; x is flat."""
     offsets, weights = np.zeros(1, np.int64), np.full(1, weight)
