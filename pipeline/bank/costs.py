@@ -14,8 +14,11 @@ import numpy as np
 from pipeline.bank.expr import Blocks, Box, Conv, Kernel, Mix, Node, Product, Spectral, Spectrum
 from pipeline.types import Ints
 
-PASS, TAP = 0.12, 0.042
-"""A walk over the image, and each tap of it."""
+PASS, TAP, NEAR_TAP = 0.12, 0.042, 0.021
+"""A walk over the image, and each tap of it; or each of a window that has its own code."""
+
+WINDOWS = ((3, 3), (5, 5), *((1, n) for n in (3, 5, 7, 9)), *((n, 1) for n in (3, 5, 7, 9)))
+"""Small kernels over the last two axes, for which `native` has code of their own."""
 
 BOX_LAST, BOX = 1.3, 0.4
 """Running sums along the last axis, and along any other."""
@@ -34,8 +37,13 @@ SIDES = {1: 4096, 2: 384, 3: 96}
 
 
 def taps(kernel: Kernel) -> float:
-    """Multiply and add every weight that is not zero."""
-    return PASS + TAP * _weights(kernel)
+    """Multiply and add every weight that is not zero, or all of a small window."""
+    return PASS + (NEAR_TAP * prod(kernel.shape) if window(kernel) else TAP * _weights(kernel))
+
+
+def window(kernel: Kernel) -> bool:
+    """Whether a kernel is one of WINDOWS."""
+    return kernel.shape[-2:] in WINDOWS and prod(kernel.shape[:-2]) == 1
 
 
 @lru_cache(maxsize=4096)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pipeline.bank.costs import window
 from pipeline.bank.expr import Kernel
 from pipeline.bank.passes import separate
 from pipeline.types import Ints
@@ -77,14 +78,14 @@ def run_sums(x: Tensor, kernel: Kernel) -> Tensor:
 
 
 def _native(x: Tensor, kernel: Kernel, shape: Ints) -> Tensor:
-    from pipeline.bank.native import BOXES, sum_box, sum_taps
+    from pipeline.bank.native import sum_taps, sum_window
 
     out = torch.empty((x.shape[0], *shape), dtype=x.dtype)
     x = x if x.stride(-1) == 1 else x.contiguous()
     flat, starts = _lines(x, out.shape)
-    if kernel.shape[-2:] in BOXES and prod(kernel.shape[:-2]) == 1:  # same bits, and faster
+    if window(kernel) and len(shape) > 1 and shape[-2] > 1:  # the same bits, sooner
         weights = kernel.array.astype(np.float32).reshape(kernel.shape[-2:])
-        sum_box(flat, starts, x.stride(-2), weights, _rows(out))
+        sum_window(flat, starts, x.stride(-2), weights, shape[-2], _rows(out))
         return out
     at, weights = _taps(kernel)
     sum_taps(flat, starts, at @ np.array(x.stride()[1:], np.int64), weights, _rows(out))

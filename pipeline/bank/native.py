@@ -14,6 +14,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.bank.costs import WINDOWS
+
 AT_ONCE = 9
 """Taps that one pass over a line adds up: as many streams as the vectoriser still checks."""
 
@@ -76,43 +78,53 @@ def _sum_taps(x: Floats, starts: Places, offsets: Places, weights: Floats, out: 
 sum_taps = _compiled(_sum_taps)
 
 
-BOXES = ((3, 3), *((1, n) for n in (3, 5, 7, 9)), *((n, 1) for n in (3, 5, 7, 9)))
-"""Small kernels over the last two axes whose taps lie at places known beforehand."""
+def _windows() -> Any:
+    """Compile `window(x, at, stride, weights, y, z)`: all taps of a small window, for two lines.
 
-
-def _boxed() -> Any:
-    """Compile `box(x, at, stride, weights, y)`: as `set` with the taps of a whole small window.
-
-    Neighbouring taps are loads at a constant distance, and so cost less than any taps.
+    Neighbouring taps are loads at a constant distance, and two lines share most of them.
     """
-    lines = ["def box(x, at, stride, weights, y):", "    n = len(y)"]
-    for height, width in BOXES:
+    lines = ["def window(x, at, stride, weights, y, z):", "    n = len(y)"]
+    for height, width in WINDOWS:
         lines.append(f"    if weights.shape[0] == {height} and weights.shape[1] == {width}:")
-        taps = [(i, j) for i in range(height) for j in range(width)]
-        for i in range(height):
+        for i in range(height + 1):
             lines.append(f"        a{i} = at + {i} * stride")
             lines.append(f"        x{i} = x[a{i} : a{i} + n + {width - 1}]")
+        taps = [(i, j) for i in range(height) for j in range(width)]
         lines += [f"        w{i}_{j} = weights[{i}, {j}]" for i, j in taps]
-        lines += ["        for c in range(n):", "            total = zero"]
-        lines += [f"            total = total + w{i}_{j} * x{i}[c + {j}]" for i, j in taps]
-        lines.append("            y[c] = total")
+        lines.append("        for c in range(n):")
+        for i in range(height + 1):
+            lines += [f"            v{i}_{j} = x{i}[c + {j}]" for j in range(width)]
+        for down, line in enumerate("yz"):
+            lines.append(f"            {line}c = zero")
+            lines += [
+                f"            {line}c = {line}c + w{i}_{j} * v{i + down}_{j}" for i, j in taps
+            ]
+        lines.append("            y[c], z[c] = yc, zc")
     made: dict[str, Any] = {"zero": np.float32(0.0)}
     exec(compile("\n".join(lines), __file__, "exec"), made)
-    return _compiled(made["box"], stored=False)
+    return _compiled(made["window"], stored=False)
 
 
-_box = _boxed()
+_window = _windows()
 
 
-def _sum_box(x: Floats, starts: Places, stride: int, weights: Floats, out: Floats) -> None:
-    """out[line, c] = sum_ij weights[i, j] x[starts[line] + i stride + c + j]; x is flat."""
-    for line in range(len(starts)):
-        for first in range(0, out.shape[1], STEP):
-            y = out[line, first : first + STEP]
-            _box(x, starts[line] + first, stride, weights, y)
+def _sum_window(
+    x: Floats, starts: Places, stride: int, weights: Floats, height: int, out: Floats
+) -> None:
+    """out[line, c] = sum_ij weights[i, j] x[starts[line] + i stride + c + j]; x is flat.
+
+    Lines come in planes of a height of at least 2; the last two of an odd plane overlap the pair
+    before them.
+    """
+    for first in range(0, len(starts), height):
+        for row in range(0, height, 2):
+            line = first + min(row, height - 2)
+            for c in range(0, out.shape[1], STEP):
+                y, z = out[line, c : c + STEP], out[line + 1, c : c + STEP]
+                _window(x, starts[line] + c, stride, weights, y, z)
 
 
-sum_box = _compiled(_sum_box)
+sum_window = _compiled(_sum_window)
 
 
 def _add_lines(x: Floats, starts: Places, weight: Any, more: bool, out: Floats) -> None:
