@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import ceil, prod
 
@@ -51,10 +51,11 @@ def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
     """
     masked = batch.valid is not None or any(o.boundary.mode == "nodata" for o in plan.outputs)
     schedule = plan.masked if masked else plan.fast
-    due = deque(zip(schedule.outputs, plan.outputs, strict=True))
-    done: dict[Node, Value] = {}
-    for position, node in enumerate(schedule.order):
-        done[node] = _evaluate(node, schedule.margin, done, batch, planned=not masked)
+    due = deque(zip(schedule.answers, plan.outputs, strict=True))
+    done: dict[int, Value] = {}
+    for position, (node, margin, parts) in enumerate(schedule.steps):
+        below = [done[part] for part in parts]
+        done[position] = _evaluate(node, margin, below, batch, planned=not masked)
         while due and due[0][0] in done:
             answer, output = due.popleft()
             yield _response(output, done[answer], batch)
@@ -63,24 +64,18 @@ def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
 
 
 def _evaluate(
-    node: Node,
-    margins: Mapping[Node, Reach],
-    done: Mapping[Node, Value],
-    batch: Batch,
-    *,
-    planned: bool,
+    node: Node, margin: Reach, parts: Sequence[Value], batch: Batch, *, planned: bool
 ) -> Value:
-    margin = margins[node]
     if isinstance(node, Input):
         return _input(node, margin, batch)
     if isinstance(node, Conv):
-        wide = trim(done[node.of], add_reach(margin, node.kernel.reach))
+        wide = trim(parts[0], add_reach(margin, node.kernel.reach))
         return _conv(wide, node.kernel, margin, planned=planned)
     if isinstance(node, Join):
-        return _join(node, [trim(done[child], margin) for child in node.of])
+        return _join(node, [trim(part, margin) for part in parts])
     if isinstance(node, Mix):
-        return _mix(node, [trim(done[child], margin) for child in node.of])
-    below = done[node.of]
+        return _mix(node, [trim(part, margin) for part in parts])
+    (below,) = parts
     if isinstance(node, Box):
         wide = trim(below, add_reach(margin, node.kernel.reach))
         return _weighted(wide, run_sums(wide.data, node.kernel), node.kernel, margin)

@@ -30,17 +30,13 @@ from pipeline.types import Ints, Reach, Region
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One response of a bank. joint: it combines bands, and its band is `all`."""
+    """One response of a bank. bands: those, from 0, that it names; empty for each by itself."""
 
     name: str
     node: Node
     boundary: Boundary
     reach: Reach
-
-    @property
-    def bands(self) -> Ints:
-        """The bands, from 0, that the expression names; empty when it takes each by itself."""
-        return bands_of(self.node)
+    bands: Ints
 
     @property
     def joint(self) -> bool:
@@ -52,14 +48,17 @@ class Output:
 class Schedule:
     """An order of evaluation with, for each node, the margin to keep and its last use.
 
-    ends: the nodes to forget after each position.
+    In numbers, as nodes are dear to look up: steps are the nodes with their margins and what they
+    are computed from, answers the outputs, ends what to forget after each step.
     """
 
     outputs: tuple[Node, ...]
     order: tuple[Node, ...]
     margin: Mapping[Node, Reach]
     last_use: Mapping[Node, int]
-    ends: Mapping[int, tuple[Node, ...]]
+    steps: tuple[tuple[Node, Reach, Ints], ...]
+    answers: Ints
+    ends: Mapping[int, Ints]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ def compile_bank(
         if boundary.mode == "valid" and any(isinstance(n, Spectral) for n in nodes_of(whole)):
             message = f"{name} depends on the whole image: no map is `valid`; set its boundary"
             raise PlanError(message)
-        outputs.append(Output(name, whole, boundary, reach_of(whole, ndim)))
+        outputs.append(Output(name, whole, boundary, reach_of(whole, ndim), bands_of(whole)))
     masked = _schedule(tuple(o.node for o in outputs), ndim)
     fast = _schedule(lower([o.node for o in outputs], strict=strict), ndim)
     return BankPlan(tuple(outputs), fast, masked, ndim)
@@ -139,10 +138,12 @@ def _schedule(outputs: tuple[Node, ...], ndim: int) -> Schedule:
     for output in outputs:  # handed out in this order, each as soon as those before it are
         position = max(position, where[output])
         last_use[output] = max(position, last_use.get(output, 0))
-    ends: dict[int, tuple[Node, ...]] = {}
+    ends: dict[int, Ints] = {}
     for node, position in last_use.items():
-        ends[position] = (*ends.get(position, ()), node)
-    return Schedule(outputs, order, margin, last_use, ends)
+        ends[position] = (*ends.get(position, ()), where[node])
+    steps = tuple((n, margin[n], tuple(where[part] for part in children(n))) for n in order)
+    answers = tuple(where[output] for output in outputs)
+    return Schedule(outputs, order, margin, last_use, steps, answers, ends)
 
 
 def _needed(node: Node, margin: Reach) -> Reach:
