@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 CONFIG ?= edges.yaml
+BENCH ?= run
 ARGS ?=
 
 BIN := .venv/bin
@@ -39,8 +40,8 @@ format: $(DEV)  ## fix what the linter can fix, and format
 	$(BIN)/ruff check --fix --exit-zero
 	$(BIN)/ruff format
 
-bench: $(DEV) $(SAMPLES)  ## measure speed on this machine
-	@$(BIN)/python benchmarks/run.py $(ARGS)
+bench: $(DEV) $(SAMPLES)  ## measure speed on this machine: make bench BENCH=bank
+	@$(BIN)/python benchmarks/$(BENCH).py $(ARGS)
 
 docs: $(DEV) $(SAMPLES)  ## write docs/reference again from the code
 	@$(BIN)/python docs/generate.py

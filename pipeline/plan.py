@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 
 from pipeline.bank.compile import BankPlan, Schedule, compile_bank
-from pipeline.bank.expr import Input, Node
+from pipeline.bank.expr import Blocks, Input, Node, Spectrum
 from pipeline.config import Config, NamedFilter, expanded, response_id
 from pipeline.config.schema import matches
 from pipeline.errors import PlanError
@@ -261,12 +261,19 @@ def _banks(
     return tuple(plans)
 
 
+_PLANES: dict[type, int] = {Input: 2, Blocks: 4, Spectrum: 4}
+"""float32 planes that a node takes, where not one: its copy beside it, overlap, complex numbers."""
+
+
 def _live_planes(schedule: Schedule) -> int:
-    """The most nodes that exist at one time while a schedule runs."""
-    ends = Counter(schedule.last_use.get(node, i) for i, node in enumerate(schedule.order))
+    """The most planes that exist at one time while a schedule runs."""
+    size = {node: _PLANES.get(type(node), 1) for node in schedule.order}
+    ends: Counter[int] = Counter()
+    for node, position in schedule.last_use.items():
+        ends[position] += size[node]
     live = most = 0
     for position, node in enumerate(schedule.order):
-        live += 2 if isinstance(node, Input) else 1
+        live += size[node]
         most = max(most, live)
         live -= ends[position]
     return most + 2
