@@ -7,6 +7,8 @@ ARGS ?=
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install
+# Once, so that no run has to wait for it.
+COMPILE := $(BIN)/python -c "import pipeline.bank.native"
 FILE = $(shell test -f "configs/$(CONFIG)" && echo "configs/$(CONFIG)" || echo "$(CONFIG)")
 
 # Stamps: touched only when their step has succeeded, so an interrupted one runs again.
@@ -66,10 +68,12 @@ $(VENV):
 
 $(RUN): pyproject.toml constraints.txt | $(VENV)
 	$(PIP) -e ".[geo,medical]" -c constraints.txt
+	$(COMPILE)
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(VENV)
 	$(PIP) -e ".[geo,medical,dev]" -c constraints.txt
+	$(COMPILE)
 	@touch $@ $(RUN)
 
 $(SAMPLES): data/make_samples.py $(wildcard data/scenes/*.py) | $(RUN)

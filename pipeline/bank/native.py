@@ -28,15 +28,18 @@ Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
 
 
-def _compiled(function: _F, *, stored: bool = True) -> _F:
-    """Compile at the first call, or take what an earlier process left in the cache."""
+def _compiled(function: _F, signature: str | None = None) -> _F:
+    """Compile for a signature, or take what an earlier process left in the cache.
+
+    Without a signature it becomes part of the functions that call it.
+    """
     options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
-    if stored:
-        try:
-            return cast("_F", numba.njit(cache=True, **options)(function))
-        except RuntimeError:  # no folder to keep it in: compile in each process
-            pass
-    return cast("_F", numba.njit(**options)(function))
+    if signature is None:
+        return cast("_F", numba.njit(**options)(function))
+    try:
+        return cast("_F", numba.njit(signature, cache=True, **options)(function))
+    except RuntimeError:  # no folder to keep it in: compile in each process
+        return cast("_F", numba.njit(signature, **options)(function))
 
 
 def _unrolled(name: str, start: str) -> Any:
@@ -57,7 +60,7 @@ def _unrolled(name: str, start: str) -> Any:
         lines.append("            y[c] = total")
     made: dict[str, Any] = {"zero": np.float32(0.0)}
     exec(compile("\n".join(lines), __file__, "exec"), made)
-    return _compiled(made[name], stored=False)
+    return _compiled(made[name])
 
 
 _set = _unrolled("set", "zero")
@@ -75,7 +78,7 @@ def _sum_taps(x: Floats, starts: Places, offsets: Places, weights: Floats, out: 
                 _add(x, at, offsets, weights, k, min(AT_ONCE, taps - k), y)
 
 
-sum_taps = _compiled(_sum_taps)
+sum_taps = _compiled(_sum_taps, "void(f4[::1], i8[::1], i8[::1], f4[::1], f4[:, ::1])")
 
 
 def _windows() -> Any:
@@ -102,7 +105,7 @@ def _windows() -> Any:
         lines.append("            y[c], z[c] = yc, zc")
     made: dict[str, Any] = {"zero": np.float32(0.0)}
     exec(compile("\n".join(lines), __file__, "exec"), made)
-    return _compiled(made["window"], stored=False)
+    return _compiled(made["window"])
 
 
 _window = _windows()
@@ -124,7 +127,7 @@ def _sum_window(
                 _window(x, starts[line] + c, stride, weights, y, z)
 
 
-sum_window = _compiled(_sum_window)
+sum_window = _compiled(_sum_window, "void(f4[::1], i8[::1], i8, f4[:, ::1], i8, f4[:, ::1])")
 
 
 def _add_lines(x: Floats, starts: Places, weight: Any, more: bool, out: Floats) -> None:
@@ -137,7 +140,7 @@ def _add_lines(x: Floats, starts: Places, weight: Any, more: bool, out: Floats) 
             _set(x, starts[line], offsets, weights, 0, 1, out[line])
 
 
-add_lines = _compiled(_add_lines)
+add_lines = _compiled(_add_lines, "void(f4[::1], i8[::1], f4, b1, f4[:, ::1])")
 
 
 def _running_sums(x: Floats, size: int, weight: float, out: Floats) -> None:
@@ -155,4 +158,4 @@ def _running_sums(x: Floats, size: int, weight: float, out: Floats) -> None:
                 total[j] = both - old[j]
 
 
-running_sums = _compiled(_running_sums)
+running_sums = _compiled(_running_sums, "void(f4[:, :, ::1], i8, f8, f4[:, :, ::1])")
