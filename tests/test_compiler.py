@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -254,6 +256,11 @@ def test_what_is_said_of_a_bank_is_what_was_compiled() -> None:
     total = sum(cost(n) for n in plan(bank).fast.order if not isinstance(n, Input))
     assert sum(e.cost for e in found.values()) == pytest.approx(total)
     assert explain(plan(bank, strict=True))["0"].engine == "dense"
+
+
+def test_compiling_needs_neither_torch_nor_numba() -> None:
+    code = "import sys, pipeline.bank.explain; sys.exit(bool({'torch', 'numba'} & {*sys.modules}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_strict_is_part_of_the_digest_and_reaches_the_compiler(tmp_path: Path) -> None:
