@@ -89,6 +89,12 @@ def gaussian_taps(
         hermite = np.polynomial.hermite_e.hermeval(x / sigma, [0.0] * order + [1.0])
         return np.asarray((-1 / sigma) ** order * hermite * np.exp(-0.5 * (x / sigma) ** 2))
 
+    if order and radius < 1:
+        message = (
+            f"the derivative of a Gaussian of sigma {sigma:g} pixels, cut off at {radius} pixels, "
+            "is 0 everywhere: give a larger sigma or truncate"
+        )
+        raise PlanError(message)
     x = np.arange(-radius, radius + 1, dtype=np.float64)
     area = sqrt(2 * pi) * sigma
     if convention == "integrated":

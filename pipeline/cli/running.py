@@ -136,7 +136,8 @@ def _summary(plan: Survey, journal: Journal) -> str:
     if plan.todo.vanished:
         parts.append(f"{'pruned' if plan.pruned else 'vanished'} {len(plan.todo.vanished)}")
     speed = f"{summary.seconds:.1f} s, {rate:.1f} images/s, {summary.pixels / 1e6:.1f} Mpixel"
-    return f"{', '.join(parts)}; {speed}; results in {plan.plan.root}"
+    reasons = "; filterbank status tells the reasons" if summary.failed else ""
+    return f"{', '.join(parts)}; {speed}; results in {plan.plan.root}{reasons}"
 
 
 def _execute(plan: Survey, journal: Journal) -> None:

@@ -10,6 +10,7 @@ from scipy import integrate, ndimage, special
 from pipeline.bank.passes import factor
 from pipeline.errors import PlanError
 from pipeline.filters.gaussian import Gaussian
+from pipeline.filters.hessian import Hessian
 from pipeline.types import Grid
 
 ROUNDING = 1e-10
@@ -229,3 +230,10 @@ def test_parameters_that_contradict_are_refused(given, text):
 def test_what_a_grid_has_not_is_a_plan_error(item, grid, text):
     with pytest.raises(PlanError, match=text):
         node(item, grid)
+
+
+def test_a_derivative_without_room_for_a_slope_is_refused():
+    """Its taps would be 0, and every map of it: a silent nothing."""
+    for item in (Gaussian(sigma=0.12, derivative="x"), Hessian(sigma=0.12, output="xx")):
+        with pytest.raises(PlanError, match="0 everywhere: give a larger sigma"):
+            item.responses(Grid((1.0, 1.0)))
