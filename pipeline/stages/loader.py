@@ -6,8 +6,10 @@ import os
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing import forkserver, parent_process, resource_tracker
 from typing import Any
 
@@ -48,6 +50,7 @@ def read(plan: Plan, shards: Sequence[Shard]) -> Iterator[Loaded]:
     try:
         with _holding_signals():
             batches = iter(loader)
+        _watch_closely(batches)
         for loaded in batches:
             done += 1
             yield loaded
@@ -61,6 +64,17 @@ def read(plan: Plan, shards: Sequence[Shard]) -> Iterator[Loaded]:
         )
         suspects = tuple(tile.source.key for job in flying for tile in job.tiles)
         raise ReaderCrashed(message, suspects) from error
+
+
+def _watch_closely(batches: Any) -> None:
+    """Look for dead readers twice a second: torch does so every 5 s, and has no public word for it.
+
+    Where a release of torch calls it otherwise, a crash only takes longer to notice. The proxy
+    keeps `batches` out of a cycle: it stops its readers when the last reference to it goes.
+    """
+    if hasattr(batches, "_try_get_data"):
+        look = type(batches)._try_get_data
+        batches._try_get_data = partial(look, weakref.proxy(batches), 0.5)
 
 
 def _jobs(plan: Plan, index: int, shard: Shard) -> Iterator[Job]:

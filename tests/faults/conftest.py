@@ -11,10 +11,10 @@ from once import Once
 
 @pytest.fixture(scope="session")
 def images(once: Once) -> Path:
-    """150 images, so three shards."""
+    """130 images, so three shards."""
 
     def fill(folder: Path) -> None:
-        for i in range(150):
+        for i in range(130):
             draw(folder / f"{i:03}.png", seed=i)
 
     return once("images", fill)
