@@ -1,7 +1,8 @@
 """The language in which a filter says what it computes: a handful of frozen nodes of any rank.
 
 Equal nodes are equal values, so filters that share a part share a node; the reach of a response
-(its halo) is derived from the expression, never declared.
+(its halo) is derived from the expression, never declared. Over 300 lines, because every node and
+what walks them all stand together.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "leung_malik": [{"scale": 0.1}],
     "schmid": [{"scale": 0.1}],
     "rfs": [{"scale": 0.1}],
-    "mr8": [{"scale": 0.1}],
+    "mr8": [{"scale": 0.1, "sign": ["abs", "signed"]}],
     "mean": [{"size": [4, 5]}],
     "motion": [
         {"length": 5, "orientation": [0, 30]},
