@@ -19,7 +19,7 @@ from pipeline.bank.explain import Explained, explain
 from pipeline.bank.expr import Conv, nodes_of, reach_of
 from pipeline.errors import InputError, PlanError
 from pipeline.survey import Survey
-from pipeline.version import __version__
+from pipeline.version import PACKAGES, __version__
 
 
 @dataclass(frozen=True)
@@ -203,15 +203,7 @@ def examine_machine() -> dict[str, str]:
         "open files": f"{files}" + (" (low: ulimit -n 1024)" if files < 256 else ""),
         "nvidia driver": "yes" if Path("/proc/driver/nvidia/version").exists() else "no",
     }
-    for package in (
-        "torch",
-        "torchvision",
-        "numpy",
-        "pyarrow",
-        "pillow",
-        "tifffile",
-        "imagecodecs",
-    ):
+    for package in ("torchvision", *PACKAGES):
         found[package] = importlib.metadata.version(package)
     for extra, package in (("geo", "rasterio"), ("medical", "pydicom")):
         have = importlib.util.find_spec(package) is not None

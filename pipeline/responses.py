@@ -28,7 +28,7 @@ def any_rank(named: NamedFilter) -> Responses:
             try:
                 more = named.filter.responses(Grid((step,) * rank, named.unit))
                 found |= {suffix: node for suffix, node in more.items() if suffix not in found}
-            except (PlanError, ValueError) as error:  # a ValueError: weights that are no numbers
+            except PlanError as error:
                 problems.append(str(error))
             if found.keys() == {""}:  # without a name of its own in one rank, so in all
                 return found

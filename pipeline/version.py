@@ -9,9 +9,14 @@ from functools import lru_cache
 __version__ = "0.1.0"
 
 
+PACKAGES = (
+    "torch", "numpy", "numba", "llvmlite", "pywavelets", "pyarrow", "pillow", "tifffile",
+    "imagecodecs", "netpbmfile",
+)  # fmt: skip
+
+
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """The software that results may depend on."""
-    packages = ("torch", "numpy", "pyarrow", "pillow", "tifffile", "imagecodecs", "netpbmfile")
-    found = {name: importlib.metadata.version(name) for name in packages}
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"filterbank": __version__, "python": platform.python_version(), **found}

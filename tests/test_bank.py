@@ -526,3 +526,10 @@ def test_equal_rotations_are_pooled_once() -> None:
     assert len(pooled.of) == 4
     even = Conv(Input(), Kernel.of(np.ones((3, 3))))
     assert pool_rotations(even, 2, "mean") == even
+
+
+@pytest.mark.parametrize("weights", [[[np.nan]], [[1.0, np.inf]], []])
+def test_weights_that_are_no_numbers_are_a_problem_of_the_plan(weights) -> None:
+    """So the config line that made them is told, without a traceback."""
+    with pytest.raises(PlanError, match="must be finite and not empty"):
+        Kernel.of(weights)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.boundary import Boundary
+from pipeline.errors import PlanError
 from pipeline.types import Ints, Reach
 
 Array: TypeAlias = npt.NDArray[np.float64]
@@ -35,11 +36,11 @@ class Kernel:
 
     @classmethod
     def of(cls, weights: npt.ArrayLike, origin: Ints | None = None) -> Kernel:
-        """Freeze weights of any rank, kept in float64."""
+        """Freeze weights of any rank, kept in float64. PlanError where one is no number."""
         array = np.ascontiguousarray(weights, dtype=np.float64) + 0.0  # one zero, no -0.0
         if not array.size or not np.isfinite(array).all():
             message = f"kernel weights must be finite and not empty (got shape {array.shape})"
-            raise ValueError(message)
+            raise PlanError(message)
         return cls(array.shape, array.tobytes(), origin or tuple(n // 2 for n in array.shape))
 
     @property

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import reference
+from scale_space import SHAPES, node
 
 from pipeline.bank.expr import Node
 from pipeline.boundary import Boundary, Mode
@@ -36,3 +37,14 @@ def image() -> Callable[..., Array]:
         return np.random.default_rng(7).normal(100.0, 20.0, shape)
 
     return make
+
+
+@pytest.fixture
+def respond(evaluate, image):
+    """(response, image) of a filter on a random image, of some rank or on some grid."""
+
+    def run(item, grid=2):
+        picture = image(*SHAPES[grid if isinstance(grid, int) else grid.ndim])
+        return evaluate(node(item, grid), picture[None])[0], picture
+
+    return run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from scale_space import CONVENTIONS, CT, close, node, taps
 from scipy import integrate, ndimage, special
 
 from pipeline.bank.passes import factor
@@ -12,36 +13,6 @@ from pipeline.errors import PlanError
 from pipeline.filters.gaussian import Gaussian
 from pipeline.filters.hessian import Hessian
 from pipeline.types import Grid
-
-ROUNDING = 1e-10
-SHAPES = {1: (31,), 2: (19, 24), 3: (9, 12, 11)}
-CONVENTIONS = ["scipy", "ibsi", "opencv", "integrated"]
-CT = Grid((3.0, 2.0, 1.5), "mm")
-
-
-def node(item, grid):
-    grid = Grid((1.0,) * grid) if isinstance(grid, int) else grid
-    (found,) = item.responses(grid).values()
-    return found
-
-
-def taps(item, grid=1):
-    return node(item, grid).kernel.array
-
-
-@pytest.fixture
-def respond(evaluate, image):
-    """(response, image) of a filter on a random image, of some rank or on some grid."""
-
-    def run(item, grid=2):
-        picture = image(*SHAPES[grid if isinstance(grid, int) else grid.ndim])
-        return evaluate(node(item, grid), picture[None])[0], picture
-
-    return run
-
-
-def close(got, wanted):
-    np.testing.assert_allclose(got, wanted, rtol=0, atol=ROUNDING * np.abs(wanted).max())
 
 
 # ---------------------------------------------------------------- derivatives
