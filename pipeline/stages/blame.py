@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 
 from pipeline.errors import ReaderCrashed
 from pipeline.plan import Plan, tiles_of
-from pipeline.stages.loader import start_worker
+from pipeline.stages.processes import start_worker
 from pipeline.stages.read import Job, Tiles
 from pipeline.types import Failure, Shard, Source
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import forkserver, parent_process, resource_tracker
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from pipeline.errors import ReaderCrashed
 from pipeline.plan import Plan, tiles_of
+from pipeline.stages.processes import start_forkserver, start_worker
 from pipeline.stages.read import Job, Loaded, Tiles
 from pipeline.types import Shard, Tile
 
@@ -32,7 +30,7 @@ def read(plan: Plan, shards: Sequence[Shard]) -> Iterator[Loaded]:
         return
     options: dict[str, Any] = {}
     if plan.workers:
-        _start_forkserver()
+        start_forkserver()
         options = {
             "num_workers": min(plan.workers, len(jobs)),
             "prefetch_factor": 2,
@@ -99,33 +97,6 @@ def _jobs(plan: Plan, index: int, shard: Shard) -> Iterator[Job]:
             yield Job(index, tuple(tiles[i : i + size]))
 
 
-def _start_forkserver() -> None:
-    """Start the process that reader processes are forked from, deaf to Ctrl-C like all of them.
-
-    It is the main process that stops them; the mask of blocked signals is inherited.
-    """
-    forkserver.set_forkserver_preload(["pipeline.stages.read"])
-    _start_resource_tracker()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _start_resource_tracker() -> None:
-    """Start the process that tidies up after us, and by itself, because doing so unblocks signals.
-
-    It is told not to warn of what a stopped run left to it: that is what it is for.
-    """
-    quiet = "ignore:resource_tracker:UserWarning"
-    sys.warnoptions.append(quiet)
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        sys.warnoptions.remove(quiet)
-
-
 @contextmanager
 def _holding_signals() -> Iterator[None]:
     """Deliver SIGINT and SIGTERM at the end: half-started reader processes complain, and stay."""
@@ -142,18 +113,3 @@ def _holding_signals() -> Iterator[None]:
             signal.signal(number, handler)
         if held:
             signal.raise_signal(held[0])
-
-
-def start_worker(_: int) -> None:
-    """Leave stopping to the main process, as Ctrl-C reaches the whole group; end when it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_main, daemon=True).start()
-
-
-def _end_with_main() -> None:
-    """The fork server outlives a killed main process as long as readers live, and they it."""
-    main = parent_process()
-    assert main is not None
-    main.join()
-    os._exit(1)

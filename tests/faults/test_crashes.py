@@ -168,8 +168,7 @@ def readers(leader: int) -> list[int]:
     for pid in group(leader):
         with contextlib.suppress(OSError):
             parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-            command = Path(f"/proc/{parent}/cmdline").read_bytes()
-            if parent in group(leader) and b"forkserver" in command:
+            if parent in group(leader) and parent != leader:
                 found.append(pid)
     return found
 

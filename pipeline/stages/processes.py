@@ -1,0 +1,84 @@
+"""How reader processes start, and how they end: with the main process, however that ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from multiprocessing import forkserver, parent_process, resource_tracker, util
+from unittest.mock import patch
+
+
+def start_forkserver() -> None:
+    """Start the process that reader processes are forked from, deaf to Ctrl-C like all of them.
+
+    It is the main process that stops them; the mask of blocked signals is inherited. As long as
+    this process has one thread, the server is a fork of it instead of a new interpreter, which
+    would need seconds to import what is here already. multiprocessing has no public word for it.
+    """
+    forkserver.set_forkserver_preload(["pipeline.stages.read"])
+    _start_resource_tracker()
+    start = _fork if threading.active_count() == 1 else util.spawnv_passfds
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with patch.object(util, "spawnv_passfds", start):
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _fork(_: bytes, arguments: Sequence[str], files: Sequence[int]) -> int:
+    """Run `python -c CODE`, the last of the arguments, in a fork; its process id.
+
+    Of our open files it keeps those it is given and the standard ones: the lock on the output
+    folder is not its own.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with warnings.catch_warnings():  # of threads that are not Python's: BLAS has some, and copes
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid:
+        return pid
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for one, next_one in pairwise((2, *sorted(files), os.sysconf("SC_OPEN_MAX"))):
+            os.closerange(one + 1, next_one)
+        exec(arguments[-1], {})
+    except Exception:
+        traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+def _start_resource_tracker() -> None:
+    """Start the process that tidies up after us, and by itself, because doing so unblocks signals.
+
+    It is told not to warn of what a stopped run left to it: that is what it is for.
+    """
+    quiet = "ignore:resource_tracker:UserWarning"
+    sys.warnoptions.append(quiet)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(quiet)
+
+
+def start_worker(_: int) -> None:
+    """Leave stopping to the main process, as Ctrl-C reaches the whole group; end when it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_main, daemon=True).start()
+
+
+def _end_with_main() -> None:
+    """The fork server outlives a killed main process as long as readers live, and they it."""
+    main = parent_process()
+    assert main is not None
+    main.join()
+    os._exit(1)
