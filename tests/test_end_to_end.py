@@ -15,12 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import scipy
 import tifffile
 from command import tree
 from PIL import Image
 from reference import tolerance
 from running import exact_responses, failures, look, run_bank, write_config
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from pipeline.output import Output, open_output
 from pipeline.statistics import COLUMNS
@@ -96,15 +97,15 @@ def described(x: Array) -> dict[str, float]:
         "min": x.min(),
         "max": x.max(),
         "range": np.ptp(x),
-        "skewness": 0.0 if flat else float(stats.skew(x)),
-        "kurtosis": 0.0 if flat else float(stats.kurtosis(x)),
+        "skewness": 0.0 if flat else float(scipy.stats.skew(x)),
+        "kurtosis": 0.0 if flat else float(scipy.stats.kurtosis(x)),
         "energy": float(np.square(x).sum()),
         "rms": float(np.sqrt(np.square(x).mean())),
         **percents,
         "iqr": percents["p75"] - percents["p25"],
         "mad": float(np.abs(x - x.mean()).mean()),
         "medad": float(np.abs(x - np.median(x)).mean()),
-        "entropy": float(stats.entropy(counts, base=2)),
+        "entropy": float(scipy.stats.entropy(counts, base=2)),
     }
 
 

@@ -8,9 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -71,6 +69,8 @@ def output(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Output:
 
 def query(output: Output, text: str) -> list[tuple[Any, ...]]:
     """Run SQL in which OUT stands for the folder."""
+    import duckdb
+
     return duckdb.sql(text.replace("OUT", str(output.root))).fetchall()
 
 
@@ -220,6 +220,8 @@ def test_maps_are_split_sorted_and_grouped_by_image(tmp_path: Path, dtype: str) 
 
 
 def test_the_pandas_recipe_reads_a_map(output: Output) -> None:
+    import pandas as pd
+
     keys = [("image", "==", "sub/holes.png"), ("band", "==", "green"), ("filter", "==", "identity")]
     r = pd.read_parquet(output.root / "maps", filters=keys).iloc[0]
     found = r["values"].reshape(r["shape"])

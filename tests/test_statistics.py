@@ -17,7 +17,7 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 import pytest
-import scipy.stats
+import scipy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scale_space import CONVENTIONS, CT, close, node, taps
 from scipy import ndimage
-from skimage.filters import difference_of_gaussians
+from skimage import filters
 
 from pipeline.bank.passes import factor
 from pipeline.errors import PlanError
@@ -73,13 +73,15 @@ def test_dog_equals_skimage(respond, ndim, given):
     high = item.sigma_wide or item.ratio * item.sigma
     close(
         got,
-        difference_of_gaussians(picture, item.sigma, high, mode="reflect", truncate=item.truncate),
+        filters.difference_of_gaussians(
+            picture, item.sigma, high, mode="reflect", truncate=item.truncate
+        ),
     )
 
 
 def test_dogs_default_ratio_and_spacing_equal_skimages(respond):
     got, picture = respond(DifferenceOfGaussians(sigma=3), CT)
-    close(got, difference_of_gaussians(picture, (1.0, 1.5, 2.0), mode="reflect"))
+    close(got, filters.difference_of_gaussians(picture, (1.0, 1.5, 2.0), mode="reflect"))
 
 
 def test_dog_is_positive_at_a_bright_blob_and_log_negative():

@@ -7,7 +7,8 @@ from itertools import product
 import cv2
 import numpy as np
 import pytest
-from scipy import ndimage, signal
+import scipy
+from scipy import ndimage
 from skimage import filters
 
 from pipeline.errors import PlanError
@@ -78,15 +79,15 @@ def test_scharr_equals_opencv(respond):
 @pytest.mark.parametrize("ndim", [2, 3])
 @pytest.mark.parametrize(
     ("family", "oracle"),
-    [(Sobel, filters.sobel), (Prewitt, filters.prewitt), (Scharr, filters.scharr)],
+    [(Sobel, "sobel"), (Prewitt, "prewitt"), (Scharr, "scharr")],
 )
 def test_scikit_image_gives_twice_the_normalised_components(respond, family, oracle, ndim):
     """Its magnitude is the root mean square of them."""
     for axis, name in enumerate("zyx"[-ndim:]):
         got, picture = respond(family(output=name, normalize=True), ndim)
-        close(2 * got, oracle(picture, axis=axis))
+        close(2 * got, getattr(filters, oracle)(picture, axis=axis))
     got, picture = respond(family(normalize=True), ndim)
-    close(2 * got / np.sqrt(ndim), oracle(picture))
+    close(2 * got / np.sqrt(ndim), getattr(filters, oracle)(picture))
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
@@ -107,7 +108,7 @@ def test_normalised_prewitt_is_the_slope_of_the_best_plane(ndim, size):
     got = taps(Prewitt(size=size, output="x", normalize=True), ndim)
     close(got.ravel(), plane[-1])
     if ndim == 1:
-        close(got, signal.savgol_coeffs(size, 1, deriv=1, use="dot"))
+        close(got, scipy.signal.savgol_coeffs(size, 1, deriv=1, use="dot"))
 
 
 FAMILIES = [
@@ -194,11 +195,11 @@ def test_three_taps_have_no_second_derivative():
 # ---------------------------------------------------------------- Roberts
 @pytest.mark.parametrize(
     ("output", "oracle"),
-    [("diagonal", filters.roberts_pos_diag), ("antidiagonal", filters.roberts_neg_diag)],
+    [("diagonal", "roberts_pos_diag"), ("antidiagonal", "roberts_neg_diag")],
 )
 def test_roberts_differences_equal_scikit_image(respond, output, oracle):
     got, picture = respond(Roberts(output=output))
-    close(got, oracle(picture))
+    close(got, getattr(filters, oracle)(picture))
 
 
 def test_normalised_roberts_equals_scikit_image(respond):

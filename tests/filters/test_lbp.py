@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from second_order import compute
-from skimage.feature import local_binary_pattern
+from skimage import feature
 
 from pipeline.bank.expr import reach_of
 from pipeline.errors import PlanError
@@ -22,7 +22,7 @@ def whole_numbers(*shape: int) -> np.ndarray:
 
 
 def skimage(picture, points, radius, method="default"):
-    return local_binary_pattern(picture, points, radius, method)
+    return feature.local_binary_pattern(picture, points, radius, method)
 
 
 @METHODS

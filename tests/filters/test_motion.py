@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from pipeline.errors import PlanError
 from pipeline.filters.motion import Motion
@@ -48,7 +48,7 @@ def test_weights_fall_with_the_distance_from_the_segment(length, given, towards)
     taps = np.pad(node(Motion(length=length, **given), len(towards)).kernel.array, 1)
     points = np.linspace(-1, 1, 200_001)[:, None] * np.array(towards) * (length - 1) / 2
     pixels = np.argwhere(np.ones_like(taps)) - np.array(taps.shape) // 2
-    distance, _ = cKDTree(points).query(pixels)
+    distance, _ = scipy.spatial.cKDTree(points).query(pixels)
     wanted = np.maximum(1 - distance, 0).reshape(taps.shape)
     np.testing.assert_allclose(taps, wanted / wanted.sum(), rtol=0, atol=1e-5)
 

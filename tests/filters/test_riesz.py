@@ -7,8 +7,9 @@ from math import factorial, prod, sqrt
 
 import numpy as np
 import pytest
+import scipy
 from pydantic import ValidationError
-from scipy import ndimage, signal
+from scipy import ndimage
 
 from pipeline.errors import PlanError
 from pipeline.filters.log import LaplacianOfGaussian
@@ -69,7 +70,7 @@ def test_a_wave_is_turned_by_a_right_angle_per_order(evaluate, order):
 def test_in_one_dimension_it_is_the_hilbert_transform(evaluate, image):
     line = image(41) - 100
     node = Riesz(order="x", grid="dft").responses(Grid((1.0,)))[""]
-    assert_equal(evaluate(node, line[None], "wrap")[0], signal.hilbert(line).imag)
+    assert_equal(evaluate(node, line[None], "wrap")[0], scipy.signal.hilbert(line).imag)
 
 
 @pytest.mark.parametrize("total", [1, 2, 3])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import scipy
 from scale_space import CONVENTIONS, CT, close, node, taps
-from scipy import integrate, ndimage, special
+from scipy import ndimage, special
 
 from pipeline.bank.passes import factor
 from pipeline.errors import PlanError
@@ -144,9 +145,9 @@ def test_integrated_derivatives_equal_numerical_quadrature(order):
     sigma = 0.8
     found = taps(Gaussian(sigma=sigma, order=order, axis="x", convention="integrated"))
     r = found.size // 2
-    area = integrate.quad(DERIVATIVES[0], -r - 0.5, r + 0.5, (sigma,), epsabs=1e-13)[0]
+    area = scipy.integrate.quad(DERIVATIVES[0], -r - 0.5, r + 0.5, (sigma,), epsabs=1e-13)[0]
     means = [
-        integrate.quad(DERIVATIVES[order], k - 0.5, k + 0.5, (sigma,), epsabs=1e-13)[0]
+        scipy.integrate.quad(DERIVATIVES[order], k - 0.5, k + 0.5, (sigma,), epsabs=1e-13)[0]
         for k in range(-r, r + 1)
     ]
     close(found[::-1], np.array(means) / area)  # taps are as applied: correlating
