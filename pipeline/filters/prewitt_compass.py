@@ -19,7 +19,8 @@ class PrewittCompass:
     A direction names the side of the middle one of the five; `max` and `argmax` as in `kirsch`.
     Unlike `robinson: {levels: 3}` it also answers to dark dots and lines. f = x gives 6 in e, or 1
     when normalised.
-    Source: J. Prewitt, "Object enhancement and extraction", 1970.
+    Source: J. Prewitt, "Object enhancement and extraction", 1970; the kernels as the Hypermedia
+    Image Processing Reference and Earth Engine's ee.Kernel.compass print them.
 
     Examples
     --------

@@ -24,8 +24,9 @@ class Robinson:
 
     With 5 levels (weights -2 to 2) the Sobel kernel, with 3 levels (-1 to 1) the Prewitt kernel. A
     direction names the side with the positive weights; opposite directions are negatives of each
-    other, so `max` is the largest absolute response. `argmax` is its direction in eighths of a
-    turn: 0 for e, then clockwise on the screen (2 is s, 4 is w, 6 is n), the first of equal ones.
+    other, so `max` is the largest absolute response. (Tables that name a kernel after the line of
+    its zeros call e north.) `argmax` is its direction in eighths of a turn: 0 for e, then
+    clockwise on the screen (2 is s, 4 is w, 6 is n), the first of equal ones.
     f = x gives 8 (5 levels) or 6 (3 levels) in e, or 1 when normalised.
     Source: G. Robinson, "Edge detection by compass gradient masks", Computer Graphics and Image
     Processing 6, 1977.

@@ -231,7 +231,7 @@ ROBINSON_5 = {
     "ne": [[0, 1, 2], [-1, 0, 1], [-2, -1, 0]],
 }
 ROBINSON_3 = {direction: np.sign(weights) for direction, weights in ROBINSON_5.items()}
-PREWITT = {  # as in the Hypermedia Image Processing Reference
+PREWITT = {  # as in the Hypermedia Image Processing Reference; w is ee.Kernel.compass
     "n": [[1, 1, 1], [1, -2, 1], [-1, -1, -1]],
     "nw": [[1, 1, 1], [1, -2, -1], [1, -1, -1]],
     "w": [[1, 1, -1], [1, -2, -1], [1, 1, -1]],

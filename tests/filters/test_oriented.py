@@ -13,7 +13,7 @@ from pipeline.filters.leung_malik import LeungMalik
 from pipeline.filters.log_gabor import LogGabor
 from pipeline.filters.rfs import MaximumResponse8, RootFilterSet
 from pipeline.filters.schmid import Schmid
-from pipeline.filters.steerable import Steerable
+from pipeline.filters.steerable import G, H, Steerable
 from pipeline.types import Grid
 
 LINE, FLAT, VOLUME = (Grid((1.0,) * n) for n in (1, 2, 3))
@@ -163,6 +163,24 @@ def test_odd_is_the_hilbert_transform_of_even(order):
     for part in (even, odd):
         integral = np.square(part).sum() * (u[1] - u[0]) * np.sqrt(np.pi / 2)
         assert integral == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("order", [2, 4])
+def test_even_is_a_derivative_of_a_gaussian(order):
+    """By Hermite's polynomial, which the derivative of e^(-u^2) is the product of."""
+    hermite = np.polynomial.hermite.herm2poly([0] * order + [1])
+    np.testing.assert_allclose(G[order], hermite * G[order][-1] / hermite[-1], rtol=1e-14)
+
+
+@pytest.mark.parametrize("order", [2, 4])
+def test_odd_has_the_coefficients_that_fit_the_hilbert_transform_best(order):
+    """By least squares of our own: those of the paper differ by 0.2 %, a slip would by more."""
+    u = np.linspace(-40, 40, 2**13, endpoint=False)
+    gaussian = np.exp(-(u**2))
+    wanted = np.imag(scipy.signal.hilbert(np.polyval(G[order][::-1], u) * gaussian))
+    odd = range(1, order + 2, 2)
+    fitted = np.linalg.lstsq(np.stack([u**k * gaussian for k in odd], axis=1), wanted)[0]
+    np.testing.assert_allclose([H[order][k] for k in odd], fitted, rtol=3e-3)
 
 
 def test_energy_does_not_depend_on_the_phase(evaluate):
