@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from imagecodecs import png_decode
 from PIL import Image, ImageFont
+from PIL.PngImagePlugin import iTXt
 
-from pipeline.writers import layout, png
+from pipeline.writers import layout, png, pngfile
 from pipeline.writers.sheet import captioned, kernel_sheet, photograph, sheet
 from pipeline.writers.thumbnail import SIDE, TINT
 
@@ -141,6 +143,8 @@ def test_text_chunks_come_back():
     image = opened(png.render(noise(5, 5), text=TEXT))
     assert {key.removeprefix("filterbank:") for key in image.text} == {*TEXT, "offset", "scale"}
     assert {key: image.text[f"filterbank:{key}"] for key in TEXT} == TEXT
+    kinds = {key.removeprefix("filterbank:"): type(value) for key, value in image.text.items()}
+    assert [key for key, kind in kinds.items() if kind is iTXt] == ["image"]  # beyond Latin-1
 
 
 @depths
@@ -182,6 +186,29 @@ def test_of_a_volume_the_middle_slice_is_drawn_with_the_span_of_all():
     assert scale == 50.0 / 32767
     assert np.all(np.abs(back - values[2]) <= HALF_A_STEP * scale)
     assert codes.shape == (8, 9)
+
+
+# -- the file format -------------------------------------------------------------------------------
+
+
+@given(
+    pixels=st.one_of(
+        hnp.arrays(kind, st.tuples(*[st.integers(1, 9)] * 2, *channels))
+        for kind, channels in [(np.uint8, []), (np.uint16, []), (np.uint8, [st.just(3)])]
+    )
+)
+def test_two_decoders_read_the_pixels_that_were_stored(pixels):
+    data = pngfile.encode(pixels, {})
+    assert np.array_equal(np.asarray(opened(data)), pixels)
+    decoded = png_decode(data)  # libpng
+    assert decoded.dtype == pixels.dtype
+    assert np.array_equal(decoded, pixels)
+
+
+def test_a_file_of_one_row_and_of_wide_rows_is_read_back():
+    for shape in [(1, 70_000), (70_000, 1), (3, 5_000, 3)]:
+        pixels = np.random.default_rng(5).integers(0, 256, shape, dtype=np.uint8)
+        assert np.array_equal(png_decode(pngfile.encode(pixels, TEXT)), pixels)
 
 
 # -- thumbnails ------------------------------------------------------------------------------------

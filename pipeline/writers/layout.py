@@ -9,14 +9,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
-from pipeline.writers.png import picture
+import numpy as np
+
 from pipeline.writers.thumbnail import Pixels
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
     Font: TypeAlias = FreeTypeFont | ImageFont
@@ -26,6 +26,7 @@ TITLE, TEXT, HEADLINE = 24, 14, 38  # font sizes, and the room for the title, in
 PAPER, INK, FAINT, FRAME = (255, 255, 255), (24, 33, 47), (98, 108, 124), (203, 208, 216)
 Colour: TypeAlias = tuple[int, int, int]
 Line: TypeAlias = tuple[str, Colour]
+REMEMBERED = 1024  # lines of text: drawing one anew costs more than a small thumbnail
 KEPT = "…·°±"
 SPELLED = {
     "\N{MICRO SIGN}": "u",
@@ -71,6 +72,8 @@ def printable(text: str) -> str:
     >>> printable("Größe 3 µm, 山")
     'Grosse 3 um, \\u5c71'
     """
+    if text.isascii() and text.isprintable():
+        return text
     return "".join(_spell(letter) for letter in text)
 
 
@@ -109,49 +112,85 @@ def wrap(name: str, width: float, font: Font) -> tuple[str, ...]:
     return name[: fitting[-1]].rstrip(), shorten(name[fitting[-1] :], width, font)
 
 
-def page(head: Head, tiles: Sequence[Tile], footer: str, *, columns: int, side: int) -> Image:
+def page(head: Head, tiles: Sequence[Tile], footer: str, *, columns: int, side: int) -> Pixels:
     """Draw the head, the tiles row by row in cells `side` pixels wide, and the footer."""
-    from PIL import Image, ImageDraw, ImageFont
-
-    font = ImageFont.load_default(TEXT)
     rows = [tiles[at : at + columns] for at in range(0, len(tiles), columns)]
-    captions = [[_caption(tile, side, font) for tile in row] for row in rows]
+    captions = [[_caption(tile, side) for tile in row] for row in rows]
     pictures = [max(tile.pixels.shape[0] for tile in row) for row in rows]
     texts = [LEADING * max(map(len, row)) + 8 + GAP for row in captions]
     top = MARGIN + _head_height(head) + GAP
     height = top + sum(pictures) + sum(texts) + LEADING + MARGIN
-    sheet = Image.new("RGB", (2 * MARGIN + columns * (side + GAP) - GAP, height), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    _draw_head(sheet, draw, head)
+    sheet = np.full(
+        (height, 2 * MARGIN + columns * (side + GAP) - GAP, 3), PAPER[0], dtype=np.uint8
+    )
+    _draw_head(sheet, head)
     for row, lines, picture_height, text_height in zip(
         rows, captions, pictures, texts, strict=True
     ):
         for column, tile in enumerate(row):
             left, bottom = MARGIN + column * (side + GAP), top + picture_height
-            _paste(sheet, draw, (left, bottom - tile.pixels.shape[0]), tile.pixels)
-            _write(draw, (left, bottom + 6), lines[column], font)
+            _paste(sheet, (left, bottom - tile.pixels.shape[0]), tile.pixels)
+            _write(sheet, (left, bottom + 6), lines[column])
         top += picture_height + text_height
-    draw.text((MARGIN, top), footer, FAINT, font)
+    _text(sheet, (MARGIN, top), footer, FAINT)
     return sheet
 
 
-def _caption(tile: Tile, side: int, font: Font) -> list[Line]:
-    name = [(line, INK) for line in wrap(printable(tile.name), side, font)]
-    return name + [(shorten(printable(note), side, font), FAINT) for note in tile.notes]
+def _caption(tile: Tile, side: int) -> list[Line]:
+    name = [(line, INK) for line in _name(printable(tile.name), side)]
+    return name + [(shorten(printable(note), side, _font(TEXT)), FAINT) for note in tile.notes]
 
 
-def _write(draw: ImageDraw, at: tuple[int, int], lines: Sequence[Line], font: Font) -> None:
+@lru_cache(maxsize=REMEMBERED)
+def _name(name: str, side: int) -> tuple[str, ...]:
+    return wrap(name, side, _font(TEXT))
+
+
+@lru_cache(maxsize=2)
+def _font(size: int) -> Font:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def _write(sheet: Pixels, at: tuple[int, int], lines: Sequence[Line]) -> None:
     left, top = at
     for line, (text, colour) in enumerate(lines):
-        draw.text((left, top + line * LEADING), text, colour, font)
+        _text(sheet, (left, top + line * LEADING), text, colour)
 
 
-def _paste(sheet: Image, draw: ImageDraw, at: tuple[int, int], pixels: Pixels) -> None:
+def _text(
+    sheet: Pixels,
+    at: tuple[int, int],
+    text: str,
+    colour: Colour,
+    size: int = TEXT,
+    anchor: str = "la",
+) -> None:
+    drawn, right, down = _letters(text, colour, size, anchor)
+    left, top = at[0] + right, at[1] + down
+    room = sheet[top : top + drawn.shape[0], left : left + drawn.shape[1]]
+    room[...] = drawn[:, : room.shape[1]]
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _letters(text: str, colour: Colour, size: int, anchor: str) -> tuple[Pixels, int, int]:
+    """A line of text on paper, (h, w, 3), and how far right and down of its place it begins."""
+    from PIL import Image, ImageDraw
+
+    left, top, right, bottom = map(round, _font(size).getbbox(text, anchor=anchor))
+    image = Image.new("RGB", (right - left, bottom - top), PAPER)
+    ImageDraw.Draw(image).text((-left, -top), text, colour, _font(size), anchor=anchor)
+    return np.asarray(image), left, top
+
+
+def _paste(sheet: Pixels, at: tuple[int, int], pixels: Pixels) -> None:
     """Put pixels on the page inside a thin frame, so that white ones end somewhere."""
     left, top = at
     height, width = pixels.shape[:2]
-    draw.rectangle((left - 1, top - 1, left + width, top + height), outline=FRAME)
-    sheet.paste(picture(pixels), at)
+    sheet[top - 1 : top + height + 1, left - 1 : left + width + 1] = FRAME
+    coloured = pixels if pixels.ndim == 3 else pixels[..., None]
+    sheet[top : top + height, left : left + width] = coloured
 
 
 def _head_height(head: Head) -> int:
@@ -159,21 +198,19 @@ def _head_height(head: Head) -> int:
     return max(text, 0 if head.picture is None else head.picture.shape[0])
 
 
-def _draw_head(sheet: Image, draw: ImageDraw, head: Head) -> None:
-    from PIL import ImageFont
-
-    title, font = ImageFont.load_default(TITLE), ImageFont.load_default(TEXT)
+def _draw_head(sheet: Pixels, head: Head) -> None:
     left, top = MARGIN, MARGIN
     if head.picture is not None:
-        _paste(sheet, draw, (left, top), head.picture)
+        _paste(sheet, (left, top), head.picture)
         left += head.picture.shape[1] + GAP
-    room = sheet.width - MARGIN - left
-    draw.text((left, top - 4), shorten(printable(head.title), room, title), INK, title)
-    about = [(shorten(printable(line), room, font), FAINT) for line in head.about]
-    _write(draw, (left, top + HEADLINE), about, font)
+    room = sheet.shape[1] - MARGIN - left
+    title = shorten(printable(head.title), room, _font(TITLE))
+    _text(sheet, (left, top - 4), title, INK, TITLE)
+    about = [(shorten(printable(line), room, _font(TEXT)), FAINT) for line in head.about]
+    _write(sheet, (left, top + HEADLINE), about)
     top += HEADLINE + LEADING * len(about) + 12
     for key in head.legend:
         height, width = key.pixels.shape[:2]
-        _paste(sheet, draw, (left, top), key.pixels)
-        draw.text((left + width + 10, top + height // 2), key.meaning, FAINT, font, anchor="lm")
+        _paste(sheet, (left, top), key.pixels)
+        _text(sheet, (left + width + 10, top + height // 2), key.meaning, FAINT, anchor="lm")
         top += LEADING + 4

@@ -42,6 +42,7 @@ IMAGES = pa.schema(
         ("bands", pa.list_(_TEXT)),
         ("dtype", _TEXT),
         ("spacing", pa.list_(pa.float64())),
+        ("value_unit", _TEXT),
         ("crs", _TEXT),
         ("transform", pa.list_(pa.float64())),
         ("bytes", pa.int64()),

@@ -8,17 +8,15 @@ reader that knows nothing of filterbank shows the response, and equal responses 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from pipeline.writers.pngfile import encode
 
 Depth: TypeAlias = Literal[8, 16]
 Limits: TypeAlias = tuple[float, float]
@@ -26,10 +24,6 @@ Floats: TypeAlias = npt.NDArray[np.float32 | np.float64]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 Whole: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
 S = TypeVar("S", bound=np.generic)
-
-# zlib strategies. For gray codes run lengths are as small as level 4 in a third of the time: after
-# PNG's row filters there is little left to match but runs. Pages of text need the default.
-RUN_LENGTHS, DEFAULT = 3, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +113,7 @@ def render(
     if step > 1:
         chunks |= {"size": "{}x{}".format(*values.shape), "reduced": str(step)}
         values, usable = reduce(values, usable, step)
-    return encode(picture(codes.encode(values, usable)), chunks)
+    return encode(codes.encode(values, usable), chunks)
 
 
 def finite(values: Floats, valid: Mask | None) -> Mask:
@@ -178,25 +172,3 @@ def reduce(values: Floats, usable: Mask, step: int) -> tuple[npt.NDArray[np.floa
 
     count = total(usable)
     return total(np.where(usable, values, 0)) / np.maximum(count, 1), count > 0
-
-
-def picture(pixels: Whole) -> Image:
-    """A Pillow image of (H, W) or (H, W, 3) uint8, or (H, W) uint16."""
-    from PIL import Image
-
-    return Image.fromarray(np.ascontiguousarray(pixels))
-
-
-def encode(image: Image, text: Mapping[str, str], *, strategy: int = RUN_LENGTHS) -> bytes:
-    """The PNG file of an image; `text` in the order of its keys, each with `filterbank:` before it.
-
-    Latin-1 text becomes a tEXt chunk, other text an iTXt chunk.
-    """
-    from PIL.PngImagePlugin import PngInfo
-
-    chunks = PngInfo()
-    for key in sorted(text):
-        chunks.add_text(f"filterbank:{key}", text[key])
-    file = io.BytesIO()
-    image.save(file, "PNG", pnginfo=chunks, compress_level=4, compress_type=strategy)
-    return file.getvalue()

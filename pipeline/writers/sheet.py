@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.writers.layout import Head, Key, Tile, page
-from pipeline.writers.png import DEFAULT, encode, middle
+from pipeline.writers.png import middle
+from pipeline.writers.pngfile import encode
 from pipeline.writers.thumbnail import (
     SIDE,
     TINT,
@@ -81,7 +82,7 @@ def sheet(
     head = Head(title, tuple(about), (DIVERGING, GRAY, NO_DATA), input_thumb)
     columns = fitting_columns(len(cells), bands)
     drawn = page(head, cells, OWN_SCALE, columns=columns, side=SIDE)
-    return encode(drawn, text or {}, strategy=DEFAULT)
+    return encode(drawn, text or {})
 
 
 def fitting_columns(tiles: int, bands: int) -> int:
@@ -111,7 +112,7 @@ def kernel_sheet(title: str, kernels: Sequence[tuple[str, Kernel, str]]) -> byte
     footer = "Each kernel has its own scale, symmetric around 0."
     head = Head(title, (count,), (legend,))
     drawn = page(head, cells, footer, columns=columns, side=KERNEL_SIDE)
-    return encode(drawn, {}, strategy=DEFAULT)
+    return encode(drawn, {})
 
 
 def _kernel_tile(name: str, taps: Kernel, note: str) -> Tile:

@@ -1,0 +1,62 @@
+"""The PNG file format: pixels and text chunks as bytes.
+
+Every row is stored as its difference from the row above (filter type Up) and packed by libdeflate
+at its fastest level: on responses as small as libpng's choice of a filter for every row, in a
+quarter of the time.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GRAY, COLOUR = 0, 2
+UP = 2
+"""Values that the PNG specification gives to colour types and to the filter of a row."""
+
+
+def encode(pixels: npt.NDArray[np.uint8 | np.uint16], text: Mapping[str, str]) -> bytes:
+    """Store (H, W) or (H, W, 3) uint8, or (H, W) uint16, as a PNG file.
+
+    `text` is stored in the order of its keys, each with `filterbank:` before it: Latin-1 text as a
+    tEXt chunk, other text as an iTXt chunk.
+    """
+    from imagecodecs import deflate_encode
+
+    height, width = pixels.shape[:2]
+    colour = COLOUR if pixels.ndim == 3 else GRAY
+    header = struct.pack(">2I5B", width, height, 8 * pixels.itemsize, colour, 0, 0, 0)
+    chunks = [_chunk(b"IHDR", header)]
+    chunks += [_text(f"filterbank:{key}", text[key]) for key in sorted(text)]
+    packed = deflate_encode(_differences(pixels), level=1)  # type: ignore[arg-type] # any buffer
+    return b"".join([SIGNATURE, *chunks, _chunk(b"IDAT", packed), _chunk(b"IEND", b"")])
+
+
+def _differences(pixels: npt.NDArray[np.uint8 | np.uint16]) -> npt.NDArray[np.uint8]:
+    """Rows of bytes, most significant first, less the row above; before each its filter's type."""
+    stored = np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder(">"))
+    rows = stored.view(np.uint8).reshape(len(pixels), -1)
+    filtered = np.empty((len(rows), 1 + rows.shape[1]), dtype=np.uint8)
+    filtered[:, 0] = UP
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    return filtered
+
+
+def _text(key: str, value: str) -> bytes:
+    name = key.encode("latin-1")
+    try:
+        return _chunk(b"tEXt", name + b"\0" + value.encode("latin-1"))
+    except UnicodeEncodeError:
+        # not compressed, in no named language, the key not translated
+        return _chunk(b"iTXt", name + b"\0\0\0\0\0" + value.encode())
+
+
+def _chunk(kind: bytes, data: bytes | bytearray) -> bytes:
+    check = zlib.crc32(data, zlib.crc32(kind))
+    return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", check)])
