@@ -63,7 +63,8 @@ def needs_name(cls: type[Filter]) -> bool:
 def instances(family: Family, body: Node) -> tuple[tuple[Filter, tuple[str, ...]], ...]:
     """Every point of the sweep, with the names of the fields that were swept.
 
-    The last swept field varies fastest. Raises ConfigError.
+    The last swept field varies fastest. A list of one value is that value: it sweeps nothing.
+    Raises ConfigError.
     """
     given = _spread(family, body)
     lists = {
@@ -75,7 +76,8 @@ def instances(family: Family, body: Node) -> tuple[tuple[Filter, tuple[str, ...]
     points = product(*(entry.node.items for entry in lists.values()))
     nodes = (given.with_entries(_point(lists, point)) for point in points)
     filters = gather(partial(build, family.cls, node, family.path) for node in nodes)
-    return tuple((filter_, tuple(lists)) for filter_ in filters)
+    swept = tuple(name for name, entry in lists.items() if len(entry.node.items) > 1)
+    return tuple((filter_, swept) for filter_ in filters)
 
 
 def _point(lists: dict[str, Entry], values: tuple[Node, ...]) -> dict[str, Entry]:
