@@ -1,4 +1,4 @@
-"""Folders -> members in a stable order -> sources with their headers."""
+"""Folders -> the files to process, in a stable order."""
 
 from __future__ import annotations
 
@@ -6,19 +6,16 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from glob import has_magic
 from pathlib import Path
-from typing import Literal
 
-from pipeline.config.schema import Input, Limits
-from pipeline.errors import InputError, ReadError
-from pipeline.keys import escape
-from pipeline.readers import identify, known_suffixes
-from pipeline.readers.base import READERS
-from pipeline.types import Failure, Grid, ImageInfo, Member, Source
+from pipeline.config.schema import Input
+from pipeline.errors import InputError
+from pipeline.readers import identify, why_no_image
+from pipeline.types import Member
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Listing:
 
 
 def list_members(config: Input, *, output: Path | None = None, now: float) -> Listing:
-    """List every file that the paths and patterns name; opens files of unknown suffix only.
+    """List every file that the paths and patterns name; opens DICOM and unknown suffixes only.
 
     A member's name is its path below the input root: the folder given, or what precedes the first
     wildcard of a glob, or the folder of a file; the deepest common folder of several. Links are
@@ -62,16 +59,27 @@ def list_members(config: Input, *, output: Path | None = None, now: float) -> Li
                 skipped["excluded"] += 1
             elif config.include is not None and not chosen(name):
                 skipped["not included"] += 1
-            elif config.include is None and start.path.is_dir() and not _looks_like_image(path):
-                skipped["no known image format"] += 1
+            elif config.include is None and start.path.is_dir() and (why := why_no_image(path)):
+                skipped[why] += 1
             else:
                 found[name] = Member(path, name, status.st_size, status.st_mtime_ns)
     members = sorted(found.values(), key=lambda m: os.fsencode(m.name))
-    young = {
-        m.name for m in members if config.min_age and m.mtime_ns > (now - config.min_age) * 1e9
-    }
+    young = _young(members, config.min_age, now)
     ready = tuple(m for m in members if m.name not in young)
     return Listing(ready, skipped, tuple(sorted(young)))
+
+
+def slices_of(members: Iterable[Member], folders: Collection[str]) -> list[Member]:
+    """The DICOM files in some folders: what may be one series."""
+    inside = (m for m in members if m.folder in folders)
+    return [member for member in inside if identify(member.path) == "dicom"]
+
+
+def _young(members: Sequence[Member], min_age: float, now: float) -> set[str]:
+    """Names of files to be left for the next run; a series waits for its youngest slice."""
+    fresh = [m for m in members if min_age and m.mtime_ns > (now - min_age) * 1e9]
+    folders = {m.folder for m in slices_of(fresh, {m.folder for m in fresh})}
+    return {m.name for m in (*fresh, *slices_of(members, folders))}
 
 
 def check_roots(config: Input) -> None:
@@ -156,10 +164,6 @@ def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
-def _looks_like_image(path: str) -> bool:
-    return Path(path).suffix.lower() in known_suffixes() or identify(path) is not None
-
-
 @lru_cache(maxsize=64)
 def compile_globs(globs: Sequence[str]) -> Callable[[str], bool]:
     """Match relative POSIX paths: `*` and `?` stay within a part, `**/` spans any number of them.
@@ -203,88 +207,3 @@ def _translate(glob: str) -> str:
         else:
             out += re.escape(token)
     return out
-
-
-# ---------------------------------------------------------------- headers
-def open_headers(member: Member, config: Input, limits: Limits) -> tuple[Source, ...]:
-    """The sources of one file, from its header; a file that cannot be used is one failed source."""
-    key = escape(member.name)
-    name = identify(member.path) or ""
-    try:
-        if member.bytes > limits.bytes:
-            message = f"file of {member.bytes} bytes is over limits.bytes ({limits.bytes})"
-            raise ReadError("limit", message)
-        if not name:
-            message = "no reader knows this format; exclude it, or convert it"
-            raise ReadError("unsupported", message)
-        pages = READERS[name]().probe(member.path)
-        arranged = _arrange(Source(key, (member,), name), pages, config.pages)
-        sources = [replace(source, info=_describe(source.header, config)) for source in arranged]
-    except ReadError as error:
-        return (Source(key, (member,), name, failure=Failure(error.kind, str(error))),)
-    return tuple(_limited(source, limits) for source in sources)
-
-
-def _describe(info: ImageInfo, config: Input) -> ImageInfo:
-    """Fill in what the config knows and the file does not."""
-    spacing = config.spacing
-    if info.grid.unit == "unknown" and config.unit is not None:
-        info = replace(info, grid=replace(info.grid, unit=config.unit))
-    elif info.grid.unit is None and spacing is not None:
-        ndim = len(info.shape)
-        given = spacing if isinstance(spacing, tuple) else (spacing,) * ndim
-        if len(given) != ndim:
-            message = f"input.spacing has {len(given)} values, the image {ndim} axes"
-            raise ReadError("unsupported", message)
-        info = replace(info, grid=Grid(given, config.unit))
-    return info if config.nodata is None else replace(info, nodata=config.nodata)
-
-
-def _arrange(base: Source, pages: Sequence[ImageInfo], rule: str) -> list[Source]:
-    """Turn the pages of one file into sources, bands of one, or one volume.
-
-    `auto` makes several pages several sources and takes a three-dimensional array as a volume.
-    """
-    first = pages[0]
-    stack = len(pages) == 1 and len(first.shape) == 3
-    if len(pages) == 1 and not (stack and rule in ("sources", "bands")):
-        return [replace(base, info=first)]
-    if stack:
-        grid = Grid(first.grid.spacing[1:], first.grid.unit)
-        pages = [replace(first, shape=first.shape[1:], grid=grid)] * first.shape[0]
-    if rule in ("auto", "sources"):
-        word = "page" if base.reader in ("tiff", "npy") else "frame"
-        layout: Literal["slice", "page"] = "slice" if stack else "page"
-        return [
-            replace(base, key=f"{base.key}#{word}={i + 1}", page=i, layout=layout, info=info)
-            for i, info in enumerate(pages)
-        ]
-    return [_join(base, pages, rule)]
-
-
-def _join(base: Source, pages: Sequence[ImageInfo], rule: str) -> Source:
-    """One source of all pages, which must be alike."""
-    flat = pages[0]
-    if rule == "volume" and len(flat.shape) > 2:
-        message = "frames that are volumes make no volume; use pages: sources or pages: bands"
-        raise ReadError("unsupported", message)
-    if any((p.shape, p.bands, p.dtype) != (flat.shape, flat.bands, flat.dtype) for p in pages):
-        message = f"pages differ in size, bands or type; use pages: sources (got pages: {rule})"
-        raise ReadError("unsupported", message)
-    if rule == "bands":
-        labels = tuple(str(i + 1) for i in range(len(pages) * len(flat.bands)))
-        return replace(base, layout="bands", info=replace(flat, bands=labels))
-    grid = Grid((1.0, *flat.grid.spacing), flat.grid.unit)
-    volume = replace(flat, shape=(len(pages), *flat.shape), grid=grid)
-    return replace(base, layout="volume", info=volume)
-
-
-def _limited(source: Source, limits: Limits) -> Source:
-    pixels = len(source.header.bands)
-    for n in source.header.shape:
-        pixels *= n
-    if pixels <= limits.pixels:
-        return source
-    size = " x ".join(map(str, source.header.shape))
-    text = f"{size} x {len(source.header.bands)} bands is over limits.pixels ({limits.pixels})"
-    return source.fail(Failure("limit", text))

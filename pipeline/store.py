@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import pyarrow as pa
 
 import pipeline.writers.parquet as tables
 from pipeline.commit import Staging, has_size, recover, writing
-from pipeline.errors import PlanError
+from pipeline.errors import PlanError, ReadError
+from pipeline.fingerprint import fingerprint
 from pipeline.keys import escape
 from pipeline.types import Member
 
@@ -140,9 +141,19 @@ def compare(
 ) -> Todo:
     """Sort the listed files into new, changed, touched and done; what is stored but gone vanished.
 
-    A file with the stored size and time is taken as unchanged; with another time its SHA-256
-    decides. Damaged shards are done again as a whole.
+    An image whose files have the stored size and time is taken as unchanged; with another time
+    their SHA-256 decides. Damaged shards are done again as a whole.
     """
+    files = {escape(member.name): member for member in members}
+
+    @cache
+    def look(row: Stored) -> str:
+        found = [files[name] for name in row.files if name in files]
+        if len(found) < len(row.files) or sum(m.bytes for m in found) != row.bytes:
+            return "changed"
+        if max(m.mtime_ns for m in found) == row.mtime_ns:
+            return "same"
+        return "touched" if _hash(found) == row.fingerprint else "changed"
 
     def again(row: Stored) -> bool:
         if row.status != "failed":
@@ -156,39 +167,39 @@ def compare(
     new: list[Member] = []
     redo: dict[str, list[Member]] = {}
     touched: dict[str, list[Member]] = {}
-    done = retried = 0
-    for member in members:
-        rows = state.by_file.get(escape(member.name), ())
+    done: set[str] = set()
+    retried = 0
+    for name, member in files.items():
+        rows = state.by_file.get(name, ())
         if not rows:
             new.append(member)
-        elif rows[0].shard in state.damaged:
+        elif rows[0].shard in state.damaged or len({row.files for row in rows}) > 1:
             redo.setdefault(rows[0].shard, []).append(member)
         elif any(again(row) for row in rows):
             redo.setdefault(rows[0].shard, []).append(member)
             retried += 1
-        elif all((r.bytes, r.mtime_ns) == (member.bytes, member.mtime_ns) for r in rows):
-            done += len(rows)
-        elif rows[0].bytes == member.bytes and _hash(member) == rows[0].fingerprint:
+        elif (looks := {look(row) for row in rows}) == {"same"}:
+            done.update(row.image for row in rows)
+        elif "changed" not in looks:
             touched.setdefault(rows[0].shard, []).append(member)
         else:
             redo.setdefault(rows[0].shard, []).append(member)
-    listed = {escape(m.name) for m in members} | {escape(name) for name in waiting}
-    gone = [r for rows in state.shards.values() for r in rows if not listed.issuperset(r.files)]
+    listed = {*files, *map(escape, waiting)}
+    gone = [r for rows in state.shards.values() for r in rows if listed.isdisjoint(r.files)]
     return Todo(
         tuple(new),
         {shard: tuple(some) for shard, some in redo.items()},
         {shard: tuple(some) for shard, some in touched.items()},
-        done,
+        len(done),
         tuple(gone),
         retried,
     )
 
 
-def _hash(member: Member) -> str | None:
+def _hash(members: Sequence[Member]) -> str | None:
     try:
-        with Path(member.path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+        return fingerprint(members)
+    except ReadError:
         return None
 
 

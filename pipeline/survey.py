@@ -6,18 +6,19 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline import store
 from pipeline.config import Config, difference
-from pipeline.discover import Listing, list_members, open_headers
+from pipeline.discover import Listing, list_members, slices_of
 from pipeline.errors import DeviceError, InputError, PlanError
+from pipeline.headers import Unit, open_all
 from pipeline.keys import escape
 from pipeline.lock import refuse_foreign
 from pipeline.plan import Plan
-from pipeline.types import Failure, Member, Shard, Source
+from pipeline.types import Failure, Shard, Source
 from pipeline.version import __version__
 
 SHARD_SOURCES = 64
@@ -108,7 +109,7 @@ def survey(config: Config, options: Options) -> Survey:
     if options.limit is not None:
         todo = replace(todo, new=todo.new[: options.limit])
     pruned = _pruned(todo, state, options)
-    shards = tuple(_shards(plan, state, todo, pruned, listing))
+    shards = tuple(_shards(plan, state, todo, pruned, listing, options.limit))
     return Survey(plan, listing, state, todo, shards, pruned)
 
 
@@ -186,47 +187,82 @@ def _pruned(todo: store.Todo, state: store.State, options: Options) -> tuple[str
 
 
 def _shards(
-    plan: Plan, state: store.State, todo: store.Todo, pruned: Sequence[str], listing: Listing
+    plan: Plan,
+    state: store.State,
+    todo: store.Todo,
+    gone: Collection[str],
+    listing: Listing,
+    limit: int | None,
 ) -> Iterator[Shard]:
     """Shards to do again under their ids, then new ones cut from the files no shard holds."""
-    png = plan.config.output.png
-    drawn = None
-    if png is not None and png.sample is not None:
-        drawn = {member.name for member in listing.members[: png.sample]}
-
-    def sources(member: Member) -> list[Source]:
-        found = open_headers(member, plan.config.input, plan.config.limits)
-        show = drawn is None or member.name in drawn
-        return [replace(checked(plan, source), drawn=show) for source in found]
-
-    gone = set(pruned)
-    thinned = {row.shard for row in todo.vanished if row.image in gone}
-    for shard in sorted({*todo.redo, *thinned}):
-        fresh = [source for member in todo.redo.get(shard, ()) for source in sources(member)]
-        files = {escape(member.name) for member in todo.redo.get(shard, ())}
+    new, redo = _units(plan, state, todo, listing)
+    redone = {escape(m.name) for unit in (*new[:limit], *redo) for m in unit[0].members}
+    homes: dict[str, list[Source]] = {shard: [] for shard in todo.redo}
+    for shard, rows in state.shards.items():
+        if any(row.image in gone or redone.intersection(row.files) for row in rows):
+            homes.setdefault(shard, [])
+    for unit in redo:
+        homes[min(row.shard for row in _stored(state, unit))] += unit
+    for shard in sorted(homes):
         kept = tuple(
             row.image
             for row in state.shards[shard]
             if shard not in state.torn
             and row.image not in gone
-            and not files.intersection(row.files)
+            and not redone.intersection(row.files)
         )
-        yield Shard(shard, tuple(fresh), kept)
-    yield from cut(todo.new, sources, taken=set(state.shards))
+        yield Shard(shard, tuple(homes[shard]), kept)
+    yield from cut(new[:limit], taken=set(state.shards))
 
 
-def cut(
-    members: Sequence[Member], sources: Callable[[Member], list[Source]], taken: set[str]
-) -> Iterator[Shard]:
-    """Cut files into shards, each closed by its own members only: at 64 sources or 256 MiB.
+def _units(
+    plan: Plan, state: store.State, todo: store.Todo, listing: Listing
+) -> tuple[list[Unit], list[Unit]]:
+    """What is new, and what is to be done again: headers of its files, and of their series.
+
+    A file that came, went or changed may change every series of its folder, so the slices there
+    are grouped anew; what then is as it was stored stays.
+    """
+    fresh = {m.name: m for some in (todo.new, *todo.redo.values()) for m in some}
+    folders = {m.folder for m in slices_of(fresh.values(), {m.folder for m in fresh.values()})}
+    members = fresh | {m.name: m for m in slices_of(listing.members, folders)}
+    png = plan.config.output.png
+    shown = {m.name for m in listing.members[: None if png is None else png.sample]}
+    new: list[Unit] = []
+    redo: list[Unit] = []
+    for unit in open_all(members.values(), plan.config.input, plan.config.limits):
+        names = [m.name for m in unit[0].members]
+        rows = _stored(state, unit)
+        if fresh.keys().isdisjoint(names) and _is_as_stored(unit, rows):
+            continue
+        drawn = not shown.isdisjoint(names)
+        ready = tuple(replace(checked(plan, source), drawn=drawn) for source in unit)
+        (redo if rows else new).append(ready)
+    return new, redo
+
+
+def _stored(state: store.State, unit: Unit) -> list[store.Stored]:
+    """The rows that any of its files has."""
+    rows = (row for m in unit[0].members for row in state.by_file.get(escape(m.name), ()))
+    return list(dict.fromkeys(rows))
+
+
+def _is_as_stored(unit: Unit, rows: Sequence[store.Stored]) -> bool:
+    files = tuple(escape(member.name) for member in unit[0].members)
+    keys = {source.key for source in unit}
+    return keys == {row.image for row in rows} and all(row.files == files for row in rows)
+
+
+def cut(units: Iterable[Unit], taken: set[str]) -> Iterator[Shard]:
+    """Cut new sources into shards, each closed by its own files only: at 64 sources or 256 MiB.
 
     A killed run that starts again therefore cuts where the first one did.
     """
     held: list[Source] = []
     size = 0
-    for member in members:
-        held += sources(member)
-        size += member.bytes
+    for unit in units:
+        held += unit
+        size += sum(member.bytes for member in unit[0].members)
         if len(held) >= SHARD_SOURCES or size >= SHARD_BYTES:
             yield Shard(_id(held, taken), tuple(held))
             held, size = [], 0

@@ -81,8 +81,25 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
+class Georeference:
+    """Where an image lies on the ground.
+
+    crs: the coordinate system, `EPSG:32631` or WKT 2; transform: (a, b, c, d, e, f), from pixel
+    corners to coordinates: x = a column + b row + c, y = d column + e row + f. None where the file
+    has none.
+    """
+
+    crs: str | None
+    transform: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """What a reader knows from the header alone. shape: spatial axes only; bands: labels."""
+    """What a reader knows from the header alone. shape: spatial axes only; bands: labels.
+
+    value_unit: of the pixel values where the file says it (HU); geo: where the image lies, opaque
+    to all but readers and writers.
+    """
 
     shape: Ints
     bands: tuple[str, ...]
@@ -90,6 +107,12 @@ class ImageInfo:
     grid: Grid
     nodata: float | None = None
     geo: object = None
+    value_unit: str | None = None
+
+    @property
+    def georeferenced(self) -> bool:
+        """Whether the image is a piece of the ground, which goes on beyond its edge."""
+        return isinstance(self.geo, Georeference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +132,19 @@ class Member:
     bytes: int
     mtime_ns: int
 
+    @property
+    def folder(self) -> str:
+        """The folder's name, relative to the input root; empty for the root itself."""
+        return self.name.rpartition("/")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """One image: its key in every table, the files it is made of, and its header.
 
     `page` counts from 0 where one file holds several sources. layout: the source is that page, or
-    that slice of the file's only page, or all pages (or slices) joined as bands or as a volume.
+    that slice of the file's only page, or all pages (or slices) joined as bands or as a volume, or
+    a volume with one slice in each file, in the order of `members`.
     drawn: it is among the images whose pictures are wanted.
     A source that cannot be used has a `failure`; one whose header cannot be read has no `info`.
     """
@@ -124,7 +153,7 @@ class Source:
     members: tuple[Member, ...]
     reader: str
     page: int = 0
-    layout: Literal["page", "slice", "bands", "volume"] = "page"
+    layout: Literal["page", "slice", "bands", "volume", "files"] = "page"
     info: ImageInfo | None = None
     failure: Failure | None = None
     drawn: bool = True

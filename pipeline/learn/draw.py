@@ -10,8 +10,9 @@ from itertools import accumulate, pairwise
 from math import prod
 
 from pipeline.config import Config, Learn
-from pipeline.discover import list_members, open_headers
+from pipeline.discover import list_members
 from pipeline.errors import InputError, PlanError
+from pipeline.headers import open_all
 from pipeline.plan import Plan
 from pipeline.survey import SHARD_SOURCES, checked
 from pipeline.types import Failure, Ints, Shard, Source
@@ -53,8 +54,8 @@ def draw(config: Config) -> Draw:
     listing = list_members(config.input, now=time.time())
     sources = [
         checked(plan, source)
-        for member in listing.members
-        for source in open_headers(member, config.input, config.limits)
+        for unit in open_all(listing.members, config.input, config.limits)
+        for source in unit
     ]
     left_out = Counter(listing.skipped)
     failed = {s.key: s.failure for s in sources if s.failure is not None}

@@ -1,6 +1,7 @@
 """Plug-ins of this kind, enrolled by the import lines below."""
 
 from pipeline.readers import bmp as bmp
+from pipeline.readers import dicom as dicom
 from pipeline.readers import nifti as nifti
 from pipeline.readers import npy as npy
 from pipeline.readers import pillow as pillow
@@ -9,3 +10,4 @@ from pipeline.readers import pnm as pnm
 from pipeline.readers import tiff as tiff
 from pipeline.readers.recognise import identify as identify
 from pipeline.readers.recognise import known_suffixes as known_suffixes
+from pipeline.readers.recognise import why_no_image as why_no_image

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from pipeline.errors import FailureKind, ReadError
 
-LOGGERS = ("tifffile", "imagecodecs", "netpbmfile")
+LOGGERS = ("tifffile", "imagecodecs", "netpbmfile", "pydicom", "rasterio")
 
 # A seek to a place that no file has is the header's fault, not the disk's.
 BAD_SEEK = (errno.EINVAL, errno.EOVERFLOW)
@@ -34,8 +34,10 @@ LIMIT = re.compile(r"exceeds user limit|too large|exceeds limit", re.IGNORECASE)
 
 
 @contextmanager
-def decoding(path: str, form: str) -> Iterator[BinaryIO]:
+def decoding(path: str, form: str, *, private: bool = False) -> Iterator[BinaryIO]:
     """Open a file for a decoder of the format `form`; only ReadError comes out of the block.
+
+    private: what the decoder says stays unsaid, as it may quote a person's data from the file.
 
     Raises
     ------
@@ -52,9 +54,11 @@ def decoding(path: str, form: str) -> Iterator[BinaryIO]:
         raise
     except Exception as error:
         kind = _kind(error)
-        raise ReadError(kind, _message(kind, error, path, form)) from error
+        said = "" if private else f": {_clean(str(error), path)}"
+        message = _message(kind, error, said, form)
+        raise ReadError(kind, message) from (None if private else error)
     for note in notes:
-        if SUSPECT.search(note):
+        if not private and SUSPECT.search(note):
             raise ReadError("corrupt", f"damaged {form} file: {_clean(note, path)}")
 
 
@@ -97,8 +101,8 @@ def _kind(error: Exception) -> FailureKind:
     return "corrupt"
 
 
-def _message(kind: FailureKind, error: Exception, path: str, form: str) -> str:
-    text = f"{type(error).__name__}: {_clean(str(error), path)}"
+def _message(kind: FailureKind, error: Exception, said: str, form: str) -> str:
+    text = f"{type(error).__name__}{said}"
     if kind == "io" and isinstance(error, OSError):
         return f"cannot be opened or read: {error.strerror}"
     if kind == "limit":

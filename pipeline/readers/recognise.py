@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.readers.base import READERS
+from pipeline.readers.dicom_header import NO_IMAGE
 
 HEAD = 352
 GZIP = b"\x1f\x8b"
@@ -25,6 +26,15 @@ def identify(path: str) -> str | None:
         if reader.signature.match(head):
             return name
     return next((n for n, reader in READERS.items() if _ends(path, reader.suffixes)), None)
+
+
+def why_no_image(path: str) -> str | None:
+    """Why a file of a folder is taken for no image unless it is named; None where it is one."""
+    suffix = Path(path).suffix.lower()
+    known = suffix in known_suffixes()
+    if (not known or suffix in READERS["dicom"].suffixes) and NO_IMAGE.match(_head(path)):
+        return "DICOM without an image"
+    return None if known or identify(path) is not None else "no known image format"
 
 
 def known_suffixes() -> frozenset[str]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +13,8 @@ import torch
 from torch.utils.data import Dataset
 
 from pipeline.errors import ReadError
+from pipeline.fingerprint import fingerprint
+from pipeline.keys import escape
 from pipeline.plan import Plan
 from pipeline.readers.base import READERS
 from pipeline.types import Batch, Failure, Member, Region, Source, Tile
@@ -146,6 +146,8 @@ def read_box(source: Source, box: Region) -> tuple[Pixels, Mask | None]:
 
 def _read_pages(source: Source, box: Region) -> tuple[Pixels, Mask | None]:
     """Read a page, a slice of a page, or pages joined as bands (axis 0) or slices (axis 1)."""
+    if source.layout == "files":
+        return _read_files(source, box)
     reader, path = READERS[source.reader](), source.members[0].path
     if source.layout == "page":
         with reader.open(path, source.page) as window:
@@ -161,6 +163,27 @@ def _read_pages(source: Source, box: Region) -> tuple[Pixels, Mask | None]:
         return _join(reader, path, range(len(source.header.bands) // planes), box, axis=None)
     plane = Region(box.start[1:], box.stop[1:])
     return _join(reader, path, range(box.start[0], box.stop[0]), plane, axis=1)
+
+
+def _read_files(source: Source, box: Region) -> tuple[Pixels, Mask | None]:
+    """Read a volume with one slice in each file, in the volume's type; damage names the file."""
+    reader, plane = READERS[source.reader](), Region(box.start[1:], box.stop[1:])
+    pixels = np.empty((len(source.header.bands), *box.shape), source.header.dtype)
+    valid: Mask | None = None
+    for i, member in enumerate(source.members[box.start[0] : box.stop[0]]):
+        try:
+            with reader.open(member.path, 0) as window:
+                found, mask = window.read(plane), window.valid(plane)
+        except ReadError as error:
+            raise ReadError(error.kind, f"{escape(Path(member.name).name)}: {error}") from error
+        if found.shape != pixels[:, i].shape or not np.can_cast(found.dtype, pixels.dtype):
+            message = f"{escape(Path(member.name).name)} changed after it was listed; run again"
+            raise ReadError("changed", message)
+        pixels[:, i] = found
+        if mask is not None:
+            valid = np.ones(pixels.shape, np.bool_) if valid is None else valid
+            valid[:, i] = mask
+    return pixels, valid
 
 
 def _join(
@@ -184,21 +207,3 @@ def _status(member: Member) -> tuple[int, int, int]:
     except OSError as error:
         raise ReadError("io", error.strerror or type(error).__name__) from error
     return status.st_size, status.st_mtime_ns, status.st_ino
-
-
-def fingerprint(members: Sequence[Member]) -> str:
-    """SHA-256 over the bytes of every file a source is made of. Raises ReadError, kind `io`."""
-    total = hashlib.sha256()
-    for member in members:
-        try:
-            total.update(_hash(member))
-        except OSError as error:
-            raise ReadError("io", error.strerror or type(error).__name__) from error
-    return total.hexdigest() if len(members) > 1 else _hash(members[0]).hex()
-
-
-@lru_cache(maxsize=8)
-def _hash(member: Member) -> bytes:
-    """Remembered for a moment, because the pages of one file are sources of their own."""
-    with Path(member.path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 import pipeline.writers.parquet as tables
 from pipeline.commit import Staging, has_size
 from pipeline.errors import ReadError
+from pipeline.fingerprint import fingerprint
 from pipeline.keys import escape, picture_folder
 from pipeline.plan import Plan
 from pipeline.stages.filter import Result
-from pipeline.stages.read import Loaded, fingerprint
+from pipeline.stages.read import Loaded
 from pipeline.statistics import COLUMNS
 from pipeline.types import Failure, Shard, ShardReport, Source
 from pipeline.version import __version__, versions
@@ -153,6 +154,7 @@ class Sink:
                 "bands": info.bands,
                 "dtype": info.dtype,
                 "spacing": info.grid.spacing if info.grid.unit else None,
+                "value_unit": info.value_unit,
             }
         return row
 

@@ -14,6 +14,9 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pydicom.uid import RLELossless
+from slices import dataset, frames_at
+from slices import write as write_dicom
 
 import pipeline.readers  # noqa: F401 - registers them
 from pipeline.errors import ReadError
@@ -52,6 +55,18 @@ def nifti(pixels: np.ndarray, slope: float | None = None) -> Callable[[Path], No
     return write
 
 
+def dicom(pixels: np.ndarray, *, rle: bool = False, **elements: Any) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        if not rle:
+            write_dicom(path, pixels, **elements)
+            return
+        packed = dataset(pixels, **elements)
+        packed.compress(RLELossless)
+        packed.save_as(path, enforce_file_format=True)
+
+    return write
+
+
 FILES: dict[str, dict[str, Callable[[Path], None]]] = {
     "png": {
         "gray.png": pillow(GRAY),
@@ -76,6 +91,12 @@ FILES: dict[str, dict[str, Callable[[Path], None]]] = {
         "volume.nii": nifti(np.stack([DEEP] * 3).astype(">f4")),
         "volume.nii.gz": nifti(np.stack([DEEP] * 3).astype(np.int16), slope=0.5),
         "frames_volume.nii.gz": nifti(np.stack([[DEEP] * 3, [DEEP[::-1]] * 3])),
+    },
+    "dicom": {
+        "plane.dcm": dicom(DEEP, RescaleSlope=2, RescaleIntercept=-1024),
+        "colour.dcm": dicom(COLOUR, rle=True),
+        "frames.dcm": dicom(np.stack([DEEP, DEEP[::-1]]), rle=True),
+        "volume.dcm": dicom(np.stack([DEEP] * 3), **frames_at([2, 0, 1])),
     },
     "npy": {
         "plane.npy": lambda path: np.save(path, DEEP.astype(np.float64)),

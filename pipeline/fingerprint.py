@@ -1,0 +1,29 @@
+"""What tells whether the files of an image are still what they were: a hash of their bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from pipeline.errors import ReadError
+from pipeline.types import Member
+
+
+def fingerprint(members: Sequence[Member]) -> str:
+    """SHA-256 over the bytes of every file a source is made of. Raises ReadError, kind `io`."""
+    total = hashlib.sha256()
+    for member in members:
+        try:
+            total.update(_hash(member))
+        except OSError as error:
+            raise ReadError("io", error.strerror or type(error).__name__) from error
+    return total.hexdigest() if len(members) > 1 else _hash(members[0]).hex()
+
+
+@lru_cache(maxsize=8)
+def _hash(member: Member) -> bytes:
+    """Remembered for a moment, because the pages of one file are sources of their own."""
+    with Path(member.path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

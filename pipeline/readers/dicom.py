@@ -1,0 +1,119 @@
+"""DICOM images: header and pixels by pydicom, one file at a time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from pipeline.errors import ReadError
+from pipeline.readers.base import READERS
+from pipeline.readers.decoding import decoding
+from pipeline.readers.dicom_header import Header, read_elements, understand
+from pipeline.readers.photometric import Samples
+from pipeline.readers.picture import COLOUR, Picture, refuse_page
+from pipeline.types import ImageInfo
+
+if TYPE_CHECKING:
+    from pydicom import FileDataset
+
+PALETTE = tuple(
+    f"{colour}PaletteColorLookupTable{part}"
+    for colour in ("Red", "Green", "Blue")
+    for part in ("Descriptor", "Data")
+)
+PIXELS = (
+    *("PixelData", "FloatPixelData", "DoubleFloatPixelData", *PALETTE),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+)
+
+
+@READERS.register("dicom")
+class Dicom:
+    """DICOM images in files (PS3.10), plain or compressed as pydicom's plug-ins decode them.
+
+    Values are stored * slope + intercept of the frame's header, in float32 where that is exact
+    (16-bit CT), else in float64; where the header scales nothing they keep their type, 12 bits in
+    16. Their unit is kept where the header names one: HU, BQML, GY. MONOCHROME1 is inverted
+    unless its values have a unit. YBR and palettes become red, green, blue. Spacing is
+    PixelSpacing in mm. Frames side by side at even steps are a (z, y, x) volume, ordered along
+    their normal; other frames are pages. Files of one series become a volume at listing.
+    Segmentations, whole slides, Modality LUTs and objects without an image are `unsupported`. No
+    element that names a person is read, and no text of the file is ever quoted. Needs pydicom and
+    its plug-ins: the extra `medical`.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".dcm", ".dicom", ".ima")
+    signature: ClassVar[re.Pattern[bytes]] = re.compile(rb".{128}DICM", re.DOTALL)
+
+    def probe(self, path: str) -> Sequence[ImageInfo]:
+        """The frames, or the volume they make; `geo` says where a slice lies."""
+        with decoding(path, "DICOM", private=True) as file:
+            return understand(read_elements(file)).pages
+
+    def open(self, path: str, page: int) -> Picture:
+        """Decode one frame, or all of a volume."""
+        with decoding(path, "DICOM", private=True) as file:
+            dataset = read_elements(file, *PIXELS, pixels=True)
+            if not any(name in dataset for name in PIXELS[:3]):
+                message = "has no pixels, or ends before they do; copy it again from its source"
+                raise ReadError("corrupt", message)
+            header = understand(dataset)
+            refuse_page(page, len(header.pages))
+            info = header.pages[page]
+            frames = header.order or (page,)
+            planes = (_frame(dataset, header, frame) for frame in frames)
+            if not header.order:
+                return Picture(info, next(planes))
+            values = np.empty((len(info.bands), *info.shape), info.dtype)
+            for i, plane in enumerate(planes):
+                values[:, i] = plane
+            return Picture(info, values)
+
+
+def _frame(dataset: FileDataset, header: Header, frame: int) -> Samples:
+    """One frame as values, (C, rows, columns)."""
+    from pydicom.pixels.processing import apply_color_lut
+
+    decoded = _decoded(dataset, frame)
+    if header.photometric == "PALETTE COLOR":
+        decoded = apply_color_lut(decoded, dataset)[..., : len(COLOUR)]
+    if decoded.ndim == 3:
+        return np.moveaxis(decoded, -1, 0)
+    if header.inverted and decoded.dtype.kind in "iu":
+        decoded = _inverted(decoded, header.bits)
+    scaling = header.scalings[frame]
+    values: Samples = decoded.astype(header.pages[0].dtype, copy=False)[None]
+    return values if scaling is None else values * scaling[0] + scaling[1]
+
+
+def _decoded(dataset: FileDataset, frame: int) -> Samples:
+    """What pydicom decodes, colours as RGB: (rows, columns) or (rows, columns, 3)."""
+    from pydicom.pixels.decoders.base import get_decoder
+
+    decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
+    if not decoder.is_available:
+        message = (
+            f"{decoder.UID.name} needs a plug-in of pydicom; "
+            "pip install 'filterbank[medical]' and run again"
+        )
+        raise ReadError("dependency", message)
+    try:
+        pixels: Samples = decoder.as_array(dataset, index=frame)[0]
+    except RuntimeError:
+        message = f"no plug-in could decode frame {frame + 1} ({decoder.UID.name}); is it damaged?"
+        raise ReadError("corrupt", message) from None
+    return pixels
+
+
+def _inverted(values: Samples, bits: int) -> Samples:
+    """Make larger brighter, within the bits that are stored; signed values reflect about -1/2."""
+    if values.dtype.kind == "i":
+        return np.invert(values)
+    top = 2**bits - 1
+    if int(values.max()) > top:
+        message = f"samples of more than the {bits} bits that the header tells; write it again"
+        raise ReadError("corrupt", message)
+    return np.asarray(values.dtype.type(top) - values)
