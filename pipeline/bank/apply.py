@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.bank.blocks import Grid
 from pipeline.bank.blocks import forward as to_blocks
 from pipeline.bank.blocks import inverse as from_blocks
-from pipeline.bank.compile import BankPlan, Output
+from pipeline.bank.compile import BankPlan, Output, Step
 from pipeline.bank.engine import add_up, convolve, correlate, run_sums
 from pipeline.bank.expr import (
     Blocks,
@@ -53,29 +53,36 @@ def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
     schedule = plan.masked if masked else plan.fast
     due = deque(zip(schedule.answers, plan.outputs, strict=True))
     done: dict[int, Value] = {}
-    for position, (node, margin, parts) in enumerate(schedule.steps):
-        below = [done[part] for part in parts]
-        done[position] = _evaluate(node, margin, below, batch, planned=not masked)
+    for step in schedule.steps:
+        below = [done[part] for part in step.parts]
+        done.update(zip(step.at, _evaluate(step, below, batch, planned=not masked), strict=True))
         while due and due[0][0] in done:
             answer, output = due.popleft()
             yield _response(output, done[answer], batch)
-        for old in schedule.ends.get(position, ()):
+        for old in step.ends:
             del done[old]
 
 
 def _evaluate(
-    node: Node, margin: Reach, parts: Sequence[Value], batch: Batch, *, planned: bool
-) -> Value:
+    step: Step, parts: Sequence[Value], batch: Batch, *, planned: bool
+) -> Sequence[Value]:
+    """The results of a step; planned: the compiler has chosen the engines."""
+    if planned and isinstance(step.nodes[0], Conv):
+        return _correlate(parts[0], step.kernels, step.margin)
+    (node,) = step.nodes
+    return (_evaluate_one(node, step.margin, parts, batch),)
+
+
+def _evaluate_one(node: Node, margin: Reach, parts: Sequence[Value], batch: Batch) -> Value:
     if isinstance(node, Input):
         return _input(node, margin, batch)
-    if isinstance(node, Conv):
-        wide = trim(parts[0], add_reach(margin, node.kernel.reach))
-        return _conv(wide, node.kernel, margin, planned=planned)
     if isinstance(node, Join):
         return _join(node, [trim(part, margin) for part in parts])
     if isinstance(node, Mix):
-        return _mix(node, [trim(part, margin) for part in parts])
+        return _mix(node, parts, margin)
     (below,) = parts
+    if isinstance(node, Conv):
+        return _conv(trim(below, add_reach(margin, node.kernel.reach)), node.kernel, margin)
     if isinstance(node, Box):
         wide = trim(below, add_reach(margin, node.kernel.reach))
         return _weighted(wide, run_sums(wide.data, node.kernel), node.kernel, margin)
@@ -105,7 +112,8 @@ def _response(output: Output, value: Value, batch: Batch) -> Response:
     if output.boundary.mode == "valid":
         shrink = tuple((-before, -after) for before, after in output.reach)
         region = region.overlap(Region.whole(tile.source.header.shape).grow(shrink))
-    cut = (slice(None), *region.slices(tile.core.grow(value.margin).start))
+    whole = tile.core.grow(value.margin)
+    cut = (slice(None), *region.slices(whole.start)) if region != whole else ...
     bands = ("all",) if output.joint else batch.bands
 
     def view(x: Tensor) -> Tensor:
@@ -193,31 +201,50 @@ def _spectral(node: Spectral, value: Value, margin: Reach, tile: Tile) -> Value:
 
 
 # ---------------------------------------------------------------- arithmetic
-def _conv(value: Value, kernel: Kernel, margin: Reach, *, planned: bool) -> Value:
-    """Convolve; where pixels are invalid, by the rule of `around_holes`.
+def _correlate(value: Value, kernels: tuple[Kernel, ...], margin: Reach) -> list[Value]:
+    """Take all taps of some kernels at once: every pixel is valid."""
+    wide = add_reach(margin, kernels[0].reach)
+    found = correlate(_cut(value, wide), kernels, _shape(value, margin))
+    pairs = zip(found, kernels, strict=True)
+    return [_weighted(value, data, kernel, margin) for data, kernel in pairs]
 
-    planned: the compiler has chosen to take all taps at once.
-    """
+
+def _cut(value: Value, margin: Reach) -> tuple[Tensor, Ints]:
+    """The planes of a value, and where in them a smaller margin begins."""
+    pairs = zip(value.margin, margin, strict=True)
+    return value.data, tuple(have[0] - want[0] for have, want in pairs)
+
+
+def _shape(value: Value, margin: Reach) -> Ints:
+    """The shape that a value has with another margin."""
+    sizes = zip(value.data.shape[1:], value.margin, margin, strict=True)
+    return tuple(n - sum(have) + sum(want) for n, have, want in sizes)
+
+
+def _conv(value: Value, kernel: Kernel, margin: Reach) -> Value:
+    """Convolve by the kernel alone; where pixels are invalid, by the rule of `around_holes`."""
     if value.valid is None:
-        found = (correlate if planned else convolve)(value.data, kernel)
-        return _weighted(value, found, kernel, margin)
+        return _weighted(value, convolve(value.data, kernel), kernel, margin)
     data, valid, support = around_holes(value.data, value.valid, kernel)
     return replace(_weighted(value, data, kernel, margin), valid=valid, support=support)
 
 
 def _weighted(value: Value, data: Tensor, kernel: Kernel, margin: Reach) -> Value:
     """The response `data` of a kernel; its sum is what a constant is multiplied by."""
-    total = float(kernel.array.sum())
-    base = None if value.base is None else value.base * total + 0.0  # no -0.0
+    base = value.base
+    if base is not None:
+        base = base * float(kernel.array.sum()) + 0.0  # no -0.0
     return Value(data, margin, None, None, base)
 
 
-def _mix(node: Mix, parts: Sequence[Value]) -> Value:
+def _mix(node: Mix, parts: Sequence[Value], margin: Reach) -> Value:
     """Add responses of one input up; all of them have a base, or none."""
     pairs = zip(parts, node.weights, strict=True)
     bases = [part.base * weight for part, weight in pairs if part.base is not None]
     base = torch.stack(bases).sum(0) + 0.0 if bases else None
-    return Value(add_up([p.data for p in parts], node.weights), parts[0].margin, None, None, base)
+    cuts = [_cut(part, margin) for part in parts]
+    data = add_up(cuts, node.weights, _shape(parts[0], margin))
+    return Value(data, margin, None, None, base)
 
 
 def _blocks(node: Blocks, value: Value, margin: Reach, tile: Tile) -> Value:

@@ -11,6 +11,7 @@ from pipeline.bank.expr import (
     Conv,
     Edge,
     Input,
+    Kernel,
     Node,
     Pool,
     Spectral,
@@ -21,6 +22,7 @@ from pipeline.bank.expr import (
     nodes_of,
     reach_of,
 )
+from pipeline.bank.groups import group
 from pipeline.bank.lower import lower
 from pipeline.bank.passes import bind, compose
 from pipeline.boundary import Boundary
@@ -45,20 +47,39 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """Nodes that are computed together from the same parts, with the margin to keep.
+
+    at, parts, ends: positions in the order of evaluation, as nodes are dear to look up: of the
+    nodes, of what they are computed from, and of what is not needed any more after this step.
+    """
+
+    nodes: tuple[Node, ...]
+    at: Ints
+    margin: Reach
+    parts: Ints
+    ends: Ints
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        """Those of convolutions."""
+        return tuple(node.kernel for node in self.nodes if isinstance(node, Conv))
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """An order of evaluation with, for each node, the margin to keep and its last use.
 
-    In numbers, as nodes are dear to look up: steps are the nodes with their margins and what they
-    are computed from, answers the outputs, ends what to forget after each step.
+    answers: positions of the outputs. The last use is the last node of a step, as its nodes are
+    there together.
     """
 
     outputs: tuple[Node, ...]
     order: tuple[Node, ...]
     margin: Mapping[Node, Reach]
     last_use: Mapping[Node, int]
-    steps: tuple[tuple[Node, Reach, Ints], ...]
+    steps: tuple[Step, ...]
     answers: Ints
-    ends: Mapping[int, Ints]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,30 +141,44 @@ def compile_bank(
             message = f"{name} depends on the whole image: no map is `valid`; set its boundary"
             raise PlanError(message)
         outputs.append(Output(name, whole, boundary, reach_of(whole, ndim), bands_of(whole)))
-    masked = _schedule(tuple(o.node for o in outputs), ndim)
-    fast = _schedule(lower([o.node for o in outputs], strict=strict), ndim)
+    masked = _schedule(tuple(o.node for o in outputs), ndim, grouped=False)
+    fast = _schedule(lower([o.node for o in outputs], strict=strict), ndim, grouped=True)
     return BankPlan(tuple(outputs), fast, masked, ndim)
 
 
-def _schedule(outputs: tuple[Node, ...], ndim: int) -> Schedule:
-    order = tuple(dict.fromkeys(node for output in outputs for node in nodes_of(output)))
-    where = {node: position for position, node in enumerate(order)}
-    margin: dict[Node, Reach] = dict.fromkeys(order, ((0, 0),) * ndim)
-    last_use: dict[Node, int] = {}
-    for position, node in reversed(tuple(enumerate(order))):
+def _schedule(outputs: tuple[Node, ...], ndim: int, *, grouped: bool) -> Schedule:
+    plain = tuple(dict.fromkeys(node for output in outputs for node in nodes_of(output)))
+    margin: dict[Node, Reach] = dict.fromkeys(plain, ((0, 0),) * ndim)
+    for node in reversed(plain):
         for child in children(node):
             margin[child] = _widest(margin[child], _needed(node, margin[node]))
-            last_use.setdefault(child, position)
+    groups = group(plain, margin) if grouped else tuple((node,) for node in plain)
+    order = tuple(node for together in groups for node in together)
+    where = {node: position for position, node in enumerate(order)}
+    end = {node: where[together[-1]] for together in groups for node in together}
+    last_use: dict[Node, int] = {}
+    for node in reversed(order):
+        for child in children(node):
+            last_use.setdefault(child, end[node])
     position = 0
     for output in outputs:  # handed out in this order, each as soon as those before it are
-        position = max(position, where[output])
+        position = max(position, end[output])
         last_use[output] = max(position, last_use.get(output, 0))
     ends: dict[int, Ints] = {}
     for node, position in last_use.items():
         ends[position] = (*ends.get(position, ()), where[node])
-    steps = tuple((n, margin[n], tuple(where[part] for part in children(n))) for n in order)
+    steps = tuple(
+        Step(
+            together,
+            tuple(where[node] for node in together),
+            margin[together[0]],
+            tuple(where[part] for part in children(together[0])),
+            ends.get(end[together[0]], ()),
+        )
+        for together in groups
+    )
     answers = tuple(where[output] for output in outputs)
-    return Schedule(outputs, order, margin, last_use, steps, answers, ends)
+    return Schedule(outputs, order, margin, last_use, steps, answers)
 
 
 def _needed(node: Node, margin: Reach) -> Reach:

@@ -14,16 +14,16 @@ import numpy as np
 from pipeline.bank.expr import Blocks, Box, Conv, Kernel, Mix, Node, Product, Spectral, Spectrum
 from pipeline.types import Ints
 
-PASS, TAP, NEAR_TAP = 0.12, 0.042, 0.021
-"""A walk over the image, and each tap of it; or each of a window that has its own code."""
+READ, WRITE, TAP, LONE_TAP = 0.12, 0.10, 0.02, 0.036
+"""A walk over an image, one over a response, and each tap: of a column or in company, or alone."""
 
-WINDOWS = ((3, 3), (5, 5), *((1, n) for n in (3, 5, 7, 9)), *((n, 1) for n in (3, 5, 7, 9)))
-"""Small kernels over the last two axes, for which `native` has code of their own."""
+TOGETHER = 4
+"""Kernels of one window that are computed together: as many as there are registers for."""
 
-BOX_LAST, BOX = 1.3, 0.4
+BOX_LAST, BOX = 1.3, 0.36
 """Running sums along the last axis, and along any other."""
 
-TERM = 0.10
+TERM = 0.12
 """One response added to a weighted sum."""
 
 FORWARD, INVERSE = 3.0, 3.2
@@ -36,14 +36,25 @@ SIDES = {1: 4096, 2: 384, 3: 96}
 """What blocks measure, as far as costs go, by the number of axes that are transformed."""
 
 
-def taps(kernel: Kernel) -> float:
-    """Multiply and add every weight that is not zero, or all of a small window."""
-    return PASS + (NEAR_TAP * prod(kernel.shape) if window(kernel) else TAP * _weights(kernel))
+def taps(kernel: Kernel, company: int = 1) -> float:
+    """Multiply and add every weight that is not zero; company: kernels computed with this one.
+
+    Where loads are not shared, they take longer than the arithmetic.
+    """
+    if column(kernel):
+        return READ + WRITE + TAP * _weights(kernel)
+    tap = LONE_TAP if company == 1 else TAP
+    return READ / min(company, TOGETHER) + WRITE + tap * _weights(kernel)
 
 
-def window(kernel: Kernel) -> bool:
-    """Whether a kernel is one of WINDOWS."""
-    return kernel.shape[-2:] in WINDOWS and prod(kernel.shape[:-2]) == 1
+@lru_cache(maxsize=4096)
+def column(kernel: Kernel) -> bool:
+    """Whether a kernel is dense along one axis that is not the last.
+
+    Lines above one another are computed together then, whose pixels are mostly the same.
+    """
+    size = prod(kernel.shape)
+    return 1 < size == max(kernel.shape[:-1], default=1) and 2 * _weights(kernel) >= size
 
 
 @lru_cache(maxsize=4096)
@@ -65,13 +76,13 @@ def overlap(shape: Ints) -> float:
 
 def mix(terms: int) -> float:
     """A weighted sum."""
-    return TERM * terms
+    return WRITE + TERM * terms
 
 
 def cost(node: Node) -> float:
     """One node without what it is computed from."""
     if isinstance(node, Conv):
-        return taps(node.kernel)
+        return taps(node.kernel, TOGETHER)
     if isinstance(node, Box):
         return box(node.kernel)
     if isinstance(node, Mix):

@@ -8,6 +8,7 @@ eight images, and for a few output channels it is many times slower than this.)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -17,10 +18,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.bank.costs import window
+from pipeline.bank.costs import TOGETHER, column
 from pipeline.bank.expr import Kernel
 from pipeline.bank.passes import separate
 from pipeline.types import Ints
+
+Words = npt.NDArray[np.int64]
+Cut = tuple[Tensor, Ints]
+"""Planes (P, *shape), and where in them what is needed begins."""
 
 
 def convolve(x: Tensor, kernel: Kernel) -> Tensor:
@@ -29,33 +34,41 @@ def convolve(x: Tensor, kernel: Kernel) -> Tensor:
     for chain in separate(kernel) or ((kernel,),):
         part = x
         for step in chain:
-            part = correlate(part, step)
+            shape = tuple(n - k + 1 for n, k in zip(part.shape[1:], step.shape, strict=True))
+            (part,) = correlate((part, (0,) * len(shape)), (step,), shape)
         total = part if total is None else total.add_(part)
     assert total is not None
     return total
 
 
-def correlate(x: Tensor, kernel: Kernel) -> Tensor:
-    """(P, *shape) -> (P, *(shape - kernel.shape + 1)), float32, each plane by itself."""
-    shape = tuple(n - k + 1 for n, k in zip(x.shape[1:], kernel.shape, strict=True))
-    if not prod(shape) or not any(kernel.array.flat):
-        return x.new_zeros((x.shape[0], *shape))
-    return (_native if x.device.type == "cpu" else _shifted)(x, kernel, shape)
+def correlate(x: Cut, kernels: tuple[Kernel, ...], shape: Ints) -> list[Tensor]:
+    """Results (P, *shape), float32, of kernels with one window, each plane by itself."""
+    planes, corner = x
+    if planes.device.type != "cpu":
+        return [_shifted(planes, corner, kernel, shape) for kernel in kernels]
+    if planes.stride(-1) != 1:
+        planes = planes.contiguous()
+    count = planes.shape[0]
+    out = [torch.empty((count, *shape)) for _ in kernels]
+    if out[0].numel():
+        launch = _launch(kernels, corner, planes.stride(), (count, *shape))
+        _sum_taps(launch, launch.taps + planes.data_ptr(), out)
+    return out
 
 
-def add_up(parts: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+def add_up(parts: Sequence[Cut], weights: tuple[float, ...], shape: Ints) -> Tensor:
     """The weighted sum of planes (P, *shape), pixel by pixel."""
-    if parts[0].device.type != "cpu":
-        total = parts[0] * weights[0]
+    if parts[0][0].device.type != "cpu":
+        total = _window(parts[0], shape) * weights[0]
         for part, weight in zip(parts[1:], weights[1:], strict=True):
-            total.add_(part, alpha=weight)
+            total.add_(_window(part, shape), alpha=weight)
         return total
-    from pipeline.bank.native import add_lines
-
-    out = torch.empty(parts[0].shape, dtype=parts[0].dtype)
-    for i, (part, weight) in enumerate(zip(parts, weights, strict=True)):
-        flat, starts = _lines(part, part.shape)
-        add_lines(flat, starts, np.float32(weight), i > 0, _rows(out))
+    lines = [x if x.stride(-1) == 1 else x.contiguous() for x, _ in parts]
+    out = torch.empty((lines[0].shape[0], *shape))
+    if out.numel():
+        corners = tuple(corner for _, corner in parts)
+        launch = _sum_launch(weights, corners, tuple(x.stride() for x in lines), tuple(out.shape))
+        _sum_taps(launch, launch.taps + np.array([x.data_ptr() for x in lines]), [out])
     return out
 
 
@@ -77,54 +90,100 @@ def run_sums(x: Tensor, kernel: Kernel) -> Tensor:
     return out
 
 
-def _native(x: Tensor, kernel: Kernel, shape: Ints) -> Tensor:
-    from pipeline.bank.native import sum_taps, sum_window
-
-    out = torch.empty((x.shape[0], *shape), dtype=x.dtype)
-    x = x if x.stride(-1) == 1 else x.contiguous()
-    flat, starts = _lines(x, out.shape)
-    if window(kernel) and len(shape) > 1 and shape[-2] > 1:  # the same bits, sooner
-        weights = kernel.array.astype(np.float32).reshape(kernel.shape[-2:])
-        sum_window(flat, starts, x.stride(-2), weights, shape[-2], _rows(out))
-        return out
-    at, weights = _taps(kernel)
-    sum_taps(flat, starts, at @ np.array(x.stride()[1:], np.int64), weights, _rows(out))
-    return out
-
-
-def _lines(x: Tensor, shape: Sequence[int]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """The memory under planes, flat, and where in it each line of a result begins."""
-    x = x if x.stride(-1) == 1 else x.contiguous()
-    last = sum((n - 1) * step for n, step in zip(x.shape, x.stride(), strict=True))
-    starts = _starts(tuple(shape[:-1]), x.stride()[:-1])
-    return x.as_strided((last + 1,), (1,)).numpy(), starts
-
-
-@lru_cache(maxsize=16)
-def _starts(counts: Ints, steps: Ints) -> npt.NDArray[np.int64]:
-    starts = np.zeros(1, np.int64)
-    for n, step in zip(counts, steps, strict=True):
-        starts = np.add.outer(starts, np.arange(n, dtype=np.int64) * step).ravel()
-    return starts
-
-
-def _rows(out: Tensor) -> npt.NDArray[Any]:
-    return out.numpy().reshape(-1, out.shape[-1])
-
-
-def _shifted(x: Tensor, kernel: Kernel, shape: Ints) -> Tensor:
+def _shifted(x: Tensor, corner: Ints, kernel: Kernel, shape: Ints) -> Tensor:
     """One multiply-add of the whole plane per tap."""
-    at, weights = _taps(kernel)
+    at, weights = _taps((kernel,))
     out = torch.zeros((x.shape[0], *shape), dtype=x.dtype, device=x.device)
-    for corner, weight in zip(at.tolist(), weights.tolist(), strict=True):
-        box = (slice(a, a + n) for a, n in zip(corner, shape, strict=True))
-        out.add_(x[(slice(None), *box)], alpha=weight)
+    for place, weight in zip((at + corner).tolist(), weights.tolist(), strict=True):
+        out.add_(_window((x, place), shape), alpha=weight)
     return out
 
 
-@lru_cache(maxsize=512)
-def _taps(kernel: Kernel) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Where a kernel is not zero, (taps, axes), and its weights there."""
-    array = kernel.array
-    at = np.argwhere(array)
-    return at, array[tuple(at.T)].astype(np.float32)
+def _window(x: Cut, shape: Ints) -> Tensor:
+    planes, corner = x
+    return planes[(slice(None), *(slice(a, a + n) for a, n in zip(corner, shape, strict=True)))]
+
+
+# ---------------------------------------------------------------- compiled loops
+@dataclass(frozen=True, slots=True, eq=False)
+class _Launch:
+    """What `native.sum_taps` is told, apart from the memory; `rows` lie between stacked results."""
+
+    taps: Words
+    steps: Words
+    weights: npt.NDArray[np.float32]
+    rows: Words
+    to_steps: Words
+    counts: Words
+    length: int
+    stacked: bool
+
+
+def _sum_taps(launch: _Launch, taps: Words, out: Sequence[Tensor]) -> None:
+    from pipeline.bank.native import sum_taps
+
+    to = launch.rows + np.array([x.data_ptr() for x in out])
+    sum_taps(
+        taps,
+        launch.steps,
+        launch.weights,
+        to,
+        launch.to_steps,
+        launch.counts,
+        launch.length,
+        launch.stacked,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _launch(kernels: tuple[Kernel, ...], corner: Ints, strides: Ints, out: Ints) -> _Launch:
+    """Correlate planes with these strides: results (P, *shape) of shape `out`."""
+    at, weights = _taps(kernels)
+    size = 4 * np.array(strides, np.int64)
+    taps = (at + corner) @ size[1:]
+    steps, to_steps, counts = _loops(size), _loops(4 * _strides(out)), _loops(np.array(out), 1)
+    rows = min(TOGETHER, len(taps)) if len(kernels) == 1 and column(kernels[0]) else 1
+    if rows > 1:
+        along = 5 - len(out) + int(np.argmax(kernels[0].shape))
+        order = [*(i for i in range(3) if i != along), along]
+        steps, to_steps, counts = steps[order], to_steps[order], counts[order]
+        rows = min(rows, int(counts[2]))
+        more = taps[-1] + steps[2] * np.arange(1, rows)
+        taps = np.concatenate([taps, more])
+    between = np.arange(rows) * to_steps[2]
+    return _Launch(taps, steps[None], weights.ravel(), between, to_steps, counts, out[-1], rows > 1)
+
+
+@lru_cache(maxsize=4096)
+def _sum_launch(
+    weights: tuple[float, ...], corners: tuple[Ints, ...], strides: tuple[Ints, ...], out: Ints
+) -> _Launch:
+    """Add planes with these corners and strides up."""
+    sizes = [4 * np.array(s, np.int64) for s in strides]
+    taps = np.array([size[1:] @ corner for size, corner in zip(sizes, corners, strict=True)])
+    steps = np.stack([_loops(size) for size in sizes])
+    to_steps, counts = _loops(4 * _strides(out)), _loops(np.array(out), 1)
+    single = np.array(weights, np.float32)
+    return _Launch(taps, steps, single, np.zeros(1, np.int64), to_steps, counts, out[-1], False)
+
+
+def _loops(sizes: npt.NDArray[Any], filled: int = 0) -> Words:
+    """Of planes and lines, without the last axis, as three nested loops."""
+    return np.pad(sizes[:-1], (4 - len(sizes), 0), constant_values=filled).astype(np.int64)
+
+
+def _strides(shape: Ints) -> Words:
+    return np.cumprod([1, *shape[:0:-1]], dtype=np.int64)[::-1]
+
+
+@lru_cache(maxsize=4096)
+def _taps(kernels: tuple[Kernel, ...]) -> tuple[Words, npt.NDArray[np.float32]]:
+    """Where any of some kernels is not zero, (taps, axes), and weights (taps, kernels).
+
+    Lines that stand above one another share their pixels: a column has all of its taps.
+    """
+    arrays = np.stack([kernel.array for kernel in kernels], -1)
+    used = arrays.any(-1) | column(kernels[0])
+    if not used.any():
+        used.flat[0] = True
+    return np.argwhere(used), arrays[used].astype(np.float32)

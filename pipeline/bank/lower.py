@@ -116,7 +116,7 @@ def multiples(kernels: Iterable[Kernel]) -> dict[Kernel, Combined]:
         weight, normal = normalized(kernel)
         if normal not in first:
             first[normal] = kernel, weight
-        elif costs.mix(1) < costs.taps(kernel):
+        elif costs.mix(1) < costs.taps(kernel, costs.TOGETHER):
             other, its = first[normal]
             found[kernel] = Combined((other,), (weight / its,))
     return found
@@ -200,9 +200,18 @@ def _cheapest(
 ) -> tuple[dict[Kernel, Recipe], dict[Kernel, float]]:
     """The cheapest engine for each kernel, and what it costs; shared work is paid in shares.
 
-    Who shares depends on who takes part: begin with all, repeat until nobody changes.
+    Chains begin with the first axis or all with the last, wherever passes share more.
     """
     chains = {k: c for k in kernels if (c := factors(k)) is not None}
+    flipped = {k: tuple(chain.reversed for chain in c) for k, c in chains.items()}
+    ways = [_settle(kernels, way, strict=strict) for way in (chains, flipped)]
+    return min(ways, key=lambda way: sum(way[1].values()))
+
+
+def _settle(
+    kernels: Sequence[Kernel], chains: Mapping[Kernel, tuple[Chain, ...]], *, strict: bool
+) -> tuple[dict[Kernel, Recipe], dict[Kernel, float]]:
+    """Who shares depends on who takes part: begin with all, repeat until nobody changes."""
     extent = tuple(a + b + 1 for a, b in _reach(kernels)) if kernels else ()
     blocks = not strict and len([n for n in extent if n > 1]) > 1
     takes: dict[Kernel, Recipe] = {k: Dense(k) for k in kernels}
@@ -210,12 +219,16 @@ def _cheapest(
     sharing, transformed = set(chains), len(kernels)
     for _ in range(8):
         users = Counter(p for k in sharing for p in _prefixes(chains[k]))
+        company = Counter((p[:-1], p[-1].shape) for p in users)
+        company.update(((), k.shape) for k, r in takes.items() if isinstance(r, Dense))
         options: dict[Kernel, list[tuple[float, Recipe]]] = {}
         for k in kernels:
-            options[k] = [(costs.taps(k), Dense(k))]
+            options[k] = [(costs.taps(k, max(1, company[(), k.shape])), Dense(k))]
             if k in chains:
                 shared = sum(
-                    _pass(p[-1], strict=strict) / max(1, users[p]) for p in _prefixes(chains[k])
+                    _pass(p[-1], max(1, company[p[:-1], p[-1].shape]), strict=strict)
+                    / max(1, users[p])
+                    for p in _prefixes(chains[k])
                 )
                 sums = costs.mix(len(chains[k])) if len(chains[k]) > 1 else 0.0
                 options[k].append((shared + sums, Separated(chains[k])))
@@ -242,8 +255,8 @@ def _prefixes(chains: tuple[Chain, ...]) -> tuple[tuple[Kernel, ...], ...]:
     return tuple(dict.fromkeys(passes))
 
 
-def _pass(kernel: Kernel, *, strict: bool) -> float:
-    return costs.box(kernel) if _runs(kernel, strict=strict) else costs.taps(kernel)
+def _pass(kernel: Kernel, company: int, *, strict: bool) -> float:
+    return costs.box(kernel) if _runs(kernel, strict=strict) else costs.taps(kernel, company)
 
 
 def _runs(kernel: Kernel, *, strict: bool) -> bool:

@@ -1,28 +1,39 @@
-"""Loops that numba compiles: taps summed line by line, and running sums.
+"""Loops that numba compiles: weighted sums of lines, and running sums.
 
-Every pixel is one chain of fused multiply-adds in the order of the taps, whether it stands in a
-vector or in the rest of a line: its bits depend on the pixels under the kernel and on nothing
-else. Nothing but contraction is allowed to the compiler; reassociation would break that.
+Every pixel is one chain of fused multiply-adds in the order of the taps, whichever tile of
+registers it stands in: its bits depend on the pixels under the kernel and on nothing else. Tiles
+are written for LLVM, whose vectoriser neither keeps sums in registers over a loop of taps nor loads
+a pixel once for several results. All in one file: by its date numba tells whether its cache holds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite.binding import get_host_cpu_features  # type: ignore[import-untyped]
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
-from pipeline.bank.costs import WINDOWS
+LANES = 16 if get_host_cpu_features().get("avx512f") else 8
+"""float32 numbers in a vector register."""
 
-AT_ONCE = 9
-"""Taps that one pass over a line adds up: as many streams as the vectoriser still checks."""
+VECTORS = {1: 6, 2: 6, 3: 4, 4: 3}
+"""Vectors of each line in a tile, by how many lines are computed together: 12 sums in registers."""
 
 STEP = 4096
-"""Pixels of a line worked on at a time, so that they stay in the first cache."""
+"""Pixels of a line worked on at a time, so that the lines under a kernel stay in the cache."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+_register: Any = cgutils.alloca_once
+_declare: Any = cgutils.get_or_insert_function
 
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
@@ -33,7 +44,7 @@ def _compiled(function: _F, signature: str | None = None) -> _F:
 
     Without a signature it becomes part of the functions that call it.
     """
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     if signature is None:
         return cast("_F", numba.njit(**options)(function))
     try:
@@ -42,105 +53,128 @@ def _compiled(function: _F, signature: str | None = None) -> _F:
         return cast("_F", numba.njit(signature, **options)(function))
 
 
-def _unrolled(name: str, start: str) -> Any:
-    """Compile `name(x, at, offsets, weights, k, count, y)`: y = start + taps k to k + count of x.
+def _tile(count: int, vectors: int, lanes: int, *, stacked: bool) -> Any:
+    """Make `tile(at, weights, to, c)`: vectors * lanes pixels of `count` lines from column c on.
 
-    numba does not unroll a loop over taps inside a loop over pixels, so it is written out for
-    each count.
+    `at` and `to` hold the addresses of lines. to[m][c] = sum_t weights[t * count + m] at[t][c], or,
+    stacked, for one kernel on lines that follow one another, sum_t weights[t] at[t + m][c]; there
+    are at least `count` taps then.
     """
-    lines = [f"def {name}(x, at, offsets, weights, k, count, y):", "    n = len(y)"]
-    for count in range(1, AT_ONCE + 1):
-        lines.append(f"    if count == {count}:")
-        for i in range(count):
-            lines.append(f"        w{i}, p{i} = weights[k + {i}], at + offsets[k + {i}]")
-            lines.append(f"        x{i} = x[p{i} : p{i} + n]")
-        lines.append("        for c in range(n):")
-        lines.append(f"            total = {start}")
-        lines += [f"            total = total + w{i} * x{i}[c]" for i in range(count)]
-        lines.append("            y[c] = total")
-    made: dict[str, Any] = {"zero": np.float32(0.0)}
-    exec(compile("\n".join(lines), __file__, "exec"), made)
-    return _compiled(made[name])
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        number, word = ir.FloatType(), ir.IntType(64)
+        vector = ir.VectorType(number, lanes)
+        arrays = zip(signature.args[:3], args[:3], strict=True)
+        at, weights, to = (context.make_array(kind)(context, builder, a) for kind, a in arrays)
+        triple = ir.FunctionType(vector, [vector] * 3)
+        fused = _declare(builder.module, triple, f"llvm.fma.v{lanes}f32")
+        sums = [[_register(builder, vector) for _ in range(vectors)] for _ in range(count)]
+        for total in chain.from_iterable(sums):
+            builder.store(ir.Constant(vector, None), total)
+
+        def places(lines: Any, line: Any) -> list[Any]:
+            address = builder.load(builder.gep(lines.data, [line]))
+            start = builder.gep(builder.inttoptr(address, number.as_pointer()), [args[3]])
+            steps = [builder.gep(start, [word(n * lanes)]) for n in range(vectors)]
+            return [builder.bitcast(step, vector.as_pointer()) for step in steps]
+
+        def spread(weight: Any) -> Any:
+            unset, place = ir.Constant(vector, ir.Undefined), ir.IntType(32)
+            one = builder.insert_element(unset, weight, place(0))
+            first = ir.Constant(ir.VectorType(place, lanes), None)
+            return builder.shuffle_vector(one, unset, first)
+
+        def add(line: Any, which: Sequence[int]) -> None:
+            """Add what one line of pixels gives to some of the results."""
+            pixels = [builder.load(place, align=4) for place in places(at, line)]
+            for m in which:
+                tap = builder.sub(line, word(m))
+                if not stacked:
+                    tap = builder.add(builder.mul(line, word(count)), word(m))
+                weight = spread(builder.load(builder.gep(weights.data, [tap])))
+                for x, total in zip(pixels, sums[m], strict=True):
+                    builder.store(builder.call(fused, [weight, x, builder.load(total)]), total)
+
+        size, every = builder.extract_value(weights.shape, 0), range(count)
+        taps = size if stacked else builder.udiv(size, word(count))
+        apart = count - 1 if stacked else 0  # lines that only some results are computed from
+        for m in range(apart):
+            add(word(m), every[: m + 1])
+        with cgutils.for_range_slice(builder, word(apart), taps, word(1), word) as (line, _):
+            add(line, every)
+        for m in range(apart):
+            add(builder.add(taps, word(m)), every[m + 1 :])
+        for m in every:
+            for total, place in zip(sums[m], places(to, word(m)), strict=True):
+                builder.store(builder.load(total), place, align=4)
+        return context.get_dummy_value()
+
+    @intrinsic
+    def compute(_: Any, at: Any, weights: Any, to: Any, c: Any) -> Any:
+        return types.void(at, weights, to, c), emit
+
+    return compute
 
 
-_set = _unrolled("set", "zero")
-_add = _unrolled("add", "y[c]")
+def _whole_lines() -> Any:
+    """Compile `fill(at, weights, to, length, stacked)`: lines of some length, tile by tile.
 
-
-def _sum_taps(x: Floats, starts: Places, offsets: Places, weights: Floats, out: Floats) -> None:
-    """out[line, c] = sum_k weights[k] x[starts[line] + offsets[k] + c]; x is flat, taps exist."""
-    taps, length = len(weights), out.shape[1]
-    for line in range(len(starts)):
-        for first in range(0, length, STEP):
-            y, at = out[line, first : first + STEP], starts[line] + first
-            _set(x, at, offsets, weights, 0, min(AT_ONCE, taps), y)
-            for k in range(AT_ONCE, taps, AT_ONCE):
-                _add(x, at, offsets, weights, k, min(AT_ONCE, taps - k), y)
-
-
-sum_taps = _compiled(_sum_taps, "void(f4[::1], i8[::1], i8[::1], f4[::1], f4[:, ::1])")
-
-
-def _windows() -> Any:
-    """Compile `window(x, at, stride, weights, y, z)`: all taps of a small window, for two lines.
-
-    Neighbouring taps are loads at a constant distance, and two lines share most of them.
+    The last vector of a line overlaps the one before it; what they share they agree on.
     """
-    lines = ["def window(x, at, stride, weights, y, z):", "    n = len(y)"]
-    for height, width in WINDOWS:
-        lines.append(f"    if weights.shape[0] == {height} and weights.shape[1] == {width}:")
-        for i in range(height + 1):
-            lines.append(f"        a{i} = at + {i} * stride")
-            lines.append(f"        x{i} = x[a{i} : a{i} + n + {width - 1}]")
-        taps = [(i, j) for i in range(height) for j in range(width)]
-        lines += [f"        w{i}_{j} = weights[{i}, {j}]" for i, j in taps]
-        lines.append("        for c in range(n):")
-        for i in range(height + 1):
-            lines += [f"            v{i}_{j} = x{i}[c + {j}]" for j in range(width)]
-        for down, line in enumerate("yz"):
-            lines.append(f"            {line}c = zero")
-            lines += [
-                f"            {line}c = {line}c + w{i}_{j} * v{i + down}_{j}" for i, j in taps
-            ]
-        lines.append("            y[c], z[c] = yc, zc")
-    made: dict[str, Any] = {"zero": np.float32(0.0)}
+    made: dict[str, Any] = {}
+    lines = ["def fill(at, weights, to, length, stacked):"]
+    for stacked, count in [(s, n) for s in (False, True) for n in VECTORS if n > s]:
+        lines += [f"    if len(to) == {count} and stacked == {stacked}:", "        c = 0"]
+        for vectors, lanes in ((VECTORS[count], LANES), (1, LANES), (1, 1)):
+            name, width = f"tile{count}_{vectors}_{lanes}_{stacked}", vectors * lanes
+            made[name] = _tile(count, vectors, lanes, stacked=stacked)
+            last = "c" if vectors > 1 else f"min(c, length - {width})"
+            fits = f"c + {width} <= length" if vectors > 1 else f"c < length and {width} <= length"
+            lines += [f"        while {fits}:", f"            {name}(at, weights, to, {last})"]
+            lines += [f"            c += {width}"]
     exec(compile("\n".join(lines), __file__, "exec"), made)
-    return _compiled(made["window"])
+    return _compiled(made["fill"])
 
 
-_window = _windows()
+_fill = _whole_lines()
 
 
-def _sum_window(
-    x: Floats, starts: Places, stride: int, weights: Floats, height: int, out: Floats
+def _sum_taps(
+    taps: Places,
+    steps: Places,
+    weights: Floats,
+    to: Places,
+    to_steps: Places,
+    counts: Places,
+    length: int,
+    stacked: bool,
 ) -> None:
-    """out[line, c] = sum_ij weights[i, j] x[starts[line] + i stride + c + j]; x is flat.
+    """Weighted sums of lines, as `_tile` has them, for all lines of up to three nested loops.
 
-    Lines come in planes of a height of at least 2; the last two of an odd plane overlap the pair
-    before them.
+    taps, to: addresses of what the first line is computed from, and of the first lines of the
+    results; steps, to_steps: bytes from one line to the next along each loop, for each tap or, in
+    one row, for all; counts: lines along each loop; stacked: the results are lines that follow one
+    another along the last loop. The last of these overlap those before them.
     """
-    for first in range(0, len(starts), height):
-        for row in range(0, height, 2):
-            line = first + min(row, height - 2)
-            for c in range(0, out.shape[1], STEP):
-                y, z = out[line, c : c + STEP], out[line + 1, c : c + STEP]
-                _window(x, starts[line] + c, stride, weights, y, z)
+    at, into = np.empty_like(taps), np.empty_like(to)
+    together = len(to) if stacked else 1
+    for first in range(0, length, STEP):
+        for i in range(counts[0]):
+            for j in range(counts[1]):
+                for line in range(0, counts[2], together):
+                    k = min(line, counts[2] - together)
+                    for t in range(len(taps)):
+                        step = steps[t % len(steps)]
+                        at[t] = taps[t] + i * step[0] + j * step[1] + k * step[2] + 4 * first
+                    skip = i * to_steps[0] + j * to_steps[1] + k * to_steps[2] + 4 * first
+                    for m in range(len(to)):
+                        into[m] = to[m] + skip
+                    _fill(at, weights, into, min(STEP, length - first), stacked)
 
 
-sum_window = _compiled(_sum_window, "void(f4[::1], i8[::1], i8, f4[:, ::1], i8, f4[:, ::1])")
-
-
-def _add_lines(x: Floats, starts: Places, weight: Any, more: bool, out: Floats) -> None:
-    """out[line] = weight * x[starts[line] :], or, with `more`, that added to it; x is flat."""
-    offsets, weights = np.zeros(1, np.int64), np.full(1, weight)
-    for line in range(len(starts)):
-        if more:
-            _add(x, starts[line], offsets, weights, 0, 1, out[line])
-        else:
-            _set(x, starts[line], offsets, weights, 0, 1, out[line])
-
-
-add_lines = _compiled(_add_lines, "void(f4[::1], i8[::1], f4, b1, f4[:, ::1])")
+sum_taps = _compiled(
+    _sum_taps, "void(i8[::1], i8[:, ::1], f4[::1], i8[::1], i8[::1], i8[::1], i8, b1)"
+)
 
 
 def _running_sums(x: Floats, size: int, weight: float, out: Floats) -> None:

@@ -96,6 +96,11 @@ class Chain:
     weight: float
     passes: tuple[Kernel, ...]
 
+    @property
+    def reversed(self) -> Chain:
+        """The same passes, the last one first."""
+        return Chain(self.weight, self.passes[::-1])
+
 
 @lru_cache(maxsize=4096)
 def separate(kernel: Kernel) -> tuple[tuple[Kernel, ...], ...] | None:
@@ -120,8 +125,7 @@ def factors(kernel: Kernel) -> tuple[Chain, ...] | None:
     """Chains of 1-D kernels whose sum is the kernel to within TOLERANCE; None for 1-D kernels.
 
     Recursive singular value decomposition: axis 0 against the rest, then the rest. Axis 0 comes
-    first in a chain, where lines still have their halo: passes over lines whose length is a power
-    of two fall into the same cache sets. Passes are scaled to a peak of 1 and rounded, so that
+    first in a chain. Passes are scaled to a peak of 1 and rounded, so that
     kernels with a common profile have equal passes.
     """
     array = kernel.array
