@@ -10,11 +10,16 @@ T = TypeVar("T")
 C = TypeVar("C", bound=type)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Say `; did you mean 'gabor'?`, or list what is known when nothing is near."""
+def nearest(name: str, known: Iterable[str], choices: str | None = None) -> str:
+    """Say `; did you mean 'gabor'?`, or list what is known when nothing is near.
+
+    choices: the list, where it can be said in fewer words.
+    """
     words = sorted(known)
     near = difflib.get_close_matches(name.lower(), words, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; choose from: {', '.join(words)}"
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; choose from: {choices or ', '.join(words)}"
 
 
 class Registry(Generic[T], Mapping[str, type[T]]):

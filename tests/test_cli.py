@@ -324,6 +324,11 @@ def test_check_names_the_responses(config: Path) -> None:
     assert said.err == f"{config}: 2 responses, no problem\n"
 
 
+def test_one_response_is_no_plural(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "c.yaml", tmp_path, tmp_path / "out", filters=["sobel"])
+    assert filterbank("check", config).err == f"{config}: 1 response, no problem\n"
+
+
 def test_show_draws_the_kernels(config: Path, tmp_path: Path) -> None:
     said = filterbank("show", config, "--out", tmp_path / "kernels.png")
     assert (said.code, said.out) == (0, f"{tmp_path / 'kernels.png'}\n")
@@ -344,6 +349,20 @@ def test_list_names_everything_registered(kind: str, names: Any) -> None:
     first = {line.split()[0] for line in said.out.splitlines() if line}
     assert names
     assert set(names) <= first
+
+
+def test_list_sorts_by_name_and_tells_of_one_where_it_is_named() -> None:
+    names = [line.split()[0] for line in filterbank("list", "filters").out.splitlines()[1:]]
+    assert names == sorted(names)
+    said = filterbank("list", "filters", "sobel")
+    heading, *rows = said.out.splitlines()
+    assert heading.startswith("filter ")
+    assert [row.split()[:2] for row in rows[1:]] == [
+        ["sobel", name] for name in ("size", "output", "normalize", "rotation_invariant")
+    ]
+    wrong = filterbank("list", "filters", "gabro")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "unknown filter 'gabro'; did you mean 'gabor'?" in wrong.err
 
 
 def test_list_filters_tells_defaults_and_units() -> None:

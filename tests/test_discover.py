@@ -134,7 +134,7 @@ def test_the_output_folder_inside_the_input_folder_is_never_input(tmp_path: Path
     for output in (tmp_path / "in/out", tmp_path / "link/out"):
         config = write_config(tmp_path / "c.yaml", tmp_path / "in", output)
         assert filterbank("run", config).code == 0
-        assert filterbank("run", config).out.startswith("nothing to do: 1 images")
+        assert filterbank("run", config).out.startswith("nothing to do: 1 image is")
 
 
 def test_names_that_differ_in_suffix_case_or_folder_never_meet(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import click
 from pipeline.cli.exits import EPILOG
 from pipeline.cli.flags import settings, where
 from pipeline.cli.group import cli
+from pipeline.cli.progress import counted
 from pipeline.errors import WriteError
 
 
@@ -89,7 +90,7 @@ def check(config: Path) -> None:
     responses = Plan(load(config), "cpu").responses
     for response in responses:
         click.echo(response.name)
-    click.echo(f"{config}: {len(responses)} responses, no problem", err=True)
+    click.echo(f"{config}: {counted(len(responses), 'response')}, no problem", err=True)
 
 
 @cli.command()
@@ -119,12 +120,27 @@ def show(config: Path, out: Path) -> None:
 
 @cli.command("list")
 @click.argument("kind", type=click.Choice(["filters", "statistics", "steps", "readers"]))
-def list_(kind: str) -> None:
-    """List families, statistics, steps or readers, with parameters, defaults and units."""
-    from pipeline.config import describe
+@click.argument("name", required=False)
+def list_(kind: str, name: str | None) -> None:
+    """List families, statistics, steps or readers, with parameters, defaults and units.
 
-    rows = describe(kind)  # type: ignore[arg-type]
-    _table([list(rows[0]), *([*row.values()] for row in rows)])
+    NAME: this one only.
+    """
+    from pipeline.config import describe
+    from pipeline.registry import nearest
+
+    heading, *rows = _sorted(describe(kind))  # type: ignore[arg-type]
+    chosen = [row for row in rows if name in (None, row[0])]
+    if not chosen:
+        message = f"unknown {heading[0]} {name!r}{nearest(str(name), {row[0] for row in rows})}"
+        raise click.UsageError(message)
+    _table([heading, *chosen])
+
+
+def _sorted(rows: list[dict[str, str]]) -> list[list[str]]:
+    """A heading and rows by their first cell; the rows of one name keep their order."""
+    cells = sorted(([*row.values()] for row in rows), key=lambda row: row[0])
+    return [list(rows[0]), *cells]
 
 
 @cli.command()
@@ -170,8 +186,7 @@ def verify(out: Path) -> None:
     found = check_output(out)
     for line in found:
         click.echo(line)
-    many = "1 problem" if len(found) == 1 else f"{len(found)} problems"
-    click.echo(many if found else "every file is as it was committed")
+    click.echo(counted(len(found), "problem") if found else "every file is as it was committed")
     if found:
         raise click.exceptions.Exit(9)
 
@@ -183,7 +198,7 @@ def export(out: Path, file: Path) -> None:
     """Write the wide table: a row per image, a column per response, band and statistic."""
     from pipeline.output import open_output
 
-    click.echo(f"{open_output(out).export(file)} rows in {file}")
+    click.echo(f"{counted(open_output(out).export(file), 'row')} in {file}")
 
 
 @cli.command()

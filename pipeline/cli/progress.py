@@ -22,6 +22,11 @@ def say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def counted(count: int, what: str) -> str:
+    """A number and its noun, which takes an s but after 1."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def bar(total: int, failed: Callable[[], int]) -> Generator[Tell, None, None]:
     """A tqdm bar: images/s, Mpixel/s, failed, time left."""
     from tqdm import tqdm

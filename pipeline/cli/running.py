@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 from pipeline.cli.exits import EPILOG, Stopped, check_stopped, code_of
 from pipeline.cli.flags import settings, where
 from pipeline.cli.group import cli
-from pipeline.cli.progress import bar, lines, say
+from pipeline.cli.progress import bar, counted, lines, say
 from pipeline.errors import FilterbankError, Locked
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def _run(config: Config, options: Options, fail_on: str) -> int:
     from pipeline.journal import Journal, log
     from pipeline.survey import root_of, survey
 
+    began = time.monotonic()
     root = root_of(config)
     store.clean(root)
     try:
@@ -97,7 +99,7 @@ def _run(config: Config, options: Options, fail_on: str) -> int:
     code = _verdict(plan, journal, fail_on)
     with writing(root):
         journal.end(code)
-    say(_summary(plan, journal))
+    say(_summary(plan, journal, time.monotonic() - began))
     return code
 
 
@@ -115,12 +117,14 @@ def _verdict(plan: Survey, journal: Journal, fail_on: str) -> int:
     return 5 if {"any": everything, "new": new, "none": 0}[fail_on] else 0
 
 
-def _summary(plan: Survey, journal: Journal) -> str:
+def _summary(plan: Survey, journal: Journal, seconds: float) -> str:
+    """The last line. seconds: since the run began, planning included."""
     summary = journal.summary
     if plan.nothing_to_do:
-        text = f"nothing to do: {plan.todo.done} images are done or known to fail"
+        images = "1 image is" if plan.todo.done == 1 else f"{plan.todo.done} images are"
+        text = f"nothing to do: {images} done or known to fail"
         return f"{text} ({len(plan.failed_before)} failed); results in {plan.plan.root}"
-    rate = summary.done / max(summary.seconds, 1e-9)
+    rate = summary.done / max(seconds, 1e-9)
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(summary.kinds.items()))
     same = plan.todo.done + sum(map(len, plan.todo.touched.values()))
     parts = [
@@ -130,12 +134,12 @@ def _summary(plan: Survey, journal: Journal) -> str:
     ]
     unasked = plan.listing.skipped.total() - plan.listing.asked_out
     if unasked:
-        parts.append(f"left out {unasked} files")
+        parts.append(f"left out {counted(unasked, 'file')}")
     if plan.listing.waiting:
         parts.append(f"waiting {len(plan.listing.waiting)}")
     if plan.todo.vanished:
         parts.append(f"{'pruned' if plan.pruned else 'vanished'} {len(plan.todo.vanished)}")
-    speed = f"{summary.seconds:.1f} s, {rate:.1f} images/s, {summary.pixels / 1e6:.1f} Mpixel"
+    speed = f"{seconds:.1f} s, {rate:.1f} images/s, {summary.pixels / 1e6:.1f} Mpixel"
     reasons = "; filterbank status tells the reasons" if summary.failed else ""
     return f"{', '.join(parts)}; {speed}; results in {plan.plan.root}{reasons}"
 

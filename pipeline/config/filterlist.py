@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from pipeline.bank.expr import Spectral, nodes_of
+from pipeline.boundary import Boundary
 from pipeline.config.document import Document
 from pipeline.config.names import response_name
 from pipeline.config.nodes import Entry, Node, gather, problem, shown
 from pipeline.config.schema import Common, NamedFilter
 from pipeline.config.sweep import MAX_FILTERS, Family, instances, needs_name
 from pipeline.config.words import build, known_words, refuse_unknown
+from pipeline.errors import PlanError
 from pipeline.filters.base import FILTERS, Filter
 from pipeline.registry import nearest
+from pipeline.types import Grid
 from pipeline.units import DEFAULT, METRES
 
 COMMON = tuple(field.name for field in fields(Common))
@@ -35,6 +39,31 @@ def named_filters(node: Node, folder: Path, unit: str = DEFAULT) -> tuple[NamedF
     first: dict[str, NamedFilter] = {}
     gather(partial(_check_name, first.setdefault(one.name, one), one) for one in found)
     return found
+
+
+def refuse_valid(found: Iterable[NamedFilter], boundary: object) -> None:
+    """Refuse the boundary `valid`, here or as the config's, where no map would be left of it.
+
+    That is for filters in the frequency domain, which reach over the whole image.
+    """
+    valid = (named for named in found if (named.boundary or boundary) == Boundary("valid"))
+    gather(partial(_refuse, named) for named in valid if _is_global(named))
+
+
+def _refuse(named: NamedFilter) -> None:
+    place, _, key = named.line.rpartition(": ")
+    text = f"{named.name!r} depends on the whole image: no map is valid; set its boundary: reflect"
+    raise problem(place, key, text)
+
+
+def _is_global(named: NamedFilter) -> bool:
+    for rank in (named.rank,) if named.rank else (2, 3):
+        try:
+            responses = named.filter.responses(Grid((1.0,) * rank, named.unit))
+        except PlanError:  # not of this rank, or not on this spacing
+            continue
+        return any(isinstance(n, Spectral) for node in responses.values() for n in nodes_of(node))
+    return False
 
 
 def one_entry(node: Node, key: str, what: str, example: str) -> tuple[str, Entry]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.boundary import Boundary
 from pipeline.config.document import Document
-from pipeline.config.filterlist import named_filters, one_entry
+from pipeline.config.filterlist import named_filters, one_entry, refuse_valid
 from pipeline.config.learning import Learn
 from pipeline.config.nodes import Entry, Node, gather, problem, shown
 from pipeline.config.parse import scalar
@@ -86,7 +86,9 @@ def _config(document: Document, folder: Path, *, learning: bool) -> Config:
     }
     calls: list[Callable[[], Any]] = [*document.checks(KEYS), *sections.values()]
     results = gather(calls)
-    return Config(version=1, **dict(zip(sections, results[-len(sections) :], strict=True)))
+    config = Config(version=1, **dict(zip(sections, results[-len(sections) :], strict=True)))
+    refuse_valid(config.filters, config.boundary)
+    return config
 
 
 def _overridden(root: Node, given: Mapping[str, Any]) -> Node:
@@ -141,7 +143,8 @@ def _boundary(node: Node) -> Boundary:
         return parse_boundary(node.plain)
     except ValueError as error:
         what, _, advice = str(error).partition("; ")
-        text = f"{what} (got {shown(node.plain)}); {advice}"
+        got = "" if "(got " in what else f" (got {shown(node.plain)})"
+        text = f"{what}{got}; {advice}"
         raise problem(node.place, "boundary", text) from error
 
 

@@ -101,7 +101,7 @@ def parse_boundary(value: object) -> Boundary:
     if isinstance(value, Mapping) and list(value) == ["constant"]:
         fill = value["constant"]
         if type(fill) not in (int, float) or not abs(fill) <= _LARGEST:
-            message = "needs a number that float32 holds; write {constant: 0}"
+            message = f"needs a number that float32 holds (got {fill!r}); write {{constant: 0}}"
             raise ValueError(message)
         return Boundary("constant", float(fill))
     if isinstance(value, str):

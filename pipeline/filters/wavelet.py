@@ -58,7 +58,10 @@ class Wavelet:
     def _is_known(cls, name: str) -> str:
         known = pywt.wavelist(kind="discrete")
         if name not in known:
-            message = f"unknown wavelet {name!r}{nearest(name, known)}"
+            families = ([w for w in pywt.wavelist(one) if w in known] for one in pywt.families())
+            spans = (f"{own[0]} to {own[-1]}" if own[1:] else own[0] for own in families if own)
+            hint = nearest(name, known, ", ".join(spans))
+            message = f"unknown wavelet {name!r}{hint}"
             raise ValueError(message)
         return name
 

@@ -118,7 +118,7 @@ def test_a_kernel_ends_where_its_taps_do():
     ("given", "text"),
     [
         ({"wavelet": "db99"}, "unknown wavelet 'db99'; did you mean 'db"),
-        ({"wavelet": "mexh"}, "unknown wavelet 'mexh'"),
+        ({"wavelet": "mexh"}, "unknown wavelet 'mexh'; choose from: haar, db1 to db38, sym2 to "),
         ({"wavelet": "haar", "subbands": "LX"}, "'LX' is not a sub-band; write L or H per axis"),
         ({"wavelet": "haar", "level": 0}, "greater than or equal to 1"),
     ],
