@@ -24,15 +24,27 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pipeline.statistics import COLUMNS, GROUPS, STATISTICS, Block, accumulators, expand, sums
-from pipeline.statistics import histogram as histogram_module
-from pipeline.statistics.base import Statistic
+from pipeline.statistics.base import Pixels, Statistic
 from pipeline.statistics.cells import CELL
+from pipeline.statistics.dense import Dense
+from pipeline.statistics.finish import log2 as own_log2
 
 ROUNDING = 1e-11  # float64 sums in another order, at values near 1
 CANCELLING = 1e-9  # relative: moments of small noise on a large offset
 
 Array = npt.NDArray[np.float64]
 Columns = dict[str, Tensor]
+
+
+class Elsewhere(Block):
+    """A block that is reduced as one on a GPU is."""
+
+    @property
+    def pixels(self) -> Pixels:  # type: ignore[override]
+        return Dense(self)
+
+
+both = pytest.mark.parametrize("kind_of", [Block, Elsewhere], ids=["compiled", "torch"])
 
 
 def measure(statistic: Statistic, blocks: list[Block]) -> Columns:
@@ -44,15 +56,15 @@ def measure(statistic: Statistic, blocks: list[Block]) -> Columns:
         for other in states[1:]:
             state = statistic.merge(state, other)
         if (brief := statistic.next(state)) is None:
-            return dict(statistic.finish(state))
+            return {k: torch.from_numpy(v) for k, v in statistic.finish(state).items()}
 
 
 def measure_all(blocks: list[Block]) -> Columns:
     return {k: v for s in accumulators(["all"]) for k, v in measure(s, blocks).items()}
 
 
-def of(values: Tensor, valid: Tensor | None = None) -> Columns:
-    return measure_all([Block.whole(values, valid)])
+def of(values: Tensor, valid: Tensor | None = None, kind_of: type[Block] = Block) -> Columns:
+    return measure_all([kind_of.whole(values, valid)])
 
 
 def assert_bits(a: Columns, b: Columns) -> None:
@@ -129,39 +141,43 @@ def assert_oracle(found: Columns, plane: int, x: Array) -> None:
 
 @pytest.mark.parametrize("kind", ["noise", "skewed", "integers", "two", "constant"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_equals_numpy_and_scipy(kind: str, shape: tuple[int, ...]) -> None:
+@both
+def test_equals_numpy_and_scipy(kind_of: type[Block], kind: str, shape: tuple[int, ...]) -> None:
     values = planes(1, (3, *shape), kind)
-    found = of(values)
+    found = of(values, kind_of=kind_of)
     for i in range(3):
         assert_oracle(found, i, values[i].double().numpy().ravel())
 
 
 @pytest.mark.parametrize("shape", [(300, 520), (2, 257, 300), (70_000,)], ids=str)
-def test_equals_numpy_and_scipy_across_cells(shape: tuple[int, ...]) -> None:
+@both
+def test_equals_numpy_and_scipy_across_cells(kind_of: type[Block], shape: tuple[int, ...]) -> None:
     values = planes(2, (2, *shape), "skewed")
-    found = of(values)
+    found = of(values, kind_of=kind_of)
     for i in range(2):
         assert_oracle(found, i, values[i].double().numpy().ravel())
 
 
 @pytest.mark.parametrize("shape", [(40,), (31, 33), (300, 300), (3, 20, 21)], ids=str)
-def test_invalid_pixels_do_not_count(shape: tuple[int, ...]) -> None:
+@both
+def test_invalid_pixels_do_not_count(kind_of: type[Block], shape: tuple[int, ...]) -> None:
     values = planes(3, (4, *shape))
     valid = torch.rand(values.shape, generator=torch.Generator().manual_seed(1)) < 0.6
     valid[2] = False
     valid[3] = True
     values[~valid] = float("nan")
-    found = of(values, valid)
+    found = of(values, valid, kind_of)
     for i in (0, 1, 3):
         assert_oracle(found, i, values[i][valid[i]].double().numpy())
     assert all(column[2].isnan() for column in found.values())
 
 
-def test_one_valid_pixel() -> None:
+@both
+def test_one_valid_pixel(kind_of: type[Block]) -> None:
     values = planes(4, (1, 5, 6))
     valid = torch.zeros_like(values, dtype=torch.bool)
     valid[0, 2, 3] = True
-    found = {name: column.item() for name, column in of(values, valid).items()}
+    found = {name: column.item() for name, column in of(values, valid, kind_of).items()}
     x = float(values[0, 2, 3])
     assert found["mean"] == found["min"] == found["p99"] == found["max"] == x
     zeros = ("std", "variance", "skewness", "kurtosis", "iqr", "mad", "range", "medad", "entropy")
@@ -169,17 +185,19 @@ def test_one_valid_pixel() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.25, 1e6 + 0.0625, 3e38, 1e-45])
-def test_a_constant_plane_has_no_spread_and_no_shape(value: float) -> None:
-    found = of(torch.full((2, 300, 270), value))
+@both
+def test_a_constant_plane_has_no_spread_and_no_shape(kind_of: type[Block], value: float) -> None:
+    found = of(torch.full((2, 300, 270), value), kind_of=kind_of)
     expected = torch.tensor(value, dtype=torch.float32).double().item()
     assert found["mean"].tolist() == [expected] * 2
     for name in ("std", "variance", "skewness", "kurtosis", "iqr", "mad", "range", "entropy"):
         assert found[name].tolist() == [0.0] * 2, name
 
 
-def test_integers_have_an_exact_mean_and_energy() -> None:
+@both
+def test_integers_have_an_exact_mean_and_energy(kind_of: type[Block]) -> None:
     values = planes(5, (2, 300, 300), "integers")
-    found = of(values)
+    found = of(values, kind_of=kind_of)
     whole = values.long().flatten(1)
     assert found["energy"].tolist() == (whole * whole).sum(1).tolist()
     assert found["mean"].tolist() == [s / 90_000 for s in whole.sum(1).tolist()]
@@ -191,11 +209,13 @@ def test_small_noise_on_a_large_offset_keeps_its_digits(shape: tuple[int, ...]) 
     x = [Fraction(v) for v in values.double().flatten().tolist()]
     mean = sum(x) / len(x)
     m2, m3, m4 = (float(sum((v - mean) ** k for v in x) / len(x)) for k in (2, 3, 4))
-    found = of(values)
-    assert found["mean"].item() == pytest.approx(float(mean), rel=1e-15)
-    assert found["variance"].item() == pytest.approx(m2, rel=CANCELLING)
-    assert found["skewness"].item() == pytest.approx(m3 / m2**1.5, rel=CANCELLING, abs=CANCELLING)
-    assert found["kurtosis"].item() == pytest.approx(m4 / m2**2 - 3, rel=CANCELLING, abs=CANCELLING)
+    skewness, kurtosis = m3 / m2**1.5, m4 / m2**2 - 3
+    for kind_of in (Block, Elsewhere):
+        found = of(values, kind_of=kind_of)
+        assert found["mean"].item() == pytest.approx(float(mean), rel=1e-15)
+        assert found["variance"].item() == pytest.approx(m2, rel=CANCELLING)
+        assert found["skewness"].item() == pytest.approx(skewness, rel=CANCELLING, abs=CANCELLING)
+        assert found["kurtosis"].item() == pytest.approx(kurtosis, rel=CANCELLING, abs=CANCELLING)
 
 
 def test_entropy_of_known_distributions() -> None:
@@ -206,7 +226,8 @@ def test_entropy_of_known_distributions() -> None:
     )
 
 
-def test_entropy_bins_of_integers_are_exact() -> None:
+@both
+def test_entropy_bins_of_integers_are_exact(kind_of: type[Block]) -> None:
     """bin = v * 64 // 127 for v in 0 .. 127, but 127 itself closes bin 63."""
     count_of = range(1, 129)  # v occurs v + 1 times
     values = torch.tensor([float(v) for v in range(128) for _ in range(count_of[v])])
@@ -215,31 +236,32 @@ def test_entropy_bins_of_integers_are_exact() -> None:
         bins[min(v * 64 // 127, 63)] += count_of[v]
     p = [n / sum(bins) for n in bins]
     expected = -sum(q * log2(q) for q in p)
-    assert of(values[None])["entropy"].item() == pytest.approx(expected, rel=1e-14)
+    assert of(values[None], kind_of=kind_of)["entropy"].item() == pytest.approx(expected, rel=1e-14)
 
 
 def test_log2_is_accurate_and_exact_for_powers_of_two() -> None:
-    x = torch.rand(20_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    x = torch.cat((x, 1 - x * 1e-6))
-    expected = torch.tensor([log2(v) for v in x.tolist()], dtype=torch.float64)
-    assert ((histogram_module.log2(x) - expected).abs() <= 1e-15 * expected.abs()).all()
-    powers = torch.arange(-60, 61, dtype=torch.float64)
-    assert torch.equal(histogram_module.log2(2.0**powers), powers)
+    x = np.random.default_rng(0).random(20_000)
+    for v in (*x.tolist(), *(1 - x * 1e-6).tolist()):
+        assert abs(own_log2(v) - log2(v)) <= 1e-15 * abs(log2(v))
+    for power in range(-60, 61):
+        assert own_log2(2.0**power) == power
 
 
-def test_overflowed_responses_do_not_stop_their_neighbours() -> None:
+@both
+def test_overflowed_responses_do_not_stop_their_neighbours(kind_of: type[Block]) -> None:
     values = planes(7, (4, 9, 9))
     values[1, 2, 3] = float("inf")
     values[2, 0, 0] = float("nan")
-    found = of(values)
+    found = of(values, kind_of=kind_of)
     assert found["entropy"][1:3].isnan().all()
     assert found["mean"][1].isinf()
-    clean = of(values[[0, 3]])
+    clean = of(values[[0, 3]], kind_of=kind_of)
     assert_bits({k: v[[0, 3]] for k, v in found.items()}, clean)
 
 
 # --- a plane's bits are its own --------------------------------------------------------------
 
+engines = st.sampled_from([Block, Elsewhere])
 extents = st.one_of(
     st.tuples(st.integers(1, 400)),
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
@@ -254,15 +276,23 @@ extents = st.one_of(
     shape=extents,
     kind=st.sampled_from(KINDS),
     masked=st.booleans(),
+    kind_of=engines,
 )
 def test_planes_together_equal_each_alone(
-    seed: int, count: int, shape: tuple[int, ...], kind: str, *, masked: bool
+    seed: int,
+    count: int,
+    shape: tuple[int, ...],
+    kind: str,
+    kind_of: type[Block],
+    *,
+    masked: bool,
 ) -> None:
     values = planes(seed, (count, *shape), kind)
     valid = planes(seed + 1, (count, *shape)) > -2 if masked else None
-    together = of(values, valid)
+    together = of(values, valid, kind_of)
     for i in range(count):
-        alone = of(values[i : i + 1].clone(), None if valid is None else valid[i : i + 1].clone())
+        inside = None if valid is None else valid[i : i + 1].clone()
+        alone = of(values[i : i + 1].clone(), inside, kind_of)
         assert_bits({k: v[i : i + 1] for k, v in together.items()}, alone)
 
 
@@ -273,28 +303,36 @@ def test_many_planes_equal_each_alone() -> None:
         assert_bits({k: v[i : i + 1] for k, v in together.items()}, of(values[i : i + 1]))
 
 
-@given(seed=st.integers(0, 10_000), shape=extents, kind=st.sampled_from(KINDS))
-def test_layout_in_memory_does_not_matter(seed: int, shape: tuple[int, ...], kind: str) -> None:
+@given(seed=st.integers(0, 10_000), shape=extents, kind=st.sampled_from(KINDS), kind_of=engines)
+def test_layout_in_memory_does_not_matter(
+    seed: int, shape: tuple[int, ...], kind: str, kind_of: type[Block]
+) -> None:
     values = planes(seed, (3, *shape), kind)
     valid = planes(seed + 1, (3, *shape)) > -2
     margin = torch.full((3, *(n + 5 for n in shape)), float("nan"))
     inner = (slice(None), *(slice(2, 2 + n) for n in shape))
     margin[inner] = values
     reversed_axes = tuple(range(values.ndim - 1, -1, -1))
-    expected = of(values, valid)
-    assert_bits(of(margin[inner], valid), expected)
+    expected = of(values, valid, kind_of)
+    assert_bits(of(margin[inner], valid, kind_of), expected)
     columns_first = values.permute(reversed_axes).contiguous().permute(reversed_axes)
-    assert_bits(of(columns_first, valid), expected)
+    assert_bits(of(columns_first, valid, kind_of), expected)
 
 
-@given(seed=st.integers(0, 10_000), shape=extents, kind=st.sampled_from(KINDS))
-def test_a_full_mask_equals_no_mask(seed: int, shape: tuple[int, ...], kind: str) -> None:
+@given(seed=st.integers(0, 10_000), shape=extents, kind=st.sampled_from(KINDS), kind_of=engines)
+def test_a_full_mask_equals_no_mask(
+    seed: int, shape: tuple[int, ...], kind: str, kind_of: type[Block]
+) -> None:
     values = planes(seed, (2, *shape), kind)
-    assert_bits(of(values, torch.ones_like(values, dtype=torch.bool)), of(values))
+    full = torch.ones_like(values, dtype=torch.bool)
+    assert_bits(of(values, full, kind_of), of(values, kind_of=kind_of))
 
 
 @pytest.mark.parametrize("shape", [(64, 105, 105), (2, 600, 700)], ids=str)
-def test_the_number_of_threads_does_not_matter(shape: tuple[int, ...]) -> None:
+@both
+def test_the_number_of_threads_does_not_matter(
+    kind_of: type[Block], shape: tuple[int, ...]
+) -> None:
     values = planes(9, shape)
     valid = planes(10, shape) > -2
     before = torch.get_num_threads()
@@ -302,7 +340,7 @@ def test_the_number_of_threads_does_not_matter(shape: tuple[int, ...]) -> None:
     for threads in (1, 2):
         torch.set_num_threads(threads)
         try:
-            found.append((of(values), of(values, valid)))
+            found.append((of(values, kind_of=kind_of), of(values, valid, kind_of)))
         finally:
             torch.set_num_threads(before)
     assert_bits(found[0][0], found[1][0])
@@ -311,10 +349,10 @@ def test_the_number_of_threads_does_not_matter(shape: tuple[int, ...]) -> None:
 
 def test_the_size_of_a_chunk_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     values, valid = planes(11, (7, 40, 50)), planes(12, (7, 40, 50)) > -2
-    expected = of(values, valid)
+    expected = of(values, valid, Elsewhere)
     for pixels in (1, 4096, 1 << 30):
         monkeypatch.setattr(sums, "_CPU_PIXELS", pixels)
-        assert_bits(of(values, valid), expected)
+        assert_bits(of(values, valid, Elsewhere), expected)
 
 
 def test_inputs_are_left_as_they_were() -> None:
@@ -322,8 +360,9 @@ def test_inputs_are_left_as_they_were() -> None:
         values = planes(13, (3, 20, 30)).to(dtype)
         valid = values > -2
         copies = values.clone(), valid.clone()
-        of(values, valid)
-        of(values)
+        for kind_of in (Block, Elsewhere):
+            of(values, valid, kind_of)
+            of(values, kind_of=kind_of)
         assert torch.equal(values, copies[0])
         assert torch.equal(valid, copies[1])
 
@@ -338,10 +377,36 @@ def test_a_gpu_agrees_with_itself_and_with_the_cpu() -> None:
         torch.testing.assert_close(together[name], column, rtol=ROUNDING, atol=ROUNDING)
 
 
+@given(
+    seed=st.integers(0, 10_000),
+    shape=extents,
+    kind=st.sampled_from(KINDS),
+    broken=st.lists(st.sampled_from([0.0, -0.0, np.inf, -np.inf, np.nan, -np.nan, 1e-45, 3e38])),
+)
+def test_compiled_loops_and_torch_agree(
+    seed: int, shape: tuple[int, ...], kind: str, broken: list[float]
+) -> None:
+    """Exactly, but for the order in which sums are taken."""
+    values = planes(seed, (3, *shape), kind)
+    flat = values.view(3, -1)
+    flat[0, : len(broken)] = torch.tensor(broken[: flat.shape[1]])
+    valid = planes(seed + 1, (3, *shape)) > -2
+    found, wanted = of(values, valid), of(values, valid, Elsewhere)
+    for name in EXACT | {"entropy"}:
+        assert_bits({name: found[name]}, {name: wanted[name]})
+    for name in found.keys() - EXACT - {"entropy"}:
+        torch.testing.assert_close(
+            found[name][1:], wanted[name][1:], rtol=CANCELLING, atol=CANCELLING, equal_nan=True
+        )
+        assert torch.equal(found[name].isnan(), wanted[name].isnan()), name
+
+
 # --- merging ---------------------------------------------------------------------------------
 
 
-def cut(values: Tensor, valid: Tensor | None, at: list[list[int]]) -> Iterator[Block]:
+def cut(
+    values: Tensor, valid: Tensor | None, at: list[list[int]], kind_of: type[Block] = Block
+) -> Iterator[Block]:
     """Cut a response at these coordinates of each axis."""
     shape = tuple(values.shape[1:])
     spans = []
@@ -351,7 +416,7 @@ def cut(values: Tensor, valid: Tensor | None, at: list[list[int]]) -> Iterator[B
     for box in product(*spans):
         where = (slice(None), *(slice(a, b) for a, b in box))
         mask = None if valid is None else valid[where]
-        yield Block(values[where], mask, tuple(a for a, _ in box), shape)
+        yield kind_of(values[where], mask, tuple(a for a, _ in box), shape)
 
 
 cells = st.lists(st.integers(1, 3).map(lambda k: k * CELL), max_size=3)
@@ -365,20 +430,22 @@ planes_2d = st.tuples(st.integers(1, 20), st.integers(257, 900))
     at=st.tuples(cells, cells),
     shuffled=st.randoms(use_true_random=False),
     masked=st.booleans(),
+    kind_of=engines,
 )
 def test_blocks_merged_equal_the_whole(
     seed: int,
     shape: tuple[int, int],
     at: tuple[list[int], list[int]],
     shuffled: Random,
+    kind_of: type[Block],
     *,
     masked: bool,
 ) -> None:
     values = planes(seed, (2, *shape), "skewed")
     valid = planes(seed + 1, (2, *shape)) > -3 if masked else None
-    blocks = list(cut(values, valid, list(at)))
+    blocks = list(cut(values, valid, list(at), kind_of))
     shuffled.shuffle(blocks)
-    assert_bits(measure_all(blocks), of(values, valid))
+    assert_bits(measure_all(blocks), of(values, valid, kind_of))
 
 
 def test_volumes_may_be_cut_between_any_two_slices() -> None:
@@ -386,6 +453,8 @@ def test_volumes_may_be_cut_between_any_two_slices() -> None:
     blocks = list(cut(values, None, [[1, 3], [256], []]))
     assert len(blocks) == 6
     assert_bits(measure_all(blocks), of(values))
+    blocks = list(cut(values, None, [[1, 3], [256], []], Elsewhere))
+    assert_bits(measure_all(blocks), of(values, kind_of=Elsewhere))
 
 
 def test_signals_may_be_cut_at_cells() -> None:
@@ -404,8 +473,9 @@ def test_a_block_without_a_mask_merges_with_one_that_has_one() -> None:
 
 def test_a_cut_through_a_cell_is_refused() -> None:
     values = planes(18, (1, 300, 20))
-    with pytest.raises(ValueError, match=r"cut at multiples of \(256, 256\)"):
-        measure_all(list(cut(values, None, [[100], []])))
+    for kind_of in (Block, Elsewhere):
+        with pytest.raises(ValueError, match=r"cut at multiples of \(256, 256\)"):
+            measure_all(list(cut(values, None, [[100], []], kind_of)))
 
 
 def test_missing_and_doubled_blocks_are_refused() -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from pipeline.statistics import COLUMNS, Block, Statistic
+from pipeline.statistics.cells import Cells
 from pipeline.types import Response
 
 Plane: TypeAlias = npt.NDArray[np.float64]
 Columns: TypeAlias = dict[str, Plane]
+
+_PIXELS = 1 << 20
+_PLANES = 16
+"""Pixels and planes that a CPU reduces at a time; how many changes no bit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,30 +35,53 @@ class Measured:
 
 def measure(statistics: Sequence[Statistic], wanted: Sequence[str], response: Response) -> Measured:
     """Reduce a response on the device it was computed on; NaN where nothing is valid."""
-    shape = response.residual.shape[:2]
+    shape = tuple(response.residual.shape[:2])
     n_pixels = response.region.size
-    n_valid, support = _counts(response)
-    columns: Columns = {name: np.full(shape, np.nan) for name in wanted}
-    if n_pixels:
-        found = _reduce(statistics, response)
-        found = {name: column.reshape(shape) for name, column in found.items()}
-        if response.base is not None:
-            found |= _raised(found, response.base.cpu().numpy(), n_valid)
-        columns = {name: found[name] for name in wanted}
-    return Measured(n_pixels, n_valid, support, columns)
+    if n_pixels == 0:
+        nothing: Columns = {name: np.full(shape, np.nan) for name in wanted}
+        return Measured(0, np.zeros(shape, np.int64), np.full(shape, np.nan), nothing)
+    parts = [_reduced(statistics, *part) for part in _parts(response)]
+    found = {k: np.concatenate([part[k] for part in parts]).reshape(shape) for k in parts[0]}
+    n_valid, support = found.pop("n_valid").astype(np.int64), found.pop("support")
+    if response.base is not None:
+        found |= _raised(found, response.base.cpu().numpy(), n_valid)
+    return Measured(n_pixels, n_valid, support, {name: found[name] for name in wanted})
 
 
-def _reduce(statistics: Sequence[Statistic], response: Response) -> Mapping[str, np.ndarray]:
+def _parts(response: Response) -> Iterator[tuple[Block, Tensor | None]]:
+    """Planes that are reduced together, and their support; on a CPU as many as its cache holds."""
     values = response.residual.flatten(0, 1)
-    valid = None if response.valid is None else response.valid.flatten(0, 1)
-    spatial = tuple(values.shape[1:])
-    block = Block(values, valid, (0,) * len(spatial), spatial)
-    found: dict[str, np.ndarray] = {}
+    valid, support = (
+        None if x is None else x.flatten(0, 1) for x in (response.valid, response.support)
+    )
+    many = len(values)
+    if values.device.type == "cpu":
+        many = max(1, min(_PLANES, _PIXELS // response.region.size))
+    for first in range(0, len(values), many):
+        rows = slice(first, first + many)
+        block = Block.whole(values[rows], None if valid is None else valid[rows])
+        yield block, None if support is None else support[rows]
+
+
+def _reduced(
+    statistics: Sequence[Statistic], block: Block, support: Tensor | None
+) -> dict[str, Plane]:
+    """All columns, how many pixels of each plane are valid, and their mean support."""
+    if block.valid is None:
+        count = np.full(len(block.values), prod(block.shape))
+    else:
+        count = block.pixels.counts()
+    mean = np.where(count > 0, 1.0, np.nan)
+    if block.valid is not None and support is not None:
+        backing = Block.whole(support, block.valid)
+        total = Cells.of(backing, backing.pixels.totals()).total()[:, 0]
+        mean *= total / np.maximum(count, 1)
+    found: dict[str, Plane] = {"n_valid": count.astype(np.float64), "support": mean}
     for statistic in statistics:
         state = statistic.start(block, None)
         while (brief := statistic.next(state)) is not None:
             state = statistic.start(block, brief)
-        found |= {name: column.numpy() for name, column in statistic.finish(state).items()}
+        found |= statistic.finish(state)
     return found
 
 
@@ -70,22 +100,3 @@ def _raised(
         with np.errstate(invalid="ignore"):  # 0 / 0 where nothing is valid
             moved |= {"energy": energy, "rms": np.sqrt(energy / count)}
     return moved
-
-
-def _counts(response: Response) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """How many pixels are valid, and the mean support over those."""
-    shape = tuple(response.residual.shape[:2])
-    size = response.region.size
-    if response.valid is None:
-        full = np.full(shape, 1.0 if size else np.nan)
-        return np.full(shape, size, np.int64), full
-    valid = response.valid.flatten(2).cpu().numpy()
-    count = valid.sum(-1, dtype=np.int64)
-    if response.support is None:
-        return count, np.where(count > 0, 1.0, np.nan)
-    support = response.support.flatten(2).double().cpu().numpy()
-    mean = np.empty(shape)
-    for at in np.ndindex(*shape):  # plane by plane: numpy sums a row of a batch in another order
-        chosen = support[at][valid[at]]
-        mean[at] = chosen.sum() / chosen.size if chosen.size else np.nan
-    return count, mean

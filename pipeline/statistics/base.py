@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.registry import Registry
 from pipeline.types import Ints
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Counts: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +35,50 @@ class Column:
     level: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+class Pixels(Protocol):
+    """The valid pixels of a block, reduced on the device that holds them to arrays on the CPU.
+
+    Sums come per cell (see `cells`), as (P, *cells, ...), all else per plane. Every number depends
+    on the pixels of its own cell or plane only.
+    """
+
+    def counts(self) -> Counts:
+        """How many there are: (P,)."""
+        ...
+
+    def extremes(self) -> Floats:
+        """Least and greatest value, (P, 2); inf and -inf where none is, NaN where one is NaN."""
+        ...
+
+    def totals(self) -> Floats:
+        """Sums of x: (P, *cells, 1)."""
+        ...
+
+    def deviations(self, centres: Floats) -> Floats:
+        """Sums of |x - centre|: centres (P, 2) to (P, *cells, 2)."""
+        ...
+
+    def moments(self) -> Floats:
+        """n, mean, M2, M3, M4 about that mean, sums of x and of x * x: (P, *cells, 7)."""
+        ...
+
+    def bins(self, extremes: Floats, count: int) -> Counts:
+        """Count equal bins on [min, max], (P, count); nothing where that is not finite.
+
+        bin = floor((x - min) * count / (max - min)) in float64; the last bin is closed.
+        """
+        ...
+
+    def keys(self, leading: Counts, done: int, more: int) -> Counts:
+        """Count the next bits of the keys that begin with given bits: (P, slots, 2^more).
+
+        The key of a float32 is an unsigned integer that sorts as the float does, NaN last.
+        leading: (P, slots), the first `done` bits, ascending; of equal ones the first slot counts.
+        """
+        ...
+
+
+@dataclass(frozen=True)
 class Block:
     """A part of one response: P planes of equal shape, each of one pixel at least.
 
@@ -46,6 +96,23 @@ class Block:
         """The block that is all of a response. values, valid: (P, *spatial)."""
         shape = tuple(values.shape[1:])
         return cls(values, valid, (0,) * len(shape), shape)
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """The valid pixels: packed for compiled loops on a CPU, where they are elsewhere.
+
+        Raises
+        ------
+        ValueError
+            Where the block is cut through a cell.
+        """
+        if self.values.device.type == "cpu":
+            from pipeline.statistics.packed import Packed
+
+            return Packed.of(self)
+        from pipeline.statistics.dense import Dense
+
+        return Dense(self)
 
 
 class Statistic(Protocol):
@@ -68,8 +135,8 @@ class Statistic(Protocol):
         """A brief for another pass over the pixels, or None when the state is complete."""
         ...
 
-    def finish(self, state: Any) -> Mapping[str, Tensor]:
-        """Columns as float64 tensors (P,) on the CPU; NaN where a plane has no valid pixel."""
+    def finish(self, state: Any) -> Mapping[str, Floats]:
+        """Columns, (P,) each; NaN where a plane has no valid pixel."""
         ...
 
 

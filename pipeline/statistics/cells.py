@@ -1,76 +1,90 @@
-"""Where the cells lie that moments are computed in, and how to cut them out of a block."""
+"""Cells that sums are computed in, so that they do not depend on how blocks are cut."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
-from typing import TYPE_CHECKING
+from math import prod
 
-from pipeline.statistics.base import Block
+import numpy as np
+
+from pipeline.statistics.base import Block, Floats
 from pipeline.types import Ints
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 CELL = 256
 """Side of a cell along the last two axes, in pixels; 1 along z. Anchored at the response origin."""
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A part of a block that holds whole cells of one shape.
-
-    start, counts, sides: per spatial axis, the first pixel in the block, the number of cells and
-    the extent of each; at: the index of the first cell in the response.
-    """
-
-    start: Ints
-    counts: Ints
-    sides: Ints
-    at: Ints
-
-
-def _full(shape: Ints) -> Ints:
+def sides_of(shape: Ints) -> Ints:
+    """Extent of a whole cell along each axis."""
     return (1,) * (len(shape) - 2) + (CELL,) * min(len(shape), 2)
 
 
-def counts_of(shape: Ints) -> Ints:
-    """Count the cells of a response along each axis; the last may be smaller."""
-    return tuple(-(-n // side) for n, side in zip(shape, _full(shape), strict=True))
+def grid_of(shape: Ints) -> Ints:
+    """Count the cells along each axis; the last may be smaller."""
+    return tuple(-(-n // side) for n, side in zip(shape, sides_of(shape), strict=True))
 
 
-def boxes(block: Block) -> Iterator[Box]:
-    """Part a block: its full cells, then the smaller ones at the end of each axis.
+def first_of(block: Block) -> Ints:
+    """Index of a block's first cell in the response.
 
     Raises
     ------
     ValueError
         Where the block is cut through a cell.
     """
-    sides = _full(block.shape)
-    axes = []
-    extents = tuple(block.values.shape[1:])
+    sides, extents = sides_of(block.shape), tuple(block.values.shape[1:])
     for origin, extent, whole, side in zip(block.origin, extents, block.shape, sides, strict=True):
-        count, rest = divmod(extent, side)
-        if origin % side or (rest and origin + extent < whole):
+        if origin % side or (extent % side and origin + extent < whole):
             message = (
                 f"a block of {extents} pixels at {block.origin} of {block.shape} cuts through a "
                 f"cell; cut at multiples of {sides}"
             )
             raise ValueError(message)
-        first = origin // side
-        spans = [(0, count, side, first), (count * side, min(rest, 1), rest, first + count)]
-        axes.append([span for span in spans if span[1]])
-    return (Box(*zip(*spans, strict=True)) for spans in product(*axes))
+    return tuple(origin // side for origin, side in zip(block.origin, sides, strict=True))
 
 
-def split(x: Tensor, box: Box) -> Tensor:
-    """Cut the cells of a box out of (P, *spatial): (P, *counts, pixels of a cell)."""
-    shape = [x.shape[0]]
-    for axis, (start, count, side) in enumerate(zip(box.start, box.counts, box.sides, strict=True)):
-        x = x.narrow(axis + 1, start, count * side)
-        shape += [count, side]
-    counts = range(1, len(shape), 2)
-    x = x.reshape(shape).permute(0, *counts, *(axis + 1 for axis in counts))
-    return x.flatten(1 + len(box.counts))
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Sums in the cells of the blocks seen so far.
+
+    pieces: (index of the first cell, (P, *cells, K) float64); grid: cells in the whole response.
+    """
+
+    pieces: tuple[tuple[Ints, Floats], ...]
+    grid: Ints
+
+    @classmethod
+    def of(cls, block: Block, sums: Floats) -> Cells:
+        """The cells of one block."""
+        return cls(((first_of(block), sums),), grid_of(block.shape))
+
+    def merge(self, other: Cells) -> Cells:
+        """The cells of both."""
+        return Cells(self.pieces + other.pieces, self.grid)
+
+    def whole(self) -> Floats:
+        """Put every cell in its place: (P, cells, K), cells in C order.
+
+        Raises
+        ------
+        ValueError
+            Where the blocks did not cover the response exactly once.
+        """
+        sums = self.pieces[0][1]
+        planes, rows = sums.shape[0], sums.shape[-1]
+        if sums.shape[1:-1] != self.grid or len(self.pieces) > 1:
+            sums = np.empty((planes, *self.grid, rows))
+            seen = np.zeros(self.grid, np.int64)
+            for at, piece in self.pieces:
+                spans = zip(at, piece.shape[1:-1], strict=True)
+                where = tuple(slice(a, a + k) for a, k in spans)
+                sums[(slice(None), *where)] = piece
+                seen[where] += 1
+            if (seen != 1).any():
+                message = f"blocks cover {seen.sum()} of {prod(self.grid)} cells; cover each once"
+                raise ValueError(message)
+        return sums.reshape(planes, -1, rows)
+
+    def total(self) -> Floats:
+        """Add up all cells, one after another: (P, K)."""
+        return self.whole().cumsum(1)[:, -1]

@@ -4,38 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-from pipeline.statistics.base import STATISTICS, Block, Column
+import numpy as np
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from pipeline.statistics.base import STATISTICS, Block, Column, Floats
 
 
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """Least and greatest valid value of each plane, (P,) float64; inf and -inf where none is."""
-
-    low: Tensor
-    high: Tensor
-
-    @classmethod
-    def of(cls, block: Block) -> Extent:
-        """Look at every valid pixel. Comparisons are exact, so their order is free."""
-        import torch
-
-        low = high = block.values.flatten(1)
-        if block.valid is not None:
-            valid = block.valid.flatten(1)
-            low, high = (torch.where(valid, low, end) for end in (float("inf"), -float("inf")))
-        # -0 + 0 = +0: the two zeros are equal, so either may have been found
-        return cls(low.amin(1).double() + 0.0, high.amax(1).double() + 0.0)
-
-    def widen(self, other: Extent) -> Extent:
-        """The extent of both."""
-        import torch
-
-        return Extent(torch.minimum(self.low, other.low), torch.maximum(self.high, other.high))
+def widen(a: Floats, b: Floats) -> Floats:
+    """The extremes (P, 2) of two sets of pixels together."""
+    return np.stack((np.minimum(a[:, 0], b[:, 0]), np.maximum(a[:, 1], b[:, 1])), 1)
 
 
 @STATISTICS.register("extremes")
@@ -63,20 +41,19 @@ class Extremes:
         "range": Column("response", "max(x) - min(x)", "2OJQ"),
     }
 
-    def start(self, block: Block, brief: None) -> Extent:  # noqa: ARG002 - the protocol's signature
-        """Find the extent of a block."""
-        return Extent.of(block)
+    def start(self, block: Block, brief: None) -> Floats:  # noqa: ARG002 - the protocol's signature
+        """Find the extremes of a block."""
+        return block.pixels.extremes()
 
-    def merge(self, a: Extent, b: Extent) -> Extent:
-        """Widen the extent."""
-        return a.widen(b)
+    def merge(self, a: Floats, b: Floats) -> Floats:
+        """Take the lesser and the greater."""
+        return widen(a, b)
 
-    def next(self, state: Extent) -> None:
+    def next(self, state: Floats) -> None:
         """One pass is enough."""
 
-    def finish(self, state: Extent) -> Mapping[str, Tensor]:
-        """Read the extent off."""
-        low, high = state.low.cpu(), state.high.cpu()
-        empty = low > high
-        columns = {"min": low, "max": high, "range": high - low}
-        return {name: column.masked_fill(empty, float("nan")) for name, column in columns.items()}
+    def finish(self, state: Floats) -> Mapping[str, Floats]:
+        """Read the extremes off."""
+        low, high = np.where(state[:, :1] > state[:, 1:], np.nan, state).T
+        with np.errstate(invalid="ignore"):  # inf - inf
+            return {"min": low, "max": high, "range": high - low}

@@ -1,32 +1,108 @@
-"""Order: quantiles and absolute deviations, from all valid values of a plane, sorted."""
+"""Order: quantiles and absolute deviations, found by counting bits of keys, without a sort.
+
+A float32 has a key, an unsigned integer that sorts as the float does. The first pass counts the
+leading bits of all keys; each further pass counts the next bits of those keys that begin like a
+wanted one, until all 32 are known. The state stays small whatever a plane measures.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar, TypeAlias
 
-from pipeline.statistics.base import STATISTICS, Block, Column
-from pipeline.statistics.sums import row_sums
+import numpy as np
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from pipeline.statistics.base import STATISTICS, Block, Column, Counts, Floats
+from pipeline.statistics.cells import Cells
 
 _PERCENTS = (1, 5, 10, 25, 50, 75, 90, 95, 99)
+_MEDIAN = _PERCENTS.index(50)
+_SHARES = np.array([percent / 100 for percent in _PERCENTS])
 _CODES = {10: "QG58", 50: "Y12H", 90: "8DWT"}
+
+_NEXT = {0: 12, 12: 10, 22: 10}
+"""Bits of a key that a pass counts, by those that are known before it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
-    """All pixels of some blocks.
+class Search:
+    """What is known of the wanted pixels of each plane, which come in ascending order.
 
-    parts: (P, pixels) each, invalid pixels NaN; n: valid pixels, (P,) int64; masked: whether some
-    may be invalid.
+    n: valid pixels, (P,); mean: theirs, (P,); wanted: ranks from 0, (P, 18); leading: the first
+    `done` bits of their keys; ranks: their ranks among the pixels whose keys begin alike.
     """
 
-    parts: tuple[Tensor, ...]
-    n: Tensor
-    masked: bool
+    n: Counts
+    mean: Floats
+    wanted: Counts
+    leading: Counts
+    ranks: Counts
+    done: int
+
+    @classmethod
+    def begin(cls, n: Counts, mean: Floats) -> Search:
+        """Want the pixels that percentiles lie between."""
+        from pipeline.statistics.finish import begin
+
+        ranks = np.empty((len(n), 2 * len(_SHARES)), np.int64)
+        begin(n, _SHARES, ranks)
+        return cls(n, mean, ranks, np.zeros_like(ranks), ranks, 0)
+
+    def descend(self, counts: Counts) -> Search:
+        """Follow the ranks through the counts of the bits that come next."""
+        from pipeline.statistics.finish import descend
+
+        leading, ranks = self.leading.copy(), self.ranks.copy()
+        descend(counts, leading, ranks)
+        done = self.done + _NEXT[self.done]
+        return Search(self.n, self.mean, self.wanted, leading, ranks, done)
+
+    def end(self) -> Centres:
+        """Interpolate between the pixels that were found."""
+        from pipeline.statistics.finish import quantiles
+
+        values = np.empty((len(_SHARES), len(self.n)))
+        quantiles(self.leading, self.wanted, self.n, _SHARES, values)
+        return Centres(self.n, self.mean, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Centres:
+    """What deviations are about: mean, (P,), and one of the percentiles, (9, P), of n pixels."""
+
+    n: Counts
+    mean: Floats
+    values: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """First pass: valid pixels, (P,), their sums, and leading bits of all keys, (P, 1, 4096)."""
+
+    n: Counts
+    totals: Cells
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Further:
+    """Some pass after it: the bits that follow, (P, 18, 1024)."""
+
+    search: Search
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """Last pass: sums of deviations from mean and median."""
+
+    centres: Centres
+    sums: Cells
+
+
+Brief: TypeAlias = Search | Centres | None
+State: TypeAlias = Start | Further | Last
 
 
 @STATISTICS.register("order")
@@ -47,8 +123,11 @@ class Order:
     --------
     >>> import torch
     >>> from pipeline.statistics.base import Block
-    >>> order = Order()
-    >>> columns = order.finish(order.start(Block.whole(torch.tensor([[4.0, 1.0, 2.0]])), None))
+    >>> order, block = Order(), Block.whole(torch.tensor([[4.0, 1.0, 2.0]]))
+    >>> state = order.start(block, None)
+    >>> while brief := order.next(state):
+    ...     state = order.start(block, brief)
+    >>> columns = order.finish(state)
     >>> columns["p50"].item(), columns["p75"].item(), columns["iqr"].item()
     (2.0, 3.0, 1.5)
     """
@@ -65,81 +144,47 @@ class Order:
         "medad": Column("response", "sum(|x - p50|) / n", "N72L"),
     }
 
-    def start(self, block: Block, brief: None) -> Values:  # noqa: ARG002 - the protocol's signature
-        """Copy a block's pixels, marking the invalid ones."""
-        import torch
+    def start(self, block: Block, brief: Brief) -> State:
+        """Count bits of keys, or add up deviations once the percentiles are known."""
+        pixels = block.pixels
+        if brief is None:
+            n = pixels.counts()
+            leading = np.zeros((len(n), 1), np.int64)
+            totals = Cells.of(block, pixels.totals())
+            return Start(n, totals, pixels.keys(leading, 0, _NEXT[0]))
+        if isinstance(brief, Search):
+            return Further(brief, pixels.keys(brief.leading, brief.done, _NEXT[brief.done]))
+        centres = np.stack((brief.mean, brief.values[_MEDIAN]), 1)
+        return Last(brief, Cells.of(block, pixels.deviations(centres)))
 
-        # -0 + 0 = +0: the two zeros are equal, so a sort may leave them in any order
-        pixels = block.values.flatten(1) + 0.0
-        if block.valid is None:
-            n = torch.full_like(pixels[:, 0], pixels.shape[1], dtype=torch.int64)
-            return Values((pixels,), n, masked=False)
-        valid = block.valid.flatten(1)
-        return Values((torch.where(valid, pixels, float("nan")),), valid.sum(-1), masked=True)
+    def merge(self, a: State, b: State) -> State:
+        """Add the counts, keep the sums of both."""
+        if isinstance(a, Start) and isinstance(b, Start):
+            return Start(a.n + b.n, a.totals.merge(b.totals), a.counts + b.counts)
+        if isinstance(a, Further) and isinstance(b, Further):
+            return Further(a.search, a.counts + b.counts)
+        if isinstance(a, Last) and isinstance(b, Last):
+            return Last(a.centres, a.sums.merge(b.sums))
+        message = "states of two different passes cannot be merged"
+        raise TypeError(message)
 
-    def merge(self, a: Values, b: Values) -> Values:
-        """Keep the pixels of both."""
-        return Values(a.parts + b.parts, a.n + b.n, a.masked or b.masked)
+    def next(self, state: State) -> Brief:
+        """Ask for the bits that follow; when all are known, for the deviations."""
+        if isinstance(state, Last):
+            return None
+        if isinstance(state, Start):
+            with np.errstate(invalid="ignore"):  # 0 / 0 where nothing is valid
+                mean = state.totals.total()[:, 0] / state.n
+            search = Search.begin(state.n, mean)
+        else:
+            search = state.search
+        search = search.descend(state.counts)
+        return search if search.done in _NEXT else search.end()
 
-    def next(self, state: Values) -> None:
-        """One pass is enough."""
-
-    def finish(self, state: Values) -> Mapping[str, Tensor]:
-        """Sort, and read the values off."""
-        values = _sorted(state.parts)
-        percentiles = dict(zip(_PERCENTS, _percentiles(values, state.n).unbind(1), strict=True))
-        mad, medad = _deviations(values, state.n, percentiles[50], masked=state.masked)
-        columns = {
-            **{f"p{percent:02}": column for percent, column in percentiles.items()},
-            "iqr": percentiles[75] - percentiles[25],
-            "mad": mad,
-            "medad": medad,
-        }
-        return {name: column.cpu() for name, column in columns.items()}
-
-
-def _sorted(parts: tuple[Tensor, ...]) -> Tensor:
-    """Sort each plane of (P, pixels), NaN last; numpy is several times faster on CPUs."""
-    import torch
-
-    values = torch.cat(parts, 1).contiguous()
-    if values.device.type != "cpu":
-        return values.sort(-1).values
-    values.numpy().sort(-1)  # cat has made a copy: it is ours
-    return values
-
-
-def _percentiles(values: Tensor, n: Tensor) -> Tensor:
-    """Percentiles of sorted planes (P, pixels) with n valid values each: (P, 9) float64."""
-    import torch
-
-    last = (n - 1).clamp(min=0)[:, None]
-    quantiles = torch.tensor([p / 100 for p in _PERCENTS], dtype=torch.float64)
-    position = last * quantiles.to(values.device)
-    rank = position.floor()
-    t = position - rank
-    a = values.gather(1, rank.long()).double()
-    b = values.gather(1, torch.minimum(rank.long() + 1, last)).double()
-    step = b - a
-    return torch.where(t < 0.5, a + step * t, b - step * (1.0 - t))  # numpy's, bit for bit
-
-
-def _deviations(
-    values: Tensor, n: Tensor, median: Tensor, *, masked: bool
-) -> tuple[Tensor, Tensor]:
-    """Mean absolute deviations from the mean and from the median, (P,) each, of sorted planes."""
-    import torch
-
-    count = n.double()  # 0 / 0 makes NaN where nothing is valid
-    rank = torch.arange(values.shape[1], device=values.device) if masked else None
-
-    def kept(x: Tensor, rows: slice, pixels: slice) -> Tensor:
-        return x if rank is None else torch.where(rank[pixels] < n[rows, None], x, 0.0)
-
-    def about(centre: Tensor) -> Tensor:
-        def deviation(x: Tensor, rows: slice, pixels: slice) -> Tensor:
-            return kept(x.sub_(centre[rows, None]).abs_(), rows, pixels)
-
-        return row_sums(values, deviation) / count
-
-    return about(row_sums(values, kept) / count), about(median)
+    def finish(self, state: Last) -> Mapping[str, Floats]:
+        """Divide the deviations."""
+        centres = state.centres
+        found = {f"p{percent:02}": x for percent, x in zip(_PERCENTS, centres.values, strict=True)}
+        with np.errstate(invalid="ignore"):  # inf - inf; 0 / 0 where nothing is valid
+            mad, medad = state.sums.total().T / centres.n
+            return {**found, "iqr": found["p75"] - found["p25"], "mad": mad, "medad": medad}

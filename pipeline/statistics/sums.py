@@ -6,7 +6,7 @@ of threads. Here every step is an elementwise IEEE operation, so the order is th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,18 +47,3 @@ def chunks(values: Tensor) -> Iterator[tuple[slice, slice]]:
     for first in range(0, values.shape[0], step):
         for start in range(0, values.shape[1], SEGMENT):
             yield slice(first, first + step), slice(start, start + SEGMENT)
-
-
-def row_sums(values: Tensor, term: Callable[[Tensor, slice, slice], Tensor]) -> Tensor:
-    """Add up term(x, rows, pixels) over each row of (L, n): (L,) float64.
-
-    x: a float64 copy of values[rows, pixels], which `term` may use up.
-    """
-    import torch
-
-    segments = -(-values.shape[1] // SEGMENT)
-    parts = torch.empty((values.shape[0], segments), dtype=torch.float64, device=values.device)
-    for rows, pixels in chunks(values):
-        x = values[rows, pixels].to(torch.float64, copy=True)
-        parts[rows, pixels.start // SEGMENT] = tree(term(x, rows, pixels))
-    return tree(parts)

@@ -47,7 +47,7 @@ def reduced(statistic: Statistic, parts: list[Block]) -> Mapping[str, Tensor]:
         for part in parts[1:]:
             state = statistic.merge(state, pickle.loads(pickle.dumps(statistic.start(part, brief))))
         if (brief := statistic.next(state)) is None:
-            return statistic.finish(state)
+            return {k: torch.from_numpy(v) for k, v in statistic.finish(state).items()}
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["all valid", "holes"])

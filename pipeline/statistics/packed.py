@@ -1,0 +1,87 @@
+"""Pixels of a block on a CPU: packed cell after cell, reduced by compiled loops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.statistics import native
+from pipeline.statistics.base import Block, Counts, Floats
+from pipeline.statistics.cells import first_of, grid_of
+from pipeline.types import Ints
+
+_NOWHERE = np.empty((0, 0, 0, 0), np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Valid pixels of P planes, (pixels,) float32; starts: of each cell, and the end.
+
+    bounds: of each plane, and the end; shape: (P, *cells).
+    """
+
+    pixels: npt.NDArray[np.float32]
+    starts: Counts
+    bounds: Counts
+    shape: Ints
+
+    @classmethod
+    def of(cls, block: Block) -> Packed:
+        """Copy the valid pixels of a block."""
+        first_of(block)  # or the cells would not be those of the response
+        planes, *extents = block.values.shape
+        flat = (planes, prod(extents[:-2]), *([1, *extents][-2:]))
+        values = block.values.float().contiguous().numpy().reshape(flat)
+        masked = block.valid is not None
+        valid = _NOWHERE if block.valid is None else block.valid.contiguous().numpy().reshape(flat)
+        grid = grid_of(tuple(extents))
+        pixels, starts = np.empty(values.size, np.float32), np.empty(planes * prod(grid) + 1, int)
+        native.pack(values, valid, masked, pixels, starts)
+        return cls(pixels, starts, starts[:: prod(grid)].copy(), (planes, *grid))
+
+    def counts(self) -> Counts:
+        """How many there are: (P,)."""
+        return np.diff(self.bounds)
+
+    def extremes(self) -> Floats:
+        """Least and greatest value: (P, 2)."""
+        out = np.empty((self.shape[0], 2))
+        native.extremes(self.pixels, self.bounds, out)
+        return out
+
+    def totals(self) -> Floats:
+        """Sums of x: (P, *cells, 1)."""
+        out = np.empty((len(self.starts) - 1, 1))
+        native.totals(self.pixels, self.starts, out)
+        return out.reshape(*self.shape, 1)
+
+    def deviations(self, centres: Floats) -> Floats:
+        """Sums of |x - centre|: (P, *cells, 2)."""
+        out = np.empty((len(self.starts) - 1, 2))
+        native.deviations(self.pixels, self.starts, centres, out)
+        return out.reshape(*self.shape, 2)
+
+    def moments(self) -> Floats:
+        """Moments of the cells: (P, *cells, 7)."""
+        out = np.empty((len(self.starts) - 1, 7))
+        native.moments(self.pixels, self.starts, out)
+        return out.reshape(*self.shape, 7)
+
+    def bins(self, extremes: Floats, count: int) -> Counts:
+        """Count equal bins: (P, count)."""
+        out = np.empty((self.shape[0], count), np.int64)
+        native.bins(self.pixels, self.bounds, extremes, out)
+        return out
+
+    def keys(self, leading: Counts, done: int, more: int) -> Counts:
+        """Count the bits that follow: (P, slots, 2^more)."""
+        if not done:
+            first = np.zeros((self.shape[0], 1 << more), np.int64)
+            native.tops(self.pixels, self.bounds, first)
+            return first[:, None]
+        out = np.zeros((self.shape[0], leading.shape[1] + 1, 1 << more), np.int64)
+        native.below(self.pixels, self.bounds, leading, done, more, out)
+        return out[:, :-1]
