@@ -12,7 +12,7 @@ import click
 
 from pipeline.cli.exits import EPILOG, check_stopped
 from pipeline.cli.group import cli
-from pipeline.cli.progress import bar, lines, say
+from pipeline.cli.progress import bar, counted, lines, rounds, say
 
 if TYPE_CHECKING:
     from pipeline.bank.expr import Array
@@ -81,8 +81,27 @@ def learn(
         with_progress.close()
     for key, failure in sorted(failed.items())[:_SHOWN]:
         click.echo(f"failed: {key}: {failure.kind}: {failure.error}", err=True)
-    done = learning.learn(draw, patches)
+    done = _learned(draw, patches)
     say(_summary(draw, done, failed, time.monotonic() - began))
+
+
+def _learned(draw: Draw, patches: dict[str, Array]) -> Learned:
+    """Learn, and tell of the rounds where it takes many; a signal ends it between two."""
+    from pipeline import learn as learning
+
+    if draw.learn.patches != "kmeans":
+        return learning.learn(draw, patches)
+    counting = rounds(learning.ITERATIONS)
+    tell = next(counting)
+
+    def after_one() -> None:
+        check_stopped()
+        tell()
+
+    try:
+        return learning.learn(draw, patches, after_one)
+    finally:
+        counting.close()
 
 
 def _summary(draw: Draw, done: Learned, failed: dict[str, Failure], seconds: float) -> str:
@@ -94,7 +113,7 @@ def _summary(draw: Draw, done: Learned, failed: dict[str, Failure], seconds: flo
     size, method = "x".join(map(str, shape)), draw.learn.patches
     parts = [
         f"learned {count} filters of {size} ({method})",
-        f"{done.patches} patches of {done.images} images",
+        f"{done.patches} patches of {counted(done.images, 'image')}",
         f"failed {len(failed)}{f' ({told})' if told else ''}",
         *([f"left out {sum(left_out.values())} ({reasons})"] if reasons else []),
     ]

@@ -44,6 +44,24 @@ def bar(total: int, failed: Callable[[], int]) -> Generator[Tell, None, None]:
         yield tell
 
 
+def rounds(most: int) -> Generator[Callable[[], None], None, None]:
+    """How many rounds a computation did, of those it does at most: a bar, or lines as `lines`."""
+    from tqdm import tqdm
+
+    said, done = time.monotonic(), 0
+    with tqdm(total=most, unit="round", dynamic_ncols=True, disable=None) as bar:
+
+        def tell() -> None:
+            nonlocal said, done
+            done += 1
+            bar.update()
+            if bar.disable and time.monotonic() - said >= 30:
+                said = time.monotonic()
+                say(f"k-means: round {done} of at most {most}")
+
+        yield tell
+
+
 def lines(total: int, failed: Callable[[], int]) -> Generator[Tell, None, None]:
     """One plain line every 30 s, for cron and CI."""
     began = said = time.monotonic()

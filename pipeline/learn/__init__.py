@@ -3,5 +3,6 @@
 from pipeline.learn.bank import Learned, learn
 from pipeline.learn.cut import Cut, cut
 from pipeline.learn.draw import Draw, draw
+from pipeline.learn.methods import ITERATIONS
 
-__all__ = ["Cut", "Draw", "Learned", "cut", "draw", "learn"]
+__all__ = ["ITERATIONS", "Cut", "Draw", "Learned", "cut", "draw", "learn"]

@@ -17,7 +17,7 @@ from pipeline.bank.expr import Array
 from pipeline.commit import replace_file
 from pipeline.errors import WriteError
 from pipeline.learn.draw import Draw, refuse_few
-from pipeline.learn.methods import Bank, Order, kmeans, pca, zca
+from pipeline.learn.methods import Bank, Order, Tell, kmeans, pca, zca
 from pipeline.plan import NUMERICS
 from pipeline.types import Ints
 from pipeline.version import versions
@@ -33,17 +33,17 @@ class Learned:
     images: int
 
 
-def learn(draw: Draw, patches: Mapping[str, Array]) -> Learned:
+def learn(draw: Draw, patches: Mapping[str, Array], tell: Tell = lambda: None) -> Learned:
     """Learn from the patches of each image and write the file, whole or not at all.
 
     Its tensors are float32: `weights` [count][bands][*size] and `bias` [count]. The same patches
     make the same bytes, in whatever order they were cut. Raises InputError where they are too few,
-    PlanError, WriteError.
+    PlanError, WriteError, and what `tell` raises.
     """
     used = [patches[key] for key in draw.quotas if key in patches and len(patches[key])]
     found = np.concatenate([*used, np.empty((0, *draw.patch))])
     refuse_few(len(found), draw)
-    bank = _bank(draw, found.reshape(len(found), -1))
+    bank = _bank(draw, found.reshape(len(found), -1), tell)
     weights = bank.filters.reshape(-1, *draw.patch)
     # in C order, because safetensors writes memory as it lies
     narrow = partial(np.ascontiguousarray, dtype=np.float32)
@@ -59,13 +59,13 @@ def learn(draw: Draw, patches: Mapping[str, Array]) -> Learned:
     return Learned(path, weights.shape, len(found), len(used))
 
 
-def _bank(draw: Draw, patches: Array) -> Bank:
+def _bank(draw: Draw, patches: Array, tell: Tell) -> Bank:
     learn = draw.learn
     if learn.patches == "pca":
         return pca(patches, draw.count)
     if learn.patches == "zca":
         return zca(patches, draw.count, learn.epsilon, from_the_middle(draw.patch))
-    return kmeans(patches, draw.count, learn.epsilon, learn.seed)
+    return kmeans(patches, draw.count, learn.epsilon, learn.seed, tell)
 
 
 def from_the_middle(patch: Ints) -> Order:

@@ -6,6 +6,7 @@ sense of a correlation. What they do to a patch x is `filters @ x + bias`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,6 +17,8 @@ from pipeline.bank.expr import Array
 from pipeline.errors import InputError, PlanError
 
 Order: TypeAlias = npt.NDArray[np.intp]
+Tell: TypeAlias = Callable[[], object]
+"""Called after each round of k-means: they take most of the time."""
 
 CONTRAST = 0.01
 """Added to the variance of each patch, as a share of the mean variance: about the 10 that A. Coates
@@ -59,7 +62,9 @@ def zca(patches: Array, count: int, epsilon: float, order: Order) -> Bank:
     return Bank(filters, -filters @ mean)
 
 
-def kmeans(patches: Array, count: int, epsilon: float, seed: int) -> Bank:
+def kmeans(
+    patches: Array, count: int, epsilon: float, seed: int, tell: Tell = lambda: None
+) -> Bank:
     """Centroids of contrast-normalised, whitened patches, as filters for the image itself.
 
     A. Coates, A. Ng, "Learning feature representations with k-means", 2012: take off each patch's
@@ -76,7 +81,7 @@ def kmeans(patches: Array, count: int, epsilon: float, seed: int) -> Bank:
     flat /= np.sqrt(variance + CONTRAST * variance.mean())
     mean, values, vectors = _spread(flat)
     whitening = _whitening(values, vectors, epsilon)
-    centroids, sizes = _cluster((flat - mean) @ whitening, count, seed)
+    centroids, sizes = _cluster((flat - mean) @ whitening, count, seed, tell)
     filters = centroids[np.argsort(-sizes, kind="stable")] @ whitening
     return Bank(_signed(filters - filters.mean(axis=1, keepdims=True)), np.zeros(count))
 
@@ -111,7 +116,7 @@ def _signed(filters: Array) -> Array:
     return np.asarray(filters * np.sign(np.take_along_axis(filters, largest, axis=1)))
 
 
-def _cluster(patches: Array, count: int, seed: int) -> tuple[Array, Order]:
+def _cluster(patches: Array, count: int, seed: int, tell: Tell) -> tuple[Array, Order]:
     """Centroids of length 1, (count, d), and how many patches each has."""
     centroids = _start(patches, count, np.random.default_rng(seed))
     nearest = np.zeros(len(patches), np.intp)
@@ -128,6 +133,7 @@ def _cluster(patches: Array, count: int, seed: int) -> tuple[Array, Order]:
         length = np.linalg.norm(sums, axis=1, keepdims=True)
         before = centroids
         centroids = np.where(length > 0, sums / np.where(length > 0, length, 1.0), before)
+        tell()
         if np.abs(centroids - before).max() <= 1e-7:
             break
     return centroids, np.bincount(nearest, minlength=count)
