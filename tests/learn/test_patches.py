@@ -59,7 +59,7 @@ def test_volumes_have_volumes_as_patches(tmp_path: Path) -> None:
     np.save(tmp_path / "in/v.npy", np.random.default_rng(0).normal(size=(9, 10, 11)).cumsum(0))
     config = written(tmp_path, tmp_path / "in", learn={"size": 3, "count": 2})
     said = filterbank("learn", config)
-    assert "learned 2 filters of 1x3x3x3 (pca), 504 patches of 1 image;" in said.out
+    assert "learned 2 filters of 1x3x3x3 (pca), 504 patches of 1 image, failed 0; " in said.out
     assert run_bank(config, tmp_path / "out").maps("v.npy", "own[2]").shape == (9, 10, 11)
 
 
