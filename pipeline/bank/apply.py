@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import ceil, prod
+from math import prod
 
 import numpy as np
 import torch
@@ -30,13 +30,12 @@ from pipeline.bank.expr import (
     Node,
     Pool,
     Product,
-    Spectral,
     Spectrum,
     add_reach,
 )
 from pipeline.bank.holes import MIN_SUPPORT, around_holes
 from pipeline.bank.pointwise import join_pixels, look_up, map_pixels
-from pipeline.bank.spectral import forward, gain, inverse
+from pipeline.bank.spectral import respond, transform
 from pipeline.bank.value import Value, extend, settle, trim
 from pipeline.boundary import Boundary
 from pipeline.types import Batch, Ints, Reach, Region, Response, Tile
@@ -66,20 +65,21 @@ def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
 def _evaluate(
     step: Step, parts: Sequence[Value], batch: Batch, *, planned: bool
 ) -> Sequence[Value]:
-    """The results of a step; planned: the compiler has chosen the engines."""
-    if planned and isinstance(step.nodes[0], Conv):
-        return _correlate(parts[0], step.kernels, step.margin)
+    """The results of a step; planned: the compiler has chosen to take all taps at once."""
+    if planned and step.kernels:
+        return _correlate(step, parts[0], batch)
     (node,) = step.nodes
-    return (_evaluate_one(node, step.margin, parts, batch),)
+    return (_evaluate_one(node, step, parts, batch),)
 
 
-def _evaluate_one(node: Node, margin: Reach, parts: Sequence[Value], batch: Batch) -> Value:
+def _evaluate_one(node: Node, step: Step, parts: Sequence[Value], batch: Batch) -> Value:
+    margin = step.margin
     if isinstance(node, Input):
         return _input(node, margin, batch)
     if isinstance(node, Join):
         return _join(node, [trim(part, margin) for part in parts])
     if isinstance(node, Mix):
-        return _mix(node, parts, margin)
+        return _mix(node, step, parts, batch)
     (below,) = parts
     if isinstance(node, Conv):
         return _conv(trim(below, add_reach(margin, node.kernel.reach)), node.kernel, margin)
@@ -101,8 +101,8 @@ def _evaluate_one(node: Node, margin: Reach, parts: Sequence[Value], batch: Batc
     if isinstance(node, Edge):
         return _edge(node, below, margin, batch)
     if isinstance(node, Spectrum):
-        return _spectrum(node, trim(below, margin), batch.tiles[0])
-    return _spectral(node, below, margin, batch.tiles[0])
+        return transform(node, trim(below, margin), batch.tiles[0])
+    return respond(node, below, margin, batch.tiles[0])
 
 
 def _response(output: Output, value: Value, batch: Batch) -> Response:
@@ -112,17 +112,17 @@ def _response(output: Output, value: Value, batch: Batch) -> Response:
     if output.boundary.mode == "valid":
         shrink = tuple((-before, -after) for before, after in output.reach)
         region = region.overlap(Region.whole(tile.source.header.shape).grow(shrink))
-    whole = tile.core.grow(value.margin)
-    cut = (slice(None), *region.slices(whole.start)) if region != whole else ...
     bands = ("all",) if output.joint else batch.bands
+    whole = tile.core.grow(value.margin) if any(map(any, value.margin)) else tile.core
+    cut = None if region == whole else (slice(None), *region.slices(whole.start))
+    planes = (len(batch.tiles), len(bands), *region.shape)
 
     def view(x: Tensor) -> Tensor:
-        part = x[cut]
-        return part.reshape(len(batch.tiles), len(bands), *part.shape[1:])
+        return (x if cut is None else x[cut]).reshape(planes)
 
     valid = None if value.valid is None else view(value.valid)
     support = None if value.support is None else view(value.support)
-    base = None if value.base is None else value.base.reshape(len(batch.tiles), len(bands))
+    base = None if value.base is None else value.base.reshape(planes[:2])
     return Response(output.name, bands, region, view(value.data), valid, support, base)
 
 
@@ -146,79 +146,18 @@ def _edge(node: Edge, value: Value, margin: Reach, batch: Batch) -> Value:
     return extend(replace(value, margin=margin), tile.core.grow(value.margin), tile, boundary)
 
 
-# ---------------------------------------------------------------- the frequency domain
-def _spectrum(node: Spectrum, value: Value, tile: Tile) -> Value:
-    """Extend whole planes, fill invalid pixels with the mean of the valid ones, transform.
-
-    The validity that is handed on is that of the planes as they were.
-    """
-    shape = tile.source.header.shape
-    assert tile.core == Region.whole(shape), "filters in the frequency domain take whole images"
-    margin = tuple((n, n) for n in _padding(node, shape))
-    mean = _valid_mean(value)
-    inner = replace(value, data=_fill(value.data, value.valid, mean), margin=margin, valid=None)
-    wide = extend(inner, tile.core, tile, node.boundary or Boundary())
-    data = forward(_fill(wide.data, wide.valid, mean), node.rank)
-    return replace(value, data=data, support=None)
-
-
-def _padding(node: Spectrum, shape: Ints) -> Ints:
-    """Pixels by which each axis is extended on either side before the transform."""
-    share = 0.0 if node.boundary is not None and node.boundary.mode == "wrap" else node.pad
-    lead = len(shape) - node.rank
-    return tuple(0 if i < lead else ceil(share * n) for i, n in enumerate(shape))
-
-
-def _valid_mean(value: Value) -> Tensor:
-    """The mean of each plane's valid pixels, (P,); 0 where it has none."""
-    means = []
-    for i, plane in enumerate(value.data):
-        seen = plane if value.valid is None else plane[value.valid[i]]
-        means.append(seen.double().mean() if seen.numel() else plane.new_zeros(()))
-    return torch.stack([mean.to(value.data.dtype) for mean in means])
-
-
-def _fill(data: Tensor, valid: Tensor | None, mean: Tensor) -> Tensor:
-    if valid is None:
-        return data
-    return torch.where(valid, data, mean.reshape(-1, *(1,) * (data.ndim - 1)))
-
-
-def _spectral(node: Spectral, value: Value, margin: Reach, tile: Tile) -> Value:
-    """A response over the image, extended again by the boundary rule as far as it is needed."""
-    shape = tile.source.header.shape
-    pad = _padding(node.of, shape)
-    sizes = tuple(n + 2 * p for n, p in zip(shape, pad, strict=True))[-node.of.rank :]
-    data = inverse(value.data, node, sizes)
-    data = data[(slice(None), *(slice(p, p + n) for n, p in zip(shape, pad, strict=True)))]
-    base = None if value.base is None else value.base * gain(node, sizes)
-    support = None
-    if value.valid is not None:
-        share = value.valid.flatten(1).float().mean(1)  # the reach is the image
-        support = share.reshape(-1, *(1,) * len(shape)).expand(data.shape)
-    found = Value(data, margin, value.valid, support, base)
-    return extend(found, tile.core, tile, node.of.boundary or Boundary())
-
-
 # ---------------------------------------------------------------- arithmetic
-def _correlate(value: Value, kernels: tuple[Kernel, ...], margin: Reach) -> list[Value]:
+def _correlate(step: Step, value: Value, batch: Batch) -> list[Value]:
     """Take all taps of some kernels at once: every pixel is valid."""
-    wide = add_reach(margin, kernels[0].reach)
-    found = correlate(_cut(value, wide), kernels, _shape(value, margin))
-    pairs = zip(found, kernels, strict=True)
-    return [_weighted(value, data, kernel, margin) for data, kernel in pairs]
+    shape = _shape(batch.tiles[0].core, step.margin)
+    found = correlate((value.data, step.corners[0]), step.kernels, shape)
+    pairs = zip(found, step.kernels, strict=True)
+    return [_weighted(value, data, kernel, step.margin) for data, kernel in pairs]
 
 
-def _cut(value: Value, margin: Reach) -> tuple[Tensor, Ints]:
-    """The planes of a value, and where in them a smaller margin begins."""
-    pairs = zip(value.margin, margin, strict=True)
-    return value.data, tuple(have[0] - want[0] for have, want in pairs)
-
-
-def _shape(value: Value, margin: Reach) -> Ints:
-    """The shape that a value has with another margin."""
-    sizes = zip(value.data.shape[1:], value.margin, margin, strict=True)
-    return tuple(n - sum(have) + sum(want) for n, have, want in sizes)
+def _shape(core: Region, margin: Reach) -> Ints:
+    sizes = zip(core.start, core.stop, margin, strict=True)
+    return tuple([b - a + before + after for a, b, (before, after) in sizes])
 
 
 def _conv(value: Value, kernel: Kernel, margin: Reach) -> Value:
@@ -237,14 +176,14 @@ def _weighted(value: Value, data: Tensor, kernel: Kernel, margin: Reach) -> Valu
     return Value(data, margin, None, None, base)
 
 
-def _mix(node: Mix, parts: Sequence[Value], margin: Reach) -> Value:
+def _mix(node: Mix, step: Step, parts: Sequence[Value], batch: Batch) -> Value:
     """Add responses of one input up; all of them have a base, or none."""
     pairs = zip(parts, node.weights, strict=True)
     bases = [part.base * weight for part, weight in pairs if part.base is not None]
     base = torch.stack(bases).sum(0) + 0.0 if bases else None
-    cuts = [_cut(part, margin) for part in parts]
-    data = add_up(cuts, node.weights, _shape(parts[0], margin))
-    return Value(data, margin, None, None, base)
+    cuts = list(zip([part.data for part in parts], step.corners, strict=True))
+    data = add_up(cuts, node.weights, _shape(batch.tiles[0].core, step.margin))
+    return Value(data, step.margin, None, None, base)
 
 
 def _blocks(node: Blocks, value: Value, margin: Reach, tile: Tile) -> Value:

@@ -52,6 +52,7 @@ class Step:
 
     at, parts, ends: positions in the order of evaluation, as nodes are dear to look up: of the
     nodes, of what they are computed from, and of what is not needed any more after this step.
+    corners: where in each part the pixels that are needed begin; kernels: of convolutions.
     """
 
     nodes: tuple[Node, ...]
@@ -59,11 +60,8 @@ class Step:
     margin: Reach
     parts: Ints
     ends: Ints
-
-    @property
-    def kernels(self) -> tuple[Kernel, ...]:
-        """Those of convolutions."""
-        return tuple(node.kernel for node in self.nodes if isinstance(node, Conv))
+    corners: tuple[Ints, ...]
+    kernels: tuple[Kernel, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,18 +165,22 @@ def _schedule(outputs: tuple[Node, ...], ndim: int, *, grouped: bool) -> Schedul
     ends: dict[int, Ints] = {}
     for node, position in last_use.items():
         ends[position] = (*ends.get(position, ()), where[node])
-    steps = tuple(
-        Step(
-            together,
-            tuple(where[node] for node in together),
-            margin[together[0]],
-            tuple(where[part] for part in children(together[0])),
-            ends.get(end[together[0]], ()),
+    steps = []
+    for together in groups:
+        first, needed = together[0], _needed(together[0], margin[together[0]])
+        steps.append(
+            Step(
+                together,
+                tuple(where[node] for node in together),
+                margin[first],
+                tuple(where[part] for part in children(first)),
+                ends.get(end[first], ()),
+                tuple(_corner(margin[part], needed) for part in children(first)),
+                tuple(node.kernel for node in together if isinstance(node, Conv)),
+            )
         )
-        for together in groups
-    )
     answers = tuple(where[output] for output in outputs)
-    return Schedule(outputs, order, margin, last_use, steps, answers)
+    return Schedule(outputs, order, margin, last_use, tuple(steps), answers)
 
 
 def _needed(node: Node, margin: Reach) -> Reach:
@@ -192,6 +194,10 @@ def _needed(node: Node, margin: Reach) -> Reach:
     if isinstance(node, Edge):  # a pixel beyond one side is folded to as far inside it
         return tuple((max(pair), max(pair)) for pair in margin)
     return margin
+
+
+def _corner(have: Reach, need: Reach) -> Ints:
+    return tuple(wide - narrow for (wide, _), (narrow, _) in zip(have, need, strict=True))
 
 
 def _widest(a: Reach, b: Reach) -> Reach:
