@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pipeline.bank.compile import BankPlan, Schedule, compile_bank
 from pipeline.bank.expr import Blocks, Input, Node, Spectrum
+from pipeline.boundary import Boundary
 from pipeline.config import Config, NamedFilter, expanded, response_id
 from pipeline.config.schema import matches
 from pipeline.errors import PlanError
@@ -99,10 +100,16 @@ class Plan:
 
         Raises PlanError with the reason why such an image cannot be filtered.
         """
-        key = (info.bands, self._grid(info))
+        key = (info.bands, self._grid(info), self._boundary(info))
         if key not in self._compiled:
             self._compiled[key] = _banks(self.config, self.labels(info), *key)
         return self._compiled[key]
+
+    def _boundary(self, info: ImageInfo) -> Boundary:
+        """The config's boundary; `auto` makes nothing up beyond the edge of a scene."""
+        if self.config.boundary != "auto":
+            return self.config.boundary
+        return Boundary("nodata" if info.georeferenced else "reflect")
 
     def _grid(self, info: ImageInfo) -> Grid:
         """What of a grid decides the bank: where no length is physical, its rank alone."""
@@ -110,7 +117,7 @@ class Plan:
         return info.grid if physical else Grid((1.0,) * info.grid.ndim)
 
     @cached_property
-    def _compiled(self) -> dict[tuple[tuple[str, ...], Grid], tuple[BandPlan, ...]]:
+    def _compiled(self) -> dict[tuple[tuple[str, ...], Grid, Boundary], tuple[BandPlan, ...]]:
         return {}
 
     def __getstate__(self) -> dict[str, object]:
@@ -141,7 +148,7 @@ class Plan:
 
     def bytes_needed(self, info: ImageInfo) -> int:
         """Working memory, roughly, of one such image from decoding to its last response."""
-        key = (info.shape, info.bands, info.dtype, self._grid(info))
+        key = (info.shape, info.bands, info.dtype, self._grid(info), self._boundary(info))
         if key not in self._needed:
             self._needed[key] = self._bytes_needed(info)
         return self._needed[key]
@@ -233,7 +240,11 @@ def _find(labels: tuple[str, ...], want: str) -> int:
 
 
 def _banks(
-    config: Config, labels: tuple[str, ...], stored: tuple[str, ...], grid: Grid
+    config: Config,
+    labels: tuple[str, ...],
+    stored: tuple[str, ...],
+    grid: Grid,
+    boundary: Boundary,
 ) -> tuple[BandPlan, ...]:
     groups: dict[Ints, list[NamedFilter]] = {}
     for named in config.filters:
@@ -243,7 +254,7 @@ def _banks(
     for bands, filters in groups.items():
         bank = compile_bank(
             (
-                (named.name + suffix, node, named.boundary or config.boundary)
+                (named.name + suffix, node, named.boundary or boundary)
                 for named in filters
                 for suffix, node in expressions(named, grid).items()
             ),

@@ -167,7 +167,7 @@ def test_the_example_of_the_design_gives_readable_names(loaded: Load) -> None:
 def test_the_least_config_has_every_default(loaded: Load) -> None:
     config = loaded("version: 1\ninput: {path: in}\noutput: {path: out}\nfilters: [sobel]")
     assert (config.input.path, config.input.include, config.input.bands) == (("in",), None, "all")
-    assert (config.boundary, config.prepare) == (Boundary("reflect"), ())
+    assert (config.boundary, config.prepare) == ("auto", ())
     assert config.statistics == tuple(COLUMNS)
     assert (config.output.maps, config.output.png) == ("none", None)
     assert (config.limits.pixels, config.limits.bytes) == (250_000_000, 4 << 30)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.boundary import Boundary
 from pipeline.config.document import Document
@@ -73,7 +73,7 @@ def _config(document: Document, folder: Path, *, learning: bool) -> Config:
     sections: dict[str, Callable[[], Any]] = {
         "input": lambda: build(Input, required("input", "input: {path: data}"), "input"),
         "prepare": lambda: _steps(_optional(document, "prepare", [])),
-        "boundary": lambda: _boundary(_optional(document, "boundary", "reflect")),
+        "boundary": lambda: _boundary(_optional(document, "boundary", "auto")),
         "strict": lambda: _strict(_optional(document, "strict", False)),
         "filters": lambda: named_filters(
             required("filters", "filters: [sobel]"), folder, _unit(document)
@@ -138,9 +138,9 @@ def _strict(node: Node) -> bool:
     return node.value
 
 
-def _boundary(node: Node) -> Boundary:
+def _boundary(node: Node) -> Boundary | Literal["auto"]:
     try:
-        return parse_boundary(node.plain)
+        return "auto" if node.plain == "auto" else parse_boundary(node.plain)
     except ValueError as error:
         what, _, advice = str(error).partition("; ")
         got = "" if "(got " in what else f" (got {shown(node.plain)})"

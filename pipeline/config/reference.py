@@ -31,6 +31,7 @@ _SECTIONS: Mapping[str, type[Any]] = {
     "filters": Common,
 }
 _STRICT = "keep to engines whose bits do not depend on how images are cut into tiles"
+_BOUNDARY = "what lies beyond the edge; auto: reflect, of georeferenced images nodata"
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 _TYPES = {
     "number": "number",
@@ -58,7 +59,11 @@ def schema() -> Json:
             "version": {"const": VERSION},
             **{key: _inlined(adapter(cls).json_schema()) for key, cls in sections.items()},
             "prepare": _choices(steps, {}),
-            "boundary": {**adapter(BoundaryRule).json_schema(), "default": "reflect"},
+            "boundary": {
+                "anyOf": [{"const": "auto"}, *adapter(BoundaryRule).json_schema()["anyOf"]],
+                "default": "auto",
+                "description": _BOUNDARY,
+            },
             "strict": {"type": "boolean", "default": False, "description": _STRICT},
             "filters": {**_choices(families, {"bank": bank}), "minItems": 1},
             "statistics": {

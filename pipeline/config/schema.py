@@ -258,7 +258,7 @@ class Config:
     version: int
     input: Input
     prepare: tuple[Step, ...]
-    boundary: Boundary
+    boundary: Boundary | Literal["auto"]
     strict: bool
     filters: tuple[NamedFilter, ...]
     statistics: tuple[str, ...]

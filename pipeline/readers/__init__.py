@@ -7,6 +7,7 @@ from pipeline.readers import npy as npy
 from pipeline.readers import pillow as pillow
 from pipeline.readers import png as png
 from pipeline.readers import pnm as pnm
+from pipeline.readers import raster as raster
 from pipeline.readers import tiff as tiff
 from pipeline.readers.recognise import identify as identify
 from pipeline.readers.recognise import known_suffixes as known_suffixes

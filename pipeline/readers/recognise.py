@@ -8,8 +8,11 @@ from pathlib import Path
 
 from pipeline.readers.base import READERS
 from pipeline.readers.dicom_header import NO_IMAGE
+from pipeline.readers.raster import MASK_SUFFIX, is_georeferenced
 
 HEAD = 352
+NAMED = (".jp2", ".j2k", ".vrt")  # tiles by the thousand, and files that name other files
+BESIDE = (MASK_SUFFIX, ".ovr")  # what GDAL puts beside a raster, TIFF by their first bytes
 GZIP = b"\x1f\x8b"
 DEFLATED = 1 << 16  # bytes of a gzipped file that surely hold its first HEAD
 
@@ -19,18 +22,24 @@ def identify(path: str) -> str | None:
 
     The signature decides: a PNG called `.jpg` is read as PNG. A file that has a known suffix but
     no known signature, or that cannot be opened, gets the reader of its suffix, which will say
-    what is wrong with it.
+    what is wrong with it. A TIFF is read as `raster` where it is georeferenced.
     """
-    head = _head(path)
-    for name, reader in READERS.items():
-        if reader.signature.match(head):
-            return name
+    name = _signed(_head(path))
+    if name is not None:
+        return "raster" if name == "tiff" and is_georeferenced(path) else name
     return next((n for n, reader in READERS.items() if _ends(path, reader.suffixes)), None)
 
 
 def why_no_image(path: str) -> str | None:
-    """Why a file of a folder is taken for no image unless it is named; None where it is one."""
-    suffix = Path(path).suffix.lower()
+    """Why a file of a folder is taken for no image unless it is named; None where it is one.
+
+    Masks and overviews beside a raster are part of it; JPEG 2000 and VRT have to be named.
+    """
+    stem, suffix = Path(path).with_suffix(""), Path(path).suffix.lower()
+    if suffix in NAMED:
+        return f"{suffix} not named"
+    if suffix in BESIDE and stem.exists():
+        return "mask or overviews of another file"
     known = suffix in known_suffixes()
     if (not known or suffix in READERS["dicom"].suffixes) and NO_IMAGE.match(_head(path)):
         return "DICOM without an image"
@@ -40,6 +49,10 @@ def why_no_image(path: str) -> str | None:
 def known_suffixes() -> frozenset[str]:
     """Every suffix that some reader claims, lower case with the dot."""
     return frozenset(suffix for reader in READERS.values() for suffix in reader.suffixes)
+
+
+def _signed(head: bytes) -> str | None:
+    return next((name for name, r in READERS.items() if r.signature.match(head)), None)
 
 
 def _ends(path: str, suffixes: tuple[str, ...]) -> bool:

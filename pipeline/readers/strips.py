@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from pipeline.errors import ReadError
 from pipeline.readers.base import Mask
+from pipeline.types import Ints, Region
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -45,20 +47,33 @@ def check_strips(page: TiffPage) -> None:
         raise ReadError("corrupt", f"truncated TIFF file ({which}); copy it again from its source")
 
 
-def absent(page: TiffPage) -> Mask | None:
-    """Pixels of blocks that a sparse file leaves out: (planes, H, W), or None where there are none.
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Blocks that a sparse file leaves out: (planes, rows, columns); size: of one, in pixels."""
+
+    blocks: Mask
+    size: Ints
+
+    def within(self, region: Region) -> Mask:
+        """Which pixels of a region they hold: (planes, *region.shape)."""
+        bounds = zip(region.start, region.stop, self.size, strict=True)
+        row, column = (np.arange(start, stop) // size for start, stop, size in bounds)
+        return self.blocks[:, row[:, None], column]
+
+
+def absent(page: TiffPage) -> Absent | None:
+    """What a sparse file leaves out, None where all is there.
 
     GDAL writes offset 0 and size 0 for a block that holds nothing but nodata or zeros.
     """
-    missing = np.flatnonzero(_left_out(page))
-    if not missing.size:
+    missing = _left_out(page)
+    if not missing.any():
         return None
-    planes, _, height, width, _ = page.shaped
-    mask = np.zeros((planes, height, width), np.bool_)
-    for index in missing.tolist():
-        _, (plane, _, y, x, _), (_, rows, columns, _) = page.decode(None, index)
-        mask[plane, y : y + rows, x : x + columns] = True
-    return mask
+    shape = (page.imagelength, page.imagewidth)
+    block = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, shape[1])
+    size = tuple(min(int(b), n) for b, n in zip(block, shape, strict=True))
+    rows, columns = (-(-n // b) for n, b in zip(shape, size, strict=True))
+    return Absent(missing.reshape(-1, rows, columns), size)
 
 
 def _table(page: TiffPage) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from math import isnan
-from typing import TYPE_CHECKING, ClassVar, TypeAlias, cast
+from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar, cast
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from pipeline.readers.decoding import decoding
 from pipeline.readers.photometric import alpha_of, colours, layout
 from pipeline.readers.picture import Picture, describe
 from pipeline.readers.strips import absent, check_strips
-from pipeline.types import ImageInfo
+from pipeline.types import ImageInfo, Region
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 NODATA_TAG = 42113
 UIC2_TAG = 33629  # of MetaMorph stacks: one entry per plane
 _Picture: TypeAlias = "tuple[TiffPage, TiffPage | None]"  # and its mask page
+_Page = TypeVar("_Page")
 REDUCED, TRANSPARENCY = 1, 4  # bits of NewSubfileType
 
 
@@ -50,27 +51,32 @@ class Tiff:
 
     def probe(self, path: str) -> Sequence[ImageInfo]:
         """One picture per page, (H, W)."""
-        with _pages(path) as pages:
-            return tuple(_info(page) for page, _ in pages)
+        with pages(path) as found:
+            return tuple(_info(page) for page, _ in found)
 
     def open(self, path: str, page: int) -> Picture:
         """Decode one page whole."""
-        with _pages(path) as pages:
-            found = next(islice(pages, page, None), None)
-            if found is None:
-                message = f"no page {page + 1}; has the file changed?"
-                raise ReadError("corrupt", message)
-            return _decode(*found)
+        with pages(path) as found:
+            return _decode(*pick(found, page))
 
 
 @contextmanager
-def _pages(path: str) -> Iterator[Iterator[_Picture]]:
+def pages(path: str) -> Iterator[Iterator[_Picture]]:
     """The pages that are pictures of their own, parsed as they are asked for."""
     from tifffile import TiffFile
 
     with decoding(path, "TIFF") as file, TiffFile(file) as tiff:
         _refuse_stack(tiff)
         yield _pictures(tiff)
+
+
+def pick(found: Iterator[_Page], page: int) -> _Page:
+    """One of the pages, counted from 0. Raises ReadError where there are fewer."""
+    picture = next(islice(found, page, None), None)
+    if picture is None:
+        message = f"no page {page + 1}; has the file changed?"
+        raise ReadError("corrupt", message)
+    return picture
 
 
 def _pictures(tiff: TiffFile) -> Iterator[_Picture]:
@@ -170,9 +176,10 @@ def _differs(samples: Pixels, nodata: float | None) -> Mask | None:
 
 def _present(page: TiffPage, alpha: int | None) -> Mask | None:
     """Where the file has blocks: (S or 1, H, W) without alpha's plane, or None for everywhere."""
-    mask = absent(page)
-    if mask is None:
+    blocks = absent(page)
+    if blocks is None:
         return None
+    mask = blocks.within(Region.whole((page.imagelength, page.imagewidth)))
     return ~(mask if alpha is None or len(mask) == 1 else np.delete(mask, alpha, axis=0))
 
 

@@ -86,7 +86,7 @@ def _jobs(plan: Plan, index: int, shard: Shard) -> Iterator[Job]:
         if source.failure is not None:
             continue
         info = source.header
-        kind = (info.shape, info.bands, info.dtype, info.grid)
+        kind = (info.shape, info.bands, info.dtype, info.grid, info.georeferenced)
         if plan.config.output.maps != "none" and kind != last:
             run, last = run + 1, kind
         for tile in tiles_of(source):

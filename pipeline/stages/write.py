@@ -16,12 +16,13 @@ import pipeline.writers.parquet as tables
 from pipeline.commit import Staging, has_size
 from pipeline.errors import ReadError
 from pipeline.fingerprint import fingerprint
+from pipeline.footprint import footprint
 from pipeline.keys import escape, picture_folder
 from pipeline.plan import Plan
 from pipeline.stages.filter import Result
 from pipeline.stages.read import Loaded
 from pipeline.statistics import COLUMNS
-from pipeline.types import Failure, Shard, ShardReport, Source
+from pipeline.types import Failure, Georeference, Region, Shard, ShardReport, Source
 from pipeline.version import __version__, versions
 
 KEYS = ("image", "band", "region", "filter")
@@ -156,6 +157,8 @@ class Sink:
                 "spacing": info.grid.spacing if info.grid.unit else None,
                 "value_unit": info.value_unit,
             }
+            if isinstance(info.geo, Georeference):
+                row |= {"crs": info.geo.crs, "transform": info.geo.transform}
         return row
 
     def _fingerprint(self, source: Source) -> str | None:
@@ -215,6 +218,7 @@ def _region(source: Source) -> dict[str, Any]:
     shape = source.header.shape
     grid = source.header.grid
     size = prod(shape)
+    place = source.header.geo
     return {
         "image": source.key,
         "region": "image",
@@ -223,6 +227,9 @@ def _region(source: Source) -> dict[str, Any]:
         "stop": list(shape),
         "n_pixels": size,
         "size": size * prod(grid.spacing) if grid.unit else None,
+        "geometry": footprint(place, Region.whole(shape))
+        if isinstance(place, Georeference)
+        else None,
     }
 
 

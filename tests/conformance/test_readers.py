@@ -10,6 +10,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import rasterio
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
@@ -67,6 +68,19 @@ def dicom(pixels: np.ndarray, *, rle: bool = False, **elements: Any) -> Callable
     return write
 
 
+def raster(pixels: np.ndarray, **options: Any) -> Callable[[Path], None]:
+    """Write bands (C, H, W) on the ground, as GeoTIFF where no driver is named."""
+
+    def write(path: Path) -> None:
+        count, height, width = pixels.shape
+        layout = {"driver": "GTiff", "count": count, "height": height, "width": width}
+        place = {"crs": "EPSG:32631", "transform": rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)}
+        with rasterio.open(path, "w", **{**layout, **place, "dtype": pixels.dtype, **options}) as f:
+            f.write(pixels)
+
+    return write
+
+
 FILES: dict[str, dict[str, Callable[[Path], None]]] = {
     "png": {
         "gray.png": pillow(GRAY),
@@ -85,6 +99,16 @@ FILES: dict[str, dict[str, Callable[[Path], None]]] = {
         "pages.tiff": tiff(np.stack([DEEP, DEEP[::-1]]), photometric="minisblack"),
         "floats.tif": tiff(DEEP.astype(np.float32), extratags=[(42113, "s", 0, "7", True)]),
         "bit.tif": pillow(GRAY > 99),
+    },
+    "raster": {
+        "scene.geotiff": raster(DEEP[None], nodata=7, compress="deflate"),
+        "clear.gtif": raster(np.moveaxis(CLEAR, -1, 0), tiled=True, blockxsize=16, blockysize=16),
+        "pages.gtiff": tiff(
+            np.stack([DEEP, DEEP[::-1]]),
+            photometric="minisblack",
+            extratags=[(33550, "d", 3, (10, 10, 0)), (33922, "d", 6, (0, 0, 0, 5e5, 5e6, 0))],
+        ),
+        "scene.jp2": raster(DEEP[None], driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES"),
     },
     "nifti": {
         "plane.nii": nifti(DEEP),

@@ -1,0 +1,110 @@
+"""GDAL as it may run here: few drivers, no sidecar files, no network, a bounded cache, quiet.
+
+GDAL opens a file with whatever driver likes its content, and some drivers read, write or connect to
+what the content names. So whoever opens a file names its driver, and while a file is open for us no
+driver is there but those listed here: not even one file that another names is opened by them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from threading import Lock
+
+from pipeline.errors import MissingDependency
+
+DRIVERS = frozenset({"GTiff", "JP2OpenJPEG", "VRT"})
+
+CACHE = 128 << 20
+"""Bytes of decoded blocks that a process keeps: a row of 512-pixel blocks of a wide scene."""
+
+OPTIONS: dict[str, str | int] = {
+    "GDAL_CACHEMAX": CACHE,
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # as if nothing lay beside the file
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",  # no name of a remote file equals it
+    "GDAL_NUM_THREADS": 1,
+}
+
+
+class GdalError(Exception):
+    """What GDAL itself said of a file, not what was made of it on the way up."""
+
+
+@contextmanager
+def session() -> Iterator[None]:
+    """Run GDAL calls within these limits; its warnings go to the logger `rasterio`.
+
+    Raises
+    ------
+    MissingDependency
+        Without rasterio.
+    GdalError
+        For every error of rasterio and GDAL within the block.
+    """
+    try:
+        from rasterio import Env
+        from rasterio._err import CPLE_BaseError
+        from rasterio.errors import RasterioError
+        from rasterio.session import DummySession
+    except ImportError as error:
+        message = "georeferenced rasters need rasterio; pip install 'filterbank[geo]' and run again"
+        raise MissingDependency(message) from error
+    with Env(DummySession(), **OPTIONS), _FEW_DRIVERS:
+        try:
+            yield
+        except (RasterioError, CPLE_BaseError) as error:
+            raise GdalError(_first_cause(error)) from error
+
+
+def _first_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
+
+
+class _Drivers:
+    """GDAL's list of drivers, which is one for the process: short while anyone is inside.
+
+    rasterio has no word for it, and GDAL_SKIP asks for the names of all that this build of GDAL
+    may bring along.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+        self._dropped: list[int] = []
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            library = _library()
+            for index in reversed(range(library.GDALGetDriverCount())):
+                driver = library.GDALGetDriver(index)
+                if library.GDALGetDriverShortName(driver).decode() not in DRIVERS:
+                    library.GDALDeregisterDriver(driver)
+                    self._dropped.append(driver)
+
+    def __exit__(self, *exc: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            while self._dropped and not self._inside:
+                _library().GDALRegisterDriver(self._dropped.pop())
+
+
+_FEW_DRIVERS = _Drivers()
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    """GDAL itself, found through what is linked with it."""
+    library = ctypes.CDLL(import_module("rasterio._env").__file__)
+    library.GDALGetDriver.restype = ctypes.c_void_p
+    library.GDALGetDriverShortName.restype = ctypes.c_char_p
+    library.GDALGetDriverShortName.argtypes = [ctypes.c_void_p]
+    library.GDALDeregisterDriver.argtypes = [ctypes.c_void_p]
+    library.GDALRegisterDriver.argtypes = [ctypes.c_void_p]
+    return library

@@ -1,0 +1,228 @@
+"""Georeferenced rasters through rasterio, read by windows: GeoTIFF, JPEG 2000 and VRT."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+
+from pipeline.errors import MissingDependency, ReadError
+from pipeline.gdal import session
+from pipeline.readers.bands import Bands, bands_of
+from pipeline.readers.base import READERS, Mask, Pixels
+from pipeline.readers.decoding import decoding
+from pipeline.readers.georeference import georeference_of, grid_of
+from pipeline.readers.picture import describe
+from pipeline.readers.strips import Absent, absent, check_strips
+from pipeline.readers.tiff import Tiff, pages, pick
+from pipeline.readers.vrt import check_vrt
+from pipeline.types import ImageInfo, Region
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+    from tifffile import TiffPage
+
+MASK_SUFFIX = ".msk"
+# Pixel scale, tie points, transformation and keys of GeoTIFF 1.1; without one of the first three
+# or the last, a TIFF lies nowhere.
+GEOTIFF_TAGS = (33550, 33922, 34264, 34735)
+GDAL_METADATA = 42112
+SCALED = re.compile(r'role="(?:scale|offset)"')
+
+
+@READERS.register("raster")
+class Raster:
+    """GeoTIFF (COG, BigTIFF), JPEG 2000 and VRT, by windows through rasterio, at full resolution.
+
+    A TIFF is read here, and not as `tiff`, where its first page is georeferenced (pixel scale, tie
+    points, transformation or GeoKeys), scaled in GDAL's metadata, or has a `.msk` beside it. Files
+    called `.jp2`, `.j2k` or `.vrt` are read where `input.path` or `input.include` names them.
+    Samples are as GDAL gives them: palettes are indices. Where a band has a scale or an offset, all
+    are stored * scale + offset in float64. A band is called by its description, else by the
+    common name of its colour (red, nir ..), else by its number. A pixel is valid where the band's
+    stored sample is not nodata, alpha is not 0 (a band of that colour with another description is
+    no alpha), the mask in the file or beside it is not 0, and a sparse file holds its block.
+    Spacing is that of the transform: metres where the coordinates are lengths, `degree` where they
+    are angles. A VRT may be a mosaic of TIFF and JPEG 2000 files, nothing more. Nothing else beside
+    a file is read (`.aux.xml`, world files, `.ovr`), nothing over a network, and nothing by other
+    drivers of GDAL than these three. Complex numbers are `unsupported`. Needs rasterio: the extra
+    `geo`.
+    """
+
+    suffixes: ClassVar[tuple[str, ...]] = (".geotiff", ".gtiff", ".gtif", ".jp2", ".j2k", ".vrt")
+    signature: ClassVar[re.Pattern[bytes]] = re.compile(
+        rb"\0\0\0\x0cjP {2}\r\n\x87\n|\xff\x4f\xff\x51\0"
+    )
+
+    def probe(self, path: str) -> Sequence[ImageInfo]:
+        """One raster per page, (H, W); overviews and masks are no pages."""
+        with _gdal(path), _parts(path) as parts:
+            return tuple(_probed(part) for part in parts)
+
+    def open(self, path: str, page: int) -> Scene:
+        """Open one page; blocks are decoded when a window asks for them."""
+        with _gdal(path), _parts(path) as parts:
+            return _scene(path, pick(parts, page))
+
+
+def is_georeferenced(path: str) -> bool:
+    """Whether a TIFF is to be read as a raster: by the tags of its first page, or a mask beside it.
+
+    A file whose tags cannot be read is not: the reader of plain TIFF says what is wrong with it.
+    """
+    if Path(path + MASK_SUFFIX).exists():
+        return True
+    try:
+        with pages(path) as found:
+            tags = next(found)[0].tags
+            metadata = tags.valueof(GDAL_METADATA)
+            scaled = isinstance(metadata, str) and SCALED.search(metadata)
+            return bool(scaled) or any(code in tags for code in GEOTIFF_TAGS)
+    except ReadError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """An open raster, and its mask where that is a dataset of its own."""
+
+    info: ImageInfo
+    path: str
+    bands: Bands
+    dataset: DatasetReader
+    mask: DatasetReader | None
+    absent: Absent | None
+
+    def read(self, region: Region) -> Pixels:
+        """Pixels of a region inside the raster, (C, *region.shape); decodes no other blocks."""
+        return self.bands.scale(self._stored(region))
+
+    def valid(self, region: Region) -> Mask | None:
+        """Where no nodata value, alpha, mask or missing block says otherwise; None: everywhere."""
+        masks: list[Mask] = []
+        if any(value is not None for value in self.bands.nodata):
+            masks.append(self.bands.differs(self._stored(region)))
+        with _gdal(self.path):
+            if self.bands.alpha is not None:
+                masks.append(_window(self.dataset, (self.bands.alpha,), region) != 0)
+            if self.mask is not None:
+                planes = self.bands.indexes if self.mask.count > 1 else (1,)
+                masks.append(_window(self.mask, planes, region) != 0)
+        if self.absent is not None:
+            missing = self.absent.within(region)
+            one = len(missing) == 1
+            masks.append(~(missing if one else missing[[i - 1 for i in self.bands.indexes]]))
+        if not masks:
+            return None
+        shape = (len(self.info.bands), *region.shape)
+        return np.array(np.broadcast_to(np.logical_and.reduce(np.broadcast_arrays(*masks)), shape))
+
+    def _stored(self, region: Region) -> Pixels:
+        with _gdal(self.path):
+            return _window(self.dataset, self.bands.indexes, region)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.dataset.close()
+        if self.mask is not None:
+            self.mask.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What GDAL is asked to open for one page: datasets by its names, and the driver for them."""
+
+    name: str
+    driver: str
+    mask: str | None = None
+    absent: Absent | None = None
+
+
+@contextmanager
+def _gdal(path: str) -> Iterator[None]:
+    """Run GDAL calls about a file; only ReadError comes out of the block."""
+    with decoding(path, "raster"):
+        if path.startswith("/vsi"):
+            raise ReadError("unsupported", "a path that GDAL would not take for a file; rename it")
+        try:
+            with session():
+                yield
+        except MissingDependency as error:
+            raise ReadError("dependency", str(error)) from error
+
+
+@contextmanager
+def _parts(path: str) -> Iterator[Iterator[_Part]]:
+    with Path(path).open("rb") as file:
+        head = file.read(16)
+    if not Tiff.signature.match(head):
+        if path.lower().endswith(".vrt"):
+            check_vrt(path)
+            yield iter([_Part(path, "VRT")])
+        else:
+            yield iter([_Part(path, "JP2OpenJPEG")])
+        return
+    with pages(path) as found:
+        yield (_tiff_part(path, page, mask) for page, mask in found)
+
+
+def _tiff_part(path: str, page: TiffPage, mask: TiffPage | None) -> _Part:
+    """Name a page by its place in the file, so that GDAL looks for nothing beside it."""
+    check_strips(page)
+    beside = path + MASK_SUFFIX
+    inside = None if mask is None else _at(path, mask)
+    return _Part(
+        _at(path, page), "GTiff", beside if Path(beside).exists() else inside, absent(page)
+    )
+
+
+def _at(path: str, page: TiffPage) -> str:
+    return f"GTIFF_DIR:off:{page.offset}:{path}"
+
+
+def _dataset(name: str, driver: str, stack: ExitStack) -> DatasetReader:
+    import rasterio
+
+    return stack.enter_context(rasterio.open(name, driver=driver, sharing=False))
+
+
+def _probed(part: _Part) -> ImageInfo:
+    with ExitStack() as stack:
+        dataset = _dataset(part.name, part.driver, stack)
+        return _info(dataset, bands_of(dataset))
+
+
+def _scene(path: str, part: _Part) -> Scene:
+    with ExitStack() as stack:
+        dataset = _dataset(part.name, part.driver, stack)
+        mask = None if part.mask is None else _dataset(part.mask, "GTiff", stack)
+        bands = bands_of(dataset)
+        if mask is not None and (mask.shape, mask.count) not in (
+            (dataset.shape, 1),
+            (dataset.shape, dataset.count),
+        ):
+            message = f"a mask of {mask.count} x {mask.height} x {mask.width}; make it again"
+            raise ReadError("unsupported", message)
+        scene = Scene(_info(dataset, bands), path, bands, dataset, mask, part.absent)
+        stack.pop_all()
+        return scene
+
+
+def _info(dataset: DatasetReader, bands: Bands) -> ImageInfo:
+    plain = describe(dataset.shape, bands.labels, bands.dtype, bands.common_nodata)
+    return replace(plain, grid=grid_of(dataset), geo=georeference_of(dataset))
+
+
+def _window(dataset: DatasetReader, indexes: Sequence[int], region: Region) -> Pixels:
+    """Stored samples of a region, at full resolution."""
+    from rasterio.windows import Window
+
+    window = Window.from_slices(*region.slices())
+    return np.asarray(dataset.read(list(indexes), window=window))
