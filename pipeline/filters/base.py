@@ -29,9 +29,9 @@ class Filter(Protocol):
 
     - `not_swept: ClassVar[frozenset[str]]` names the fields that hold lists themselves
       (`weights`); a list given for any other field is one instance per value.
-    - the classmethod `spread(given) -> given` turns shorthand into fields (`orientations: 8` into
-      a list of `orientation`, `file:` into `weights`). Paths in `given` are absolute. What it
-      refuses is a ValueError, to which the loader adds the place in the config file.
+    - the static or class method `spread(given) -> given` turns shorthand into fields
+      (`orientations: 8` into a list of `orientation`, `file:` into `weights`). Paths in `given` are
+      absolute. What it refuses is a ValueError, to which the loader adds the place in the file.
 
     Lengths (sigma, wavelength, size) are divided by `grid.spacing`, which is 1.0 in pixel units;
     everything else, derivatives included, counts in pixels.

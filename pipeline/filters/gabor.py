@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from itertools import combinations
 from math import ceil, cos, log, pi, radians, sin, sqrt
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Conv, Input, Join, Node, Responses
@@ -19,7 +19,6 @@ from pipeline.filters.orientations import (
     Orientation,
     OrientationPool,
     Orientations,
-    check_pool,
     half_turn,
     pooled,
     spread_orientations,
@@ -92,15 +91,7 @@ class Gabor:
     orientations: Orientations = None
     pool: OrientationPool = "none"
 
-    @classmethod
-    def spread(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Turn a count of orientations into the list of them, evenly spaced over 180 degrees."""
-        return spread_orientations(given)
-
-    @model_validator(mode="after")
-    def _a_pool_has_orientations(self) -> Self:
-        check_pool(self.pool, self.orientations)
-        return self
+    spread = staticmethod(spread_orientations)
 
     def responses(self, grid: Grid) -> Responses:
         """One response; PlanError in a volume without a pool, or where pixels are not square."""

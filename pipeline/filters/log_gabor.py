@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass as plain_dataclass
 from math import log, radians
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Array, Input, Join, Node, Responses, Spectral, Spectrum
@@ -17,7 +17,6 @@ from pipeline.filters.orientations import (
     Orientation,
     OrientationPool,
     Orientations,
-    check_pool,
     direction,
     half_turn,
     pooled,
@@ -104,15 +103,7 @@ class LogGabor:
     orientations: Orientations = None
     pool: OrientationPool = "none"
 
-    @classmethod
-    def spread(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Turn a count of orientations into the list of them, evenly spaced over 180 degrees."""
-        return spread_orientations(given)
-
-    @model_validator(mode="after")
-    def _a_pool_has_orientations(self) -> Self:
-        check_pool(self.pool, self.orientations)
-        return self
+    spread = staticmethod(spread_orientations)
 
     def responses(self, grid: Grid) -> Responses:
         """One response; PlanError in 1-D and where the wavelength is below two pixels."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, isclose
-from typing import Annotated, Any, Self
+from typing import Annotated
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Array, Conv, Input, Kernel, Responses
@@ -17,7 +17,6 @@ from pipeline.filters.base import FILTERS, PARAMETERS
 from pipeline.filters.orientations import (
     OrientationPool,
     Orientations,
-    check_pool,
     direction,
     half_turn,
     pooled,
@@ -59,15 +58,7 @@ class Motion:
     orientations: Orientations = None
     pool: OrientationPool = "none"
 
-    @classmethod
-    def spread(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Turn a count of orientations into the list of them, evenly spaced over 180 degrees."""
-        return spread_orientations(given)
-
-    @model_validator(mode="after")
-    def _a_pool_has_orientations(self) -> Self:
-        check_pool(self.pool, self.orientations)
-        return self
+    spread = staticmethod(spread_orientations)
 
     def responses(self, grid: Grid) -> Responses:
         """One response; PlanError in 1-D, or where pixels are not square or cubic."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import cos, radians, sin
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from pipeline.bank.expr import Join, Node
 from pipeline.errors import PlanError
@@ -21,10 +21,31 @@ Orientations: TypeAlias = Annotated[
     int | None,
     Field(ge=1, le=360, description="a count N, short for orientation: [0, 180/N, ...]"),
 ]
+
+
+def _with_a_count(pool: str, info: ValidationInfo) -> str:
+    """Refuse a pool without a count of orientations, and a count without a pool."""
+    if "orientations" not in info.data:  # refused itself
+        return pool
+    count = info.data["orientations"]
+    if pool != "none" and count is None:
+        message = f"{pool!r} needs a number of directions; add orientations: 8"
+        raise ValueError(message)
+    if pool == "none" and count is not None:
+        message = f"orientations={count} without a pool: list degrees in orientation"
+        raise ValueError(message)
+    return pool
+
+
 OrientationPool: TypeAlias = Annotated[
     Literal["none", "mean", "max"],
-    Field(description="one response from all `orientations`, in place of one each"),
+    AfterValidator(_with_a_count),
+    Field(
+        description="one response from all `orientations`, in place of one each",
+        validate_default=True,
+    ),
 ]
+"""The field after `orientations`, which it is compared with."""
 
 
 def spread_orientations(given: dict[str, Any]) -> dict[str, Any]:
@@ -45,16 +66,6 @@ def spread_orientations(given: dict[str, Any]) -> dict[str, Any]:
         )
         raise ValueError(message)
     return rest | {"orientation": half_turn(0.0, count)}
-
-
-def check_pool(pool: str, orientations: int | None) -> None:
-    """Raise a ValueError unless a pool comes with a count of orientations, and a count with it."""
-    if pool != "none" and orientations is None:
-        message = f"pool={pool} needs a number of directions; add orientations: 8"
-        raise ValueError(message)
-    if pool == "none" and orientations is not None:
-        message = f"orientations={orientations} without a pool: list degrees in orientation"
-        raise ValueError(message)
 
 
 def half_turn(first: float, count: int | None) -> list[float]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import product
 from math import factorial, pi, prod, sqrt
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Array, Conv, Input, Join, Map, Node, Responses
@@ -18,7 +18,6 @@ from pipeline.filters.orientations import (
     Orientation,
     OrientationPool,
     Orientations,
-    check_pool,
     direction,
     half_turn,
     pooled,
@@ -78,15 +77,7 @@ class Steerable:
     orientations: Orientations = None
     pool: OrientationPool = "none"
 
-    @classmethod
-    def spread(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Turn a count of orientations into the list of them, evenly spaced over 180 degrees."""
-        return spread_orientations(given)
-
-    @model_validator(mode="after")
-    def _a_pool_has_orientations(self) -> Self:
-        check_pool(self.pool, self.orientations)
-        return self
+    spread = staticmethod(spread_orientations)
 
     def responses(self, grid: Grid) -> Responses:
         """One response, in 2-D or 3-D; PlanError for other ranks."""

@@ -234,7 +234,7 @@ def test_a_count_to_be_pooled_stays_a_count():
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"pool": "mean"}, "pool=mean needs a number of directions; add orientations: 8"),
+        ({"pool": "mean"}, "'mean' needs a number of directions; add orientations: 8"),
         ({"orientations": 8}, "orientations=8 without a pool"),
     ],
 )
