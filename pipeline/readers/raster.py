@@ -149,13 +149,24 @@ class _Part:
 def _gdal(path: str) -> Iterator[None]:
     """Run GDAL calls about a file; only ReadError comes out of the block."""
     with decoding(path, "raster"):
-        if path.startswith("/vsi"):
-            raise ReadError("unsupported", "a path that GDAL would not take for a file; rename it")
+        _refuse_name(path)
         try:
             with session():
                 yield
         except MissingDependency as error:
             raise ReadError("dependency", str(error)) from error
+
+
+def _refuse_name(path: str) -> None:
+    """Refuse what GDAL takes for a file system of its own, or rasterio cannot hand to it."""
+    if path.startswith("/vsi"):
+        raise ReadError(
+            "unsupported", "below a folder /vsi.., which GDAL takes for its own; move it"
+        )
+    if any("\ud800" <= char <= "\udfff" for char in path):
+        raise ReadError(
+            "unsupported", "a name that is not UTF-8, which GDAL needs; rename the file"
+        )
 
 
 @contextmanager
