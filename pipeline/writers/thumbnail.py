@@ -23,6 +23,7 @@ TINT = (252, 224, 146)  # invalid pixels: neither gray nor on the diverging scal
 # Blue, white, red at -1, -1/2, 0, 1/2, 1: ColorBrewer's RdBu without its ends, which are so dark
 # that thin lines of both signs look black.
 STOPS = np.array([(33, 102, 172), (146, 197, 222), (255, 255, 255), (244, 165, 130), (178, 24, 43)])
+AT = np.linspace(-1, 1, len(STOPS))
 RGB = ("red", "green", "blue")
 
 
@@ -91,9 +92,10 @@ def _percentiles(seen: Floats) -> Limits:
 def diverging(values: Floats, reach: float) -> Pixels:
     """Colours (h, w, 3) of values: blue at -reach and below, white at 0, red at reach and above."""
     at = values / reach if reach > 0 else np.zeros_like(values)
-    colours = [np.interp(at, np.linspace(-1, 1, len(STOPS)), channel) for channel in STOPS.T]
-    rounded: Pixels = np.rint(np.stack(colours, axis=-1)).astype(np.uint8)
-    return rounded
+    colours: Pixels = np.empty((*values.shape, 3), dtype=np.uint8)
+    for channel in range(3):
+        colours[..., channel] = np.rint(np.interp(at, AT, STOPS[:, channel]))
+    return colours
 
 
 def enlarge(values: npt.NDArray[S], side: int) -> npt.NDArray[S]:
@@ -131,7 +133,11 @@ def _small(values: Floats, valid: Mask | None) -> tuple[npt.NDArray[np.float64],
 def _gray(values: Floats, lo: float, hi: float) -> Pixels:
     if not hi > lo:
         return np.full(values.shape, 128, dtype=np.uint8)
-    rounded: Pixels = np.rint(np.clip((values - lo) / (hi - lo), 0, 1) * 255).astype(np.uint8)
+    shades = np.subtract(values, lo, dtype=np.float64)
+    shades /= hi - lo
+    np.clip(shades, 0, 1, out=shades)
+    shades *= 255
+    rounded: Pixels = np.rint(shades, out=shades).astype(np.uint8)
     return rounded
 
 
