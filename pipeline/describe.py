@@ -10,15 +10,20 @@ import platform
 import resource
 import shutil
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import store
+from pipeline.bank.compile import Output
 from pipeline.bank.explain import Explained, explain
-from pipeline.bank.expr import Conv, nodes_of, reach_of
+from pipeline.bank.expr import Conv, Node, Spectral, nodes_of, reach_of
+from pipeline.boundary import Boundary
 from pipeline.errors import InputError, PlanError
+from pipeline.filters.simoncelli import SimoncelliBand
 from pipeline.survey import Survey
+from pipeline.types import ImageInfo, Ints
 from pipeline.version import PACKAGES, __version__
 
 
@@ -79,6 +84,55 @@ def refuse_small_disk(survey: Survey, needed: Estimate) -> None:
         raise PlanError(message)
 
 
+def warnings_of(survey: Survey) -> list[str]:
+    """Say which responses will have no pixel, or nothing but 0, in which images to be computed."""
+    images: dict[ImageInfo, list[str]] = {}
+    for source in survey.sources:
+        if source.failure is None:
+            images.setdefault(source.header, []).append(source.key)
+    empty: dict[tuple[str, str], list[str]] = {}
+    bands: dict[str, tuple[SimoncelliBand, ...]] = {}
+    for info, keys in images.items():
+        for output in (o for part in survey.plan.banks(info) for o in part.bank.outputs):
+            if output.name not in bands:
+                bands[output.name] = _bands_of(output.node)
+            why = _why_empty(output, bands[output.name], info.shape)
+            if why is not None:
+                empty.setdefault((output.name, why), []).extend(keys)
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (name, why), keys in empty.items():
+        alike.setdefault((why, tuple(keys)), []).append(name)
+    return [f"{_some(names)} in {_some(keys)}: {why}" for (why, keys), names in alike.items()]
+
+
+def _why_empty(output: Output, bands: Iterable[SimoncelliBand], shape: Ints) -> str | None:
+    reaches = zip(shape, output.reach, strict=True)
+    if output.boundary.mode == "valid" and any(
+        n <= before + after for n, (before, after) in reaches
+    ):
+        return "no pixel, as boundary: valid leaves none of an image smaller than the kernel"
+    if any(band.misses(shape) for band in bands):
+        return "nothing but 0, as the wavelet's level lies below the lowest frequency of the image"
+    return None
+
+
+def _bands_of(node: Node) -> tuple[SimoncelliBand, ...]:
+    """The wavelet's bands that images as they are, not extended, are filtered by."""
+    bands: dict[SimoncelliBand, None] = {}
+    for part in nodes_of(node):
+        if isinstance(part, Spectral) and (not part.of.pad or part.of.boundary == Boundary("wrap")):
+            band = getattr(part.transfer, "base", part.transfer)
+            if isinstance(band, SimoncelliBand):
+                bands[band] = None
+    return tuple(bands)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first two names, and how many more there are."""
+    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return ", ".join(names[:2]) + more
+
+
 def describe_survey(survey: Survey) -> dict[str, Any]:
     """What `plan` prints; everything in it can be JSON."""
     plan, todo, needed = survey.plan, survey.todo, estimate(survey)
@@ -112,6 +166,7 @@ def describe_survey(survey: Survey) -> dict[str, Any]:
         "halo": list(needed.halo),
         "responses": _responses(survey),
         "failures": failures,
+        "warnings": warnings_of(survey),
     }
 
 

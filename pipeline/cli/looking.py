@@ -11,7 +11,7 @@ import click
 from pipeline.cli.exits import EPILOG
 from pipeline.cli.flags import settings, where
 from pipeline.cli.group import cli
-from pipeline.cli.progress import counted
+from pipeline.cli.progress import counted, warn
 from pipeline.errors import WriteError
 
 
@@ -49,12 +49,13 @@ _COLUMNS = {
 def _show_plan(found: dict[str, Any]) -> None:
     rows = found["responses"]
     for key, value in found.items():
-        if key not in ("responses", "failures"):
+        if key not in ("responses", "failures", "warnings"):
             click.echo(f"{key.replace('_', ' '):>16}  {_written(key, value)}")
     click.echo()
     _table([list(_COLUMNS), *([_cell(row[c]) for c in _COLUMNS.values()] for row in rows)])
     for row in found["failures"][:20]:
         click.echo(f"will fail: {row['image']}: {row['kind']}: {row['error']}")
+    warn(found["warnings"])
 
 
 def _cell(value: Any) -> str:
@@ -171,8 +172,7 @@ def status(out: Path, as_json: bool) -> None:
             click.echo(f"{key.replace('_', ' '):>16}  {value}")
     for row in found["failures"]:
         click.echo(f"  {row['image']}: {row['kind']}: {row['error']}")
-    for warning in found["warnings"]:
-        click.echo(f"warning: {warning}", err=True)
+    warn(found["warnings"])
 
 
 @cli.command()

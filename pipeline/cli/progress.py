@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TypeAlias
 
 import click
@@ -20,6 +20,12 @@ def say(text: str) -> None:
         click.echo(text)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def warn(warnings: Sequence[str]) -> None:
+    """Print the first twenty on the other stream."""
+    for text in warnings[:20]:
+        click.echo(f"warning: {text}", err=True)
 
 
 def counted(count: int, what: str) -> str:

@@ -12,7 +12,7 @@ import click
 from pipeline.cli.exits import EPILOG, Stopped, check_stopped, code_of
 from pipeline.cli.flags import settings, where
 from pipeline.cli.group import cli
-from pipeline.cli.progress import bar, counted, lines, say
+from pipeline.cli.progress import bar, counted, lines, say, warn
 from pipeline.errors import FilterbankError, Locked
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _run(config: Config, options: Options, fail_on: str) -> int:
     """Survey, run and sum up, with the record of it in run.json whatever happens."""
     from pipeline import store
     from pipeline.commit import writing
-    from pipeline.describe import estimate, refuse_small_disk
+    from pipeline.describe import estimate, refuse_small_disk, warnings_of
     from pipeline.journal import Journal, log
     from pipeline.survey import root_of, survey
 
@@ -75,6 +75,7 @@ def _run(config: Config, options: Options, fail_on: str) -> int:
     try:
         plan = survey(config, options)
         refuse_small_disk(plan, estimate(plan))
+        warn(warnings_of(plan))
     except FilterbankError:
         raise
     except Exception as error:

@@ -56,6 +56,14 @@ class SimoncelliBand:
         octaves = np.log2(2 * radius / top, out=np.zeros_like(radius), where=inside)
         return np.where(inside, np.cos(np.pi / 2 * octaves), 0.0)
 
+    def misses(self, shape: Ints) -> bool:
+        """Whether the band lies below every frequency of such an image, so that it answers 0."""
+        axes = [np.unique(np.abs(nu)) for nu in frequencies(shape, self.grid)]
+        lowest = float(np.linalg.norm([nu[0] for nu in axes]))
+        if lowest == 0:
+            lowest = min((float(nu[1]) for nu in axes if nu.size > 1), default=np.inf)
+        return lowest >= 2.0 ** (1 - self.level)
+
 
 @FILTERS.register("simoncelli")
 @dataclass(frozen=True, config=PARAMETERS)

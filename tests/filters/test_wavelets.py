@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from pipeline.errors import PlanError
-from pipeline.filters.simoncelli import Simoncelli
+from pipeline.filters.simoncelli import Simoncelli, SimoncelliBand
 from pipeline.filters.wavelet import Wavelet
 from pipeline.types import Grid
 
@@ -173,6 +173,15 @@ def test_simoncelli_sees_the_padding_it_is_asked_for(evaluate, image):
     wide = np.pad(picture, [(5, 5), (7, 7)], "symmetric")
     wanted = by_formula(wide, 2, "dft")[5:-5, 7:-7]
     assert_equal(evaluate(node, picture[None], "reflect")[0], wanted)
+
+
+@pytest.mark.parametrize("grid", ["ibsi", "dft"])
+def test_simoncelli_misses_the_images_that_it_answers_0_to(grid):
+    sizes = [1, 2, 3, 4, 5, 8, 9, 16, 17, 40]
+    shapes = [(n,) for n in sizes] + [(n, m) for n in sizes for m in sizes] + [(4, 4, 5), (3, 9, 5)]
+    for shape, level in product(shapes, range(1, 8)):
+        band = SimoncelliBand(level, grid)
+        assert band.misses(shape) == bool((band.sample(shape) < 1e-12).all())
 
 
 def test_the_levels_of_simoncelli_are_a_tight_frame():
