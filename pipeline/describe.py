@@ -175,6 +175,7 @@ def _responses(survey: Survey) -> list[dict[str, Any]]:
     usable = next((s.header for s in survey.sources if s.failure is None), None)
     banks = plan.banks(usable) if usable else ()
     found = {output.name: output.reach for part in banks for output in part.bank.outputs}
+    around = plan.boundary(usable) if usable else plan.config.boundary
     chosen = {name: how for part in banks for name, how in explain(part.bank).items()}
     rows = []
     for response in plan.responses:
@@ -187,7 +188,7 @@ def _responses(survey: Survey) -> list[dict[str, Any]]:
             {
                 "filter": response.name,
                 "id": response.id,
-                "boundary": str(response.filter.boundary or plan.config.boundary),
+                "boundary": str(response.filter.boundary or around),
                 "reach": " x ".join(f"-{a}+{b}" for a, b in reach),
                 **_computed(chosen.get(response.name)),
             }

@@ -100,12 +100,12 @@ class Plan:
 
         Raises PlanError with the reason why such an image cannot be filtered.
         """
-        key = (info.bands, self._grid(info), self._boundary(info))
+        key = (info.bands, self._grid(info), self.boundary(info))
         if key not in self._compiled:
             self._compiled[key] = _banks(self.config, self.labels(info), *key)
         return self._compiled[key]
 
-    def _boundary(self, info: ImageInfo) -> Boundary:
+    def boundary(self, info: ImageInfo) -> Boundary:
         """The config's boundary; `auto` makes nothing up beyond the edge of a scene."""
         if self.config.boundary != "auto":
             return self.config.boundary
@@ -148,7 +148,7 @@ class Plan:
 
     def bytes_needed(self, info: ImageInfo) -> int:
         """Working memory, roughly, of one such image from decoding to its last response."""
-        key = (info.shape, info.bands, info.dtype, self._grid(info), self._boundary(info))
+        key = (info.shape, info.bands, info.dtype, self._grid(info), self.boundary(info))
         if key not in self._needed:
             self._needed[key] = self._bytes_needed(info)
         return self._needed[key]
