@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.bank.expr import Blocks, Box, Conv, Kernel, Mix, Node, Product, Spectral, Spectrum
 from pipeline.types import Ints
 
-READ, WRITE, TAP, LONE_TAP = 0.12, 0.10, 0.02, 0.036
+READ, WRITE, TAP, LONE_TAP = 0.12, 0.08, 0.0185, 0.036
 """A walk over an image, one over a response, and each tap: of a column or in company, or alone."""
 
 TOGETHER = 4
@@ -23,7 +23,7 @@ TOGETHER = 4
 BOX_LAST, BOX = 1.3, 0.36
 """Running sums along the last axis, and along any other."""
 
-TERM = 0.12
+TERM = 0.20
 """One response added to a weighted sum."""
 
 FORWARD, INVERSE = 3.0, 3.2
