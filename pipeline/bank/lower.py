@@ -116,7 +116,7 @@ def multiples(kernels: Iterable[Kernel]) -> dict[Kernel, Combined]:
         weight, normal = normalized(kernel)
         if normal not in first:
             first[normal] = kernel, weight
-        elif costs.mix(1) < costs.taps(kernel, costs.TOGETHER):
+        elif costs.mix(1) < costs.taps(kernel):
             other, its = first[normal]
             found[kernel] = Combined((other,), (weight / its,))
     return found
