@@ -16,13 +16,21 @@ import pydicom
 import pytest
 from command import filterbank
 from pydicom.pixels.decoders import base
-from pydicom.uid import UID, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
 from running import failures, look, run_bank, write_config
 from slices import CT, FLAT, dataset, frames_at, place, write
 
+from pipeline.config import load
 from pipeline.errors import ReadError
-from pipeline.readers import identify, why_no_image
+from pipeline.readers import dicom_header, identify, why_no_image
 from pipeline.readers.base import READERS
+from pipeline.survey import Options, survey
 from pipeline.types import Grid, ImageInfo, Region, Source
 
 DICOM = READERS["dicom"]()
@@ -253,6 +261,27 @@ def test_a_missing_plug_in_is_named_with_its_extra(
     assert "filterbank[medical]" in str(error)
 
 
+def test_a_codestream_of_another_size_is_not_decoded(tmp_path: Path) -> None:
+    """It would be given the memory that it asks for: here 16 GiB."""
+    path = tmp_path / "a.dcm"
+    packed(path, JPEG2000Lossless)
+    data = path.read_bytes()
+    at = data.index(b"\xff\x4f\xff\x51") + 8
+    assert data[at : at + 8] == (40).to_bytes(4) + (64).to_bytes(4)
+    path.write_bytes(data[:at] + (1 << 16).to_bytes(4) * 2 + data[at + 8 :])
+    error = refusal(path)
+    assert (error.kind, "65536x65536" in str(error)) == ("corrupt", True)
+
+
+def test_a_deflated_file_is_read_unless_it_fills_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.dcm", SIGNED, syntax=DeflatedExplicitVRLittleEndian)
+    np.testing.assert_array_equal(whole(path)[0], SIGNED)
+    monkeypatch.setattr(dicom_header, "MOST_INFLATED", 99)
+    assert refusal(path).kind == "limit"
+
+
 def test_no_byte_that_flips_is_more_than_a_refusal(tmp_path: Path) -> None:
     data = bytearray(write(tmp_path / "a.dcm", PLANE, **place(1)).read_bytes())
     for at in RNG.integers(128, len(data), 60):
@@ -395,6 +424,13 @@ def test_a_volume_over_the_limit_is_refused(tmp_path: Path) -> None:
     (source,) = look(config, tmp_path / "out").sources
     assert source.failure is not None
     assert source.failure.kind == "limit"
+
+
+def test_a_trial_of_some_sources_counts_series(tmp_path: Path) -> None:
+    series(tmp_path / "in/a", [0, 1, 2])
+    series(tmp_path / "in/b", [0, 1])
+    found = survey(load(config_of(tmp_path), {}), Options(limit=1)).sources
+    assert [len(source.members) for source in found] == [3]
 
 
 # ---------------------------------------------------------------- whole runs

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.errors import ReadError
 from pipeline.readers.base import READERS
+from pipeline.readers.codestream import size
 from pipeline.readers.decoding import decoding
 from pipeline.readers.dicom_header import Header, read_elements, understand
 from pipeline.readers.photometric import Samples
@@ -24,10 +25,8 @@ PALETTE = tuple(
     for colour in ("Red", "Green", "Blue")
     for part in ("Descriptor", "Data")
 )
-PIXELS = (
-    *("PixelData", "FloatPixelData", "DoubleFloatPixelData", *PALETTE),
-    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
-)
+SAMPLES = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 
 
 @READERS.register("dicom")
@@ -56,8 +55,8 @@ class Dicom:
     def open(self, path: str, page: int) -> Picture:
         """Decode one frame, or all of a volume."""
         with decoding(path, "DICOM", private=True) as file:
-            dataset = read_elements(file, *PIXELS, pixels=True)
-            if not any(name in dataset for name in PIXELS[:3]):
+            dataset = read_elements(file, *SAMPLES, *OFFSETS, *PALETTE, pixels=True)
+            if not any(name in dataset for name in SAMPLES):
                 message = "has no pixels, or ends before they do; copy it again from its source"
                 raise ReadError("corrupt", message)
             header = understand(dataset)
@@ -100,12 +99,29 @@ def _decoded(dataset: FileDataset, frame: int) -> Samples:
             "pip install 'filterbank[medical]' and run again"
         )
         raise ReadError("dependency", message)
+    if decoder.is_encapsulated:
+        _refuse_other_size(dataset, frame)
     try:
         pixels: Samples = decoder.as_array(dataset, index=frame)[0]
     except RuntimeError:
         message = f"no plug-in could decode frame {frame + 1} ({decoder.UID.name}); is it damaged?"
         raise ReadError("corrupt", message) from None
     return pixels
+
+
+def _refuse_other_size(dataset: FileDataset, frame: int) -> None:
+    """Refuse a codestream of another size than the header's, for which a plug-in finds memory."""
+    from pydicom.encaps import get_frame
+
+    count = int(dataset.get("NumberOfFrames") or 1)
+    places = tuple(dataset[name].value for name in OFFSETS if name in dataset)
+    found = size(
+        get_frame(dataset.PixelData, frame, number_of_frames=count, extended_offsets=places or None)
+    )
+    if found is not None and found != (dataset.Rows, dataset.Columns):
+        told = f"{dataset.Rows}x{dataset.Columns}"
+        message = f"frame {frame + 1} is {found[0]}x{found[1]} where the header says {told}"
+        raise ReadError("corrupt", message)
 
 
 def _inverted(values: Samples, bits: int) -> Samples:

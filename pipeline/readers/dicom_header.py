@@ -6,15 +6,16 @@ Only the elements named here are ever read, so that nothing about a person gets 
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import numpy as np
 
 from pipeline.errors import ReadError
-from pipeline.readers.dicom_series import Plane, stack
+from pipeline.readers.dicom_series import Plane, deepen, stack
 from pipeline.readers.picture import BAND_LIMIT, COLOUR, GRAY, describe
 from pipeline.types import Grid, ImageInfo
 
@@ -37,6 +38,11 @@ HEADER = (
 CT = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1")
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+MOST_META = 1 << 12  # bytes; what stands behind them does not name the encoding
+MOST_INFLATED = 1 << 30
+CHUNK = 1 << 20
 
 # The class that the meta information names first (PS3.10 7.1): directories, RT structures, plans
 # and records, segmentations, reports, waveforms, presentation states, protocols, documents.
@@ -82,11 +88,27 @@ def read_elements(file: BinaryIO, *more: str, pixels: bool = False) -> FileDatas
     except ImportError as error:
         message = "DICOM needs pydicom; pip install 'filterbank[medical]' and run again"
         raise ReadError("dependency", message) from error
+    _refuse_bomb(file)
     try:
         return dcmread(file, stop_before_pixels=not pixels, specific_tags=[*HEADER, *more])
     except InvalidDicomError:
         message = "has no DICOM header (DICM after 128 bytes); write it with its meta information"
         raise ReadError("unsupported", message) from None
+
+
+def _refuse_bomb(file: BinaryIO) -> None:
+    """Refuse a deflated file that would fill the memory: pydicom inflates the whole of it."""
+    head = file.read(MOST_META)
+    start = 144 + int.from_bytes(head[140:144], "little")  # behind the length of the meta group
+    if DEFLATED in head[:start]:
+        file.seek(start)
+        inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        while chunk := inflate.decompress(inflate.unconsumed_tail or file.read(CHUNK), CHUNK):
+            size += len(chunk)
+            if size > MOST_INFLATED:
+                message = f"inflates to more than {MOST_INFLATED} bytes; write it uncompressed"
+                raise ReadError("limit", message)
+    file.seek(0)
 
 
 def understand(dataset: FileDataset) -> Header:
@@ -254,9 +276,6 @@ def _as_volume(header: Header) -> Header | None:
         order, step = stack(planes, first.grid)
     except ReadError:
         return None
-    grid = Grid((step, *first.grid.spacing), "mm") if first.grid.unit else Grid((1.0,) * 3)
-    shape = (len(order), *first.shape)
-    page = ImageInfo(
-        shape, first.bands, first.dtype, grid, None, planes[order[0]], first.value_unit
-    )
-    return Header((page,), header.scalings, header.photometric, header.bits, order)
+    shape, place = (len(order), *first.shape), planes[order[0]]
+    page = replace(first, shape=shape, grid=deepen(first.grid, step), geo=place)
+    return replace(header, pages=(page,), order=order)

@@ -50,22 +50,22 @@ class Plane:
 
 def group(slices: Sequence[ImageInfo]) -> list[list[int]]:
     """Indices of the slices, each with a Plane, that are of one series, size and orientation."""
-    groups: list[list[int]] = []
+    kinds: dict[object, list[list[int]]] = {}
     for i, info in enumerate(slices):
-        found = next((g for g in groups if _belong(slices[g[0]], info)), None)
+        groups = kinds.setdefault((_plane(info).series, info.shape, info.bands), [])
+        found = next((g for g in groups if _are_alike(slices[g[0]], info)), None)
         if found is None:
             groups.append([i])
         else:
             found.append(i)
-    return groups
+    return [found for groups in kinds.values() for found in groups]
 
 
-def _belong(a: ImageInfo, b: ImageInfo) -> bool:
-    here, there = _plane(a), _plane(b)
+def _are_alike(a: ImageInfo, b: ImageInfo) -> bool:
+    turn, other = _plane(a).orientation, _plane(b).orientation
     return (
-        (here.series, a.shape, a.bands, a.grid.unit)
-        == (there.series, b.shape, b.bands, b.grid.unit)
-        and np.allclose(here.orientation, there.orientation, rtol=0, atol=ALIKE)
+        a.grid.unit == b.grid.unit
+        and np.allclose(turn, other, rtol=0, atol=ALIKE)
         and np.allclose(a.grid.spacing, b.grid.spacing, rtol=ALIKE, atol=0)
     )
 
@@ -85,18 +85,26 @@ def join(slices: Sequence[ImageInfo]) -> tuple[Ints, ImageInfo]:
     """
     first = slices[0]
     order, step = stack([_plane(info) for info in slices], first.grid)
-    grid = Grid((step, *first.grid.spacing), "mm") if first.grid.unit else Grid((1.0,) * 3)
     dtype = np.result_type(*{info.dtype for info in slices})
     units = {info.value_unit for info in slices}
     volume = replace(
         first,
         shape=(len(slices), *first.shape),
         dtype=dtype.name,
-        grid=grid,
+        grid=deepen(first.grid, step),
         geo=slices[order[0]].geo,
         value_unit=units.pop() if len(units) == 1 else None,
     )
     return order, volume
+
+
+def deepen(grid: Grid, step: float) -> Grid:
+    """The grid of a volume whose slices lie `step` mm apart; without a unit where theirs has none.
+
+    >>> deepen(Grid((0.5, 0.5), "mm"), 3.0)
+    Grid(spacing=(3.0, 0.5, 0.5), unit='mm')
+    """
+    return Grid((step, *grid.spacing), "mm") if grid.unit == "mm" else Grid((1.0,) * 3)
 
 
 def stack(planes: Sequence[Plane], grid: Grid) -> tuple[Ints, float]:
@@ -134,7 +142,7 @@ def stack(planes: Sequence[Plane], grid: Grid) -> tuple[Ints, float]:
         )
         raise ReadError("incomplete", message)
     aside = np.abs(places[:, :2] - places[0, :2]).max(axis=0)
-    if grid.unit and (aside > SHEARED * np.array(grid.spacing[::-1])).any():
+    if grid.unit == "mm" and (aside > SHEARED * np.array(grid.spacing[::-1])).any():
         message = "slices lie askew (a tilted gantry?); resample the series to right angles"
         raise ReadError("unsupported", message)
     return tuple(int(i) for i in order), round(float(step), 6)
