@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.config.schema import Input
 from pipeline.errors import InputError
-from pipeline.readers import identify, why_no_image
+from pipeline.readers import identify, parts_beside, why_no_image
 from pipeline.types import Member
 
 
@@ -62,11 +62,18 @@ def list_members(config: Input, *, output: Path | None = None, now: float) -> Li
             elif config.include is None and start.path.is_dir() and (why := why_no_image(path)):
                 skipped[why] += 1
             else:
-                found[name] = Member(path, name, status.st_size, status.st_mtime_ns)
+                found[name] = _member(path, name, status)
     members = sorted(found.values(), key=lambda m: os.fsencode(m.name))
     young = _young(members, config.min_age, now)
     ready = tuple(m for m in members if m.name not in young)
     return Listing(ready, skipped, tuple(sorted(young)))
+
+
+def _member(path: str, name: str, status: os.stat_result) -> Member:
+    parts = parts_beside(path)
+    found = [status, *(Path(part).stat() for part in parts)]
+    size, latest = sum(s.st_size for s in found), max(s.st_mtime_ns for s in found)
+    return Member(path, name, size, latest, parts)
 
 
 def slices_of(members: Iterable[Member], folders: Collection[str]) -> list[Member]:

@@ -25,5 +25,8 @@ def fingerprint(members: Sequence[Member]) -> str:
 @lru_cache(maxsize=8)
 def _hash(member: Member) -> bytes:
     """Remembered for a moment, because the pages of one file are sources of their own."""
-    with Path(member.path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+    digests = []
+    for path in member.paths:
+        with Path(path).open("rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").digest())
+    return hashlib.sha256(b"".join(digests)).digest() if member.beside else digests[0]

@@ -125,12 +125,22 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file as the listing saw it. path: how to open it; name: relative to the input root."""
+    """One file as the listing saw it. path: how to open it; name: relative to the input root.
+
+    beside: paths of files that are a part of it: its mask, the sources of a mosaic. bytes, of all
+    of them together; mtime_ns, of the latest.
+    """
 
     path: str
     name: str
     bytes: int
     mtime_ns: int
+    beside: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All files whose bytes decide what it is."""
+        return (self.path, *self.beside)
 
     @property
     def folder(self) -> str:

@@ -21,7 +21,7 @@ import tifffile
 from rasterio import Affine
 from rasterio.enums import ColorInterp
 from rasterio.warp import transform_bounds
-from running import failures, run_bank, write_config
+from running import failures, look, run_bank, write_config
 
 from pipeline.errors import ReadError
 from pipeline.footprint import footprint
@@ -276,6 +276,22 @@ def test_the_ways_to_say_nodata_agree(five_ways: Path, tmp_path: Path) -> None:
         ]
         assert all(row == alike[0] for row in alike)
         assert (alike[0]["n_valid"] == inside.sum()) == (name == "identity")
+
+
+def test_a_changed_mask_or_source_changes_the_image(tmp_path: Path) -> None:
+    scene = write(tmp_path / "a.tif", DEEP, DEEP[0] > 99)
+    (tmp_path / "x.vrt").write_text(VRT.format(8, write(tmp_path / "b.tif", DEEP)))
+    config = write_config(tmp_path / "c.yaml", statistics=["mean"])
+    files = [scene, tmp_path / "x.vrt"]
+    counted = run_bank(config, tmp_path / "out", files).statistics.column("n_valid").to_pylist()
+    assert look(config, tmp_path / "out", files).shards == ()
+    write(tmp_path / "a.tif.msk", np.zeros((1, 40, 50), np.uint8))
+    (again,) = look(config, tmp_path / "out", files).sources
+    assert again.key == "a.tif"
+    after = run_bank(config, tmp_path / "out", files).statistics.column("n_valid").to_pylist()
+    assert sum(after) < sum(counted)
+    write(tmp_path / "b.tif", DEEP[:, ::-1])
+    assert [source.key for source in look(config, tmp_path / "out", files).sources] == ["x.vrt"]
 
 
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:

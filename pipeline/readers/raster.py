@@ -20,7 +20,7 @@ from pipeline.readers.georeference import georeference_of, grid_of
 from pipeline.readers.picture import describe
 from pipeline.readers.strips import Absent, absent, check_strips
 from pipeline.readers.tiff import Tiff, pages, pick
-from pipeline.readers.vrt import check_vrt
+from pipeline.readers.vrt import VRT_SUFFIX, check_vrt
 from pipeline.types import ImageInfo, Region
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _parts(path: str) -> Iterator[Iterator[_Part]]:
     with Path(path).open("rb") as file:
         head = file.read(16)
     if not Tiff.signature.match(head):
-        if path.lower().endswith(".vrt"):
+        if path.lower().endswith(VRT_SUFFIX):
             check_vrt(path)
             yield iter([_Part(path, "VRT")])
         else:

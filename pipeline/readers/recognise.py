@@ -9,9 +9,10 @@ from pathlib import Path
 from pipeline.readers.base import READERS
 from pipeline.readers.dicom_header import NO_IMAGE
 from pipeline.readers.raster import MASK_SUFFIX, is_georeferenced
+from pipeline.readers.vrt import VRT_SUFFIX, sources_of
 
 HEAD = 352
-NAMED = (".jp2", ".j2k", ".vrt")  # tiles by the thousand, and files that name other files
+NAMED = (".jp2", ".j2k", VRT_SUFFIX)  # tiles by the thousand, and files that name other files
 BESIDE = (MASK_SUFFIX, ".ovr")  # what GDAL puts beside a raster, TIFF by their first bytes
 GZIP = b"\x1f\x8b"
 DEFLATED = 1 << 16  # bytes of a gzipped file that surely hold its first HEAD
@@ -44,6 +45,16 @@ def why_no_image(path: str) -> str | None:
     if (not known or suffix in READERS["dicom"].suffixes) and NO_IMAGE.match(_head(path)):
         return "DICOM without an image"
     return None if known or identify(path) is not None else "no known image format"
+
+
+def parts_beside(path: str) -> tuple[str, ...]:
+    """Other files that are a part of this one: the mask of a TIFF, the sources of a VRT."""
+    suffix = Path(path).suffix.lower()
+    if suffix == VRT_SUFFIX:
+        return sources_of(path)
+    mask = path + MASK_SUFFIX
+    tiff = (*READERS["tiff"].suffixes, *READERS["raster"].suffixes)
+    return (mask,) if suffix in tiff and Path(mask).is_file() else ()
 
 
 def known_suffixes() -> frozenset[str]:

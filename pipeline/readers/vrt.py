@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 from pipeline.errors import ReadError
 
+VRT_SUFFIX = ".vrt"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 JPEG_2000 = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 
@@ -29,15 +31,28 @@ def check_vrt(path: str) -> None:
     if root.tag != "VRTDataset" or special:
         message = f"a VRT of kind {', '.join(map(str, special)) or root.tag}; convert it to GeoTIFF"
         raise ReadError("unsupported", message)
+    for source in _sources(root, path):
+        _check_source(source)
+
+
+def sources_of(path: str) -> tuple[str, ...]:
+    """The files that a VRT names and that are there, each once; none where it is damaged."""
+    try:
+        found = _sources(ElementTree.parse(path).getroot(), path)
+        return tuple(dict.fromkeys(str(source) for source in found if source.is_file()))
+    except (OSError, ElementTree.ParseError):
+        return ()
+
+
+def _sources(root: ElementTree.Element, path: str) -> Iterator[Path]:
     for source in root.iter("SourceFilename"):
         name = source.text or ""
-        beside = source.get("relativeToVRT") == "1"
-        _check_source(Path(path).parent / name if beside else Path(name), name)
+        yield Path(path).parent / name if source.get("relativeToVRT") == "1" else Path(name)
 
 
-def _check_source(path: Path, name: str) -> None:
+def _check_source(path: Path) -> None:
     if not path.is_file():
-        message = f"names {Path(name).name!r}, which is no file here; put it there"
+        message = f"names {path.name!r}, which is no file here; put it there"
         raise ReadError("incomplete", message)
     with path.open("rb") as file:
         if not file.read(12).startswith((*TIFF, *JPEG_2000)):

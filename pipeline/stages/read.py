@@ -75,10 +75,10 @@ class Tiles(Dataset[Loaded]):
         for tile in job.tiles:
             key = tile.source.key
             try:
-                before = [_status(m) for m in tile.source.members]
+                before = _status(tile.source.members)
                 fingerprints[key] = fingerprint(tile.source.members)
                 read.append((tile, *read_box(tile.source, box)))
-                if before != [_status(m) for m in tile.source.members]:
+                if before != _status(tile.source.members):
                     message = "the file changed while it was read; run again when it is at rest"
                     raise ReadError("changed", message)
             except ReadError as error:
@@ -201,9 +201,9 @@ def _join(
     return np.stack(pixels, axis), np.stack(masks, axis)
 
 
-def _status(member: Member) -> tuple[int, int, int]:
+def _status(members: Sequence[Member]) -> list[tuple[int, int, int]]:
     try:
-        status = Path(member.path).stat()
+        found = [Path(path).stat() for member in members for path in member.paths]
     except OSError as error:
         raise ReadError("io", error.strerror or type(error).__name__) from error
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    return [(status.st_size, status.st_mtime_ns, status.st_ino) for status in found]
