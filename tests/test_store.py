@@ -100,7 +100,7 @@ def test_a_flipped_bit_is_an_error_for_whoever_reads_with_checksums(
     part = min((tmp_path / "out/statistics").iterdir())
     whole = tables.read_table(part)
     last = pq.read_metadata(part).row_group(0).column(whole.num_columns - 1)
-    footer = last.dictionary_page_offset + last.total_compressed_size
+    footer = last.data_page_offset + last.total_compressed_size  # numbers have no dictionary
     silent = []
     for at in range(4, footer, footer // 60):
         data = bytearray(part.read_bytes())

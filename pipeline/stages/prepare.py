@@ -68,11 +68,12 @@ def _choose(
         return values, valid
     names = COLOUR if wanted == "luminance" else wanted
     index = list(choose_bands(names, batch.bands))
-    values, valid = values[:, index], None if valid is None else valid[:, index]
+    if valid is not None:
+        valid = valid[:, index]
     if wanted != "luminance":
-        return values, valid
-    red, green, blue = (values[:, i : i + 1] * w for i, w in enumerate(LUMA))
-    return red + green + blue, None if valid is None else valid.all(1, keepdim=True)
+        return values[:, index], valid
+    red, green, blue = (values[:, i : i + 1] * w for i, w in zip(index, LUMA, strict=True))
+    return red.add_(green).add_(blue), None if valid is None else valid.all(1, keepdim=True)
 
 
 def _offset(values: Tensor, valid: Tensor | None, *, integer: bool) -> Tensor | None:
@@ -84,13 +85,16 @@ def _offset(values: Tensor, valid: Tensor | None, *, integer: bool) -> Tensor | 
     flat = values.flatten(2)
     step = max(1, flat.shape[2] // _SAMPLE)
     sample = flat[..., ::step]
-    if valid is not None:
-        sample = torch.where(valid.flatten(2)[..., ::step], sample, torch.nan)
     if not sample.numel():
         return None
+    count: Tensor | int = sample.shape[-1]
+    if valid is not None:
+        seen = valid.flatten(2)[..., ::step]
+        sample, count = torch.where(seen, sample, torch.nan), seen.sum(-1)
     centre = sample.nanmedian(-1).values
-    spread = (sample - centre[..., None]).abs().nanmedian(-1).values
-    offset = torch.where(centre.abs() > _MEAN_DOMINATES * spread, centre, 0.0).nan_to_num()
+    # More than half are near: so is the median of the distances, which is not searched for.
+    near = (sample - centre[..., None]).abs_().mul_(_MEAN_DOMINATES) < centre.abs()[..., None]
+    offset = torch.where(near.sum(-1) > (count - 1) // 2, centre, 0.0).nan_to_num()
     if integer:
         offset = offset.round()
     return offset
