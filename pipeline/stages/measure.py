@@ -41,7 +41,8 @@ def measure(statistics: Sequence[Statistic], wanted: Sequence[str], response: Re
         nothing: Columns = {name: np.full(shape, np.nan) for name in wanted}
         return Measured(0, np.zeros(shape, np.int64), np.full(shape, np.nan), nothing)
     parts = [_reduced(statistics, *part) for part in _parts(response)]
-    found = {k: np.concatenate([part[k] for part in parts]).reshape(shape) for k in parts[0]}
+    whole = parts[0] if len(parts) == 1 else _joined(parts)
+    found = {name: column.reshape(shape) for name, column in whole.items()}
     n_valid, support = found.pop("n_valid").astype(np.int64), found.pop("support")
     if response.base is not None:
         found |= _raised(found, response.base.cpu().numpy(), n_valid)
@@ -83,6 +84,10 @@ def _reduced(
             state = statistic.start(block, brief)
         found |= statistic.finish(state)
     return found
+
+
+def _joined(parts: Sequence[Mapping[str, Plane]]) -> dict[str, Plane]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _raised(

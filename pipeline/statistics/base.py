@@ -69,11 +69,12 @@ class Pixels(Protocol):
         """
         ...
 
-    def keys(self, leading: Counts, done: int, more: int) -> Counts:
-        """Count the next bits of the keys that begin with given bits: (P, slots, 2^more).
+    def keys(self, leading: Counts, steps: Ints) -> Counts:
+        """Count the next bits of the keys that begin with given bits: (P, slots, 2^steps[-1]).
 
         The key of a float32 is an unsigned integer that sorts as the float does, NaN last.
-        leading: (P, slots), the first `done` bits, ascending; of equal ones the first slot counts.
+        leading: (P, slots), ascending, the first bits, found in steps[:-1]; of equal ones the
+        first slot counts.
         """
         ...
 

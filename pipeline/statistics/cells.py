@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -19,6 +20,7 @@ def sides_of(shape: Ints) -> Ints:
     return (1,) * (len(shape) - 2) + (CELL,) * min(len(shape), 2)
 
 
+@lru_cache(maxsize=1024)
 def grid_of(shape: Ints) -> Ints:
     """Count the cells along each axis; the last may be smaller."""
     return tuple(-(-n // side) for n, side in zip(shape, sides_of(shape), strict=True))
@@ -32,15 +34,20 @@ def first_of(block: Block) -> Ints:
     ValueError
         Where the block is cut through a cell.
     """
-    sides, extents = sides_of(block.shape), tuple(block.values.shape[1:])
-    for origin, extent, whole, side in zip(block.origin, extents, block.shape, sides, strict=True):
+    return _first(block.origin, tuple(block.values.shape[1:]), block.shape)
+
+
+@lru_cache(maxsize=1024)
+def _first(origins: Ints, extents: Ints, shape: Ints) -> Ints:
+    sides = sides_of(shape)
+    for origin, extent, whole, side in zip(origins, extents, shape, sides, strict=True):
         if origin % side or (extent % side and origin + extent < whole):
             message = (
-                f"a block of {extents} pixels at {block.origin} of {block.shape} cuts through a "
-                f"cell; cut at multiples of {sides}"
+                f"a block of {extents} pixels at {origins} of {shape} cuts through a cell; "
+                f"cut at multiples of {sides}"
             )
             raise ValueError(message)
-    return tuple(origin // side for origin, side in zip(block.origin, sides, strict=True))
+    return tuple(origin // side for origin, side in zip(origins, sides, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

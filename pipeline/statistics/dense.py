@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.statistics.base import Block, Counts, Floats
 from pipeline.statistics.cells import first_of, grid_of, sides_of
 from pipeline.statistics.sums import chunks, tree
+from pipeline.types import Ints
 
 _SIGN = 1 << 31
 _NAN = 0x7FC00000
@@ -72,9 +73,9 @@ class Dense:
         counts[~np.isfinite(_array(span))] = 0
         return counts
 
-    def keys(self, leading: Counts, done: int, more: int) -> Counts:
-        """Count the bits that follow: (P, slots, 2^more)."""
-        slots = leading.shape[1]
+    def keys(self, leading: Counts, steps: Ints) -> Counts:
+        """Count the bits that follow: (P, slots, 2^steps[-1])."""
+        slots, done, more = leading.shape[1], sum(steps[:-1]), steps[-1]
         sought = torch.from_numpy(leading).to(self.block.values.device)
 
         def places(x: Tensor, rows: slice) -> Tensor:
@@ -140,7 +141,7 @@ def _kept(x: Tensor, valid: Tensor | None) -> Tensor:
     return x if valid is None else x.masked_fill_(~valid, 0.0)
 
 
-def _boxes(extents: tuple[int, ...]) -> Iterator[tuple[tuple[slice, ...], list[tuple[int, ...]]]]:
+def _boxes(extents: Ints) -> Iterator[tuple[tuple[slice, ...], list[Ints]]]:
     """Part a block: its full cells, then the smaller ones at the end of each axis.
 
     Yields the places of the cells, and per axis their first pixel, number and extent.
@@ -154,7 +155,7 @@ def _boxes(extents: tuple[int, ...]) -> Iterator[tuple[tuple[slice, ...], list[t
         yield tuple(at for at, _ in parts), [box for _, box in parts]
 
 
-def _split(x: Tensor, box: list[tuple[int, ...]]) -> Tensor:
+def _split(x: Tensor, box: list[Ints]) -> Tensor:
     """Cut the cells of a box out of (P, *spatial): (P, *cells, pixels of a cell)."""
     shape = [x.shape[0]]
     for axis, (start, count, side) in enumerate(box):

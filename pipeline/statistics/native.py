@@ -20,9 +20,6 @@ LANES = 256
 STEP = 1024
 """Pixels worked on at a time where a vector loop feeds a scalar one."""
 
-TOP = 12
-"""Leading bits of a key that are counted without looking for a match."""
-
 _F = TypeVar("_F", bound=Callable[..., Any])
 Array = npt.NDArray[Any]
 
@@ -52,7 +49,7 @@ def _pack(values: Array, valid: Array, masked: bool, pixels: Array, starts: Arra
     """
     zero, nan = np.float32(0.0), np.float32(np.nan)
     planes, depth, height, width = values.shape
-    k = cell = 0
+    k, cell = np.int64(0), 0
     for p in range(planes):
         for z in range(depth):
             for top in range(0, height, CELL):
@@ -64,11 +61,11 @@ def _pack(values: Array, valid: Array, masked: bool, pixels: Array, starts: Arra
                         run = pixels[k : k + len(line)]
                         if masked:
                             inside = valid[p, z, y, left : left + CELL]
-                            count = 0
+                            count = np.uint64(0)  # unsigned, as in `sieve`
                             for j in range(len(line)):
                                 run[count] = line[j] + zero if line[j] == line[j] else nan
-                                count += inside[j]
-                            k += count
+                                count += np.uint64(inside[j])
+                            k += np.int64(count)
                         else:
                             for j in range(len(line)):
                                 run[j] = line[j] + zero if line[j] == line[j] else nan
@@ -172,13 +169,14 @@ moments = compiled(_moments, "void(f4[::1], i8[::1], f8[:,::1])")
 # The key of a float32 is an unsigned integer that sorts as the float does, NaN last.
 
 
-def _keys(bits: Array, keys: Array) -> None:
-    for j in range(len(bits)):
-        b = bits[j]
-        keys[j] = np.uint32(b ^ ((b >> np.int32(31)) | np.int32(-(2**31))))
+def _keys(pixels: Array, out: Array) -> None:
+    bits = pixels.view(np.int32)
+    for i in range(len(bits)):
+        b = bits[i]
+        out[i] = np.uint32(b ^ ((b >> np.int32(31)) | np.int32(-(2**31))))
 
 
-keys_of = compiled(_keys)
+keys = compiled(_keys, "void(f4[::1], u4[::1])")
 
 
 def _values(keys: Array, out: Array) -> None:
@@ -195,7 +193,7 @@ values_of = compiled(_values)
 
 def _extremes(pixels: Array, bounds: Array, out: Array) -> None:
     """out (P, 2) = least and greatest value; inf and -inf where none is, NaN where one is NaN."""
-    bits, keys = pixels.view(np.int32), np.empty(2, np.int64)
+    bits, both = pixels.view(np.int32), np.empty(2, np.int64)
     for p in range(len(out)):
         run = bits[bounds[p] : bounds[p + 1]]
         low, high = np.int32(2**31 - 1), np.int32(-(2**31))
@@ -205,8 +203,8 @@ def _extremes(pixels: Array, bounds: Array, out: Array) -> None:
         if low > high:
             out[p, 0], out[p, 1] = np.inf, -np.inf
         else:
-            keys[0], keys[1] = low + 2**31, high + 2**31
-            values_of(keys, out[p])
+            both[0], both[1] = low + 2**31, high + 2**31
+            values_of(both, out[p])
             if out[p, 1] != out[p, 1]:
                 out[p, 0] = np.nan
 
@@ -218,6 +216,7 @@ def _bins(pixels: Array, bounds: Array, extent: Array, out: Array) -> None:
     """Count floor((x - low) * bins / (high - low)), the last bin closed; out (P, bins)."""
     last = out.shape[1] - 1
     places = np.empty(STEP, np.int32)
+    at = places.view(np.uint32)  # an index that need not be looked at for its sign
     twice = np.empty((2, out.shape[1]), np.int64)
     even, odd = twice[0], twice[1]  # equal neighbours need not wait for each other
     for p in range(len(out)):
@@ -231,60 +230,64 @@ def _bins(pixels: Array, bounds: Array, extent: Array, out: Array) -> None:
                 for j in range(len(run)):
                     places[j] = min(np.int32((run[j] - low) * (last + 1.0) / wide), np.int32(last))
                 for j in range(0, len(run) - 1, 2):
-                    even[places[j]] += 1
-                    odd[places[j + 1]] += 1
+                    even[at[j]] += 1
+                    odd[at[j + 1]] += 1
                 if len(run) % 2:
-                    even[places[len(run) - 1]] += 1
+                    even[at[len(run) - 1]] += 1
         out[p] = even + odd
 
 
 bins = compiled(_bins, "void(f4[::1], i8[::1], f8[:,::1], i8[:,::1])")
 
 
-def _tops(pixels: Array, bounds: Array, out: Array) -> None:
-    """Count the first TOP bits of the keys; out (P, 2^TOP), 0 before."""
-    bits, shift = pixels.view(np.int32), np.uint32(32 - TOP)
-    keys = np.empty(STEP, np.uint32)
-    for p in range(len(out)):
-        counts = out[p]
-        for first in range(bounds[p], bounds[p + 1], STEP):
-            run = bits[first : min(first + STEP, bounds[p + 1])]
-            keys_of(run, keys)
-            for j in range(len(run)):
-                counts[keys[j] >> shift] += 1
+def _sieve(
+    given: tuple[Array, Array, Array],
+    leading: Array,
+    done: int,
+    step: int,
+    kept: tuple[Array, Array, Array],
+) -> None:
+    """Keep the keys whose first `done` bits are among leading (P, slots), ascending.
 
-
-tops = compiled(_tops, "void(f4[::1], i8[::1], i8[:,::1])")
-
-
-def _below(pixels: Array, bounds: Array, leading: Array, done: int, more: int, out: Array) -> None:
-    """Count the `more` bits after the first `done` of the keys that begin like a leading one.
-
-    leading: (P, slots), ascending, of which equal ones are counted in the first slot;
-    out: (P, slots + 1, 2^more), 0 before; the last slot is for all other keys. No branch depends
-    on a pixel: two tables lead from its bits to its slot.
+    given, kept: keys, the slot of each, and where planes begin; of equal slots the first. The
+    given keys have been sieved by all but the last `step` of these bits.
     """
-    bits, slots = pixels.view(np.int32), leading.shape[1]
-    after = done - TOP
-    inner, fresh = np.uint32((1 << after) - 1), np.uint32((1 << more) - 1)
-    top, middle, rest = np.uint32(32 - TOP), np.uint32(32 - done), np.uint32(32 - done - more)
-    keys = np.empty(STEP, np.uint32)
-    coarse = np.empty(1 << TOP, np.uint8)
-    fine = np.empty((slots + 1, 1 << after), np.uint8)
+    keys, slots, bounds = given
+    fewer, places, starts = kept
+    none = leading.shape[1]
+    shift, mask = np.uint32(32 - done), np.uint32((1 << step) - 1)
+    table = np.empty((none, 1 << step), np.uint8)
+    first = np.zeros(none, np.int64)
+    k = np.uint64(0)  # unsigned: an index that need not be looked at for its sign
+    for p in range(len(leading)):
+        begin = leading[p]
+        for slot in range(1, none):
+            same = begin[slot] >> step == begin[slot - 1] >> step
+            first[slot] = first[slot - 1] if same else slot
+        table[:] = none
+        for slot in range(none - 1, -1, -1):
+            table[first[slot], begin[slot] & mask] = slot
+        starts[p] = k
+        run, before = keys[bounds[p] : bounds[p + 1]], slots[bounds[p] : bounds[p + 1]]
+        for i in range(len(run)):
+            place = table[before[i], (run[i] >> shift) & mask]
+            fewer[k], places[k] = run[i], place
+            k += np.uint64(place != none)
+    starts[len(leading)] = k
+
+
+_SIEVED = "Tuple((u4[::1], u1[::1], i8[::1]))"
+sieve = compiled(_sieve, f"void({_SIEVED}, i8[:,::1], i8, i8, {_SIEVED})")
+
+
+def _count(keys: Array, slots: Array, bounds: Array, shift: int, out: Array) -> None:
+    """Count the bits from `shift` on of each slot's keys; out (P, slots, 2^bits), 0 before."""
+    down, mask = np.uint32(shift), np.uint32(out.shape[2] - 1)
     for p in range(len(out)):
-        coarse[:], fine[:] = slots, slots
-        for slot in range(slots - 1, -1, -1):
-            coarse[leading[p, slot] >> after] = slot
-        for slot in range(slots - 1, -1, -1):
-            fine[coarse[leading[p, slot] >> after], leading[p, slot] & inner] = slot
+        run, places = keys[bounds[p] : bounds[p + 1]], slots[bounds[p] : bounds[p + 1]]
         counts = out[p]
-        for first in range(bounds[p], bounds[p + 1], STEP):
-            run = bits[first : min(first + STEP, bounds[p + 1])]
-            keys_of(run, keys)
-            for j in range(len(run)):
-                key = keys[j]
-                slot = fine[coarse[key >> top], (key >> middle) & inner]
-                counts[slot, (key >> rest) & fresh] += 1
+        for i in range(len(run)):
+            counts[places[i], (run[i] >> down) & mask] += 1
 
 
-below = compiled(_below, "void(f4[::1], i8[::1], i8[:,::1], i8, i8, i8[:,:,::1])")
+count = compiled(_count, "void(u4[::1], u1[::1], i8[::1], i8, i8[:,:,::1])")

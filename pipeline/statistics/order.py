@@ -15,22 +15,27 @@ import numpy as np
 
 from pipeline.statistics.base import STATISTICS, Block, Column, Counts, Floats
 from pipeline.statistics.cells import Cells
+from pipeline.types import Ints
 
 _PERCENTS = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 _MEDIAN = _PERCENTS.index(50)
 _SHARES = np.array([percent / 100 for percent in _PERCENTS])
 _CODES = {10: "QG58", 50: "Y12H", 90: "8DWT"}
 
-_NEXT = {0: 12, 12: 10, 22: 10}
-"""Bits of a key that a pass counts, by those that are known before it."""
+_FIRST = 12
+_THEN = {"large": (10, 10), "small": (7, 7, 6)}
+"""Bits of a key that a pass counts; which way is cheaper depends on the pixels of a plane."""
+
+_LARGE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
     """What is known of the wanted pixels of each plane, which come in ascending order.
 
-    n: valid pixels, (P,); mean: theirs, (P,); wanted: ranks from 0, (P, 18); leading: the first
-    `done` bits of their keys; ranks: their ranks among the pixels whose keys begin alike.
+    n: valid pixels, (P,); mean: theirs, (P,); wanted: ranks from 0, (P, 18); leading: first bits
+    of their keys, found in `done` of the `steps`; ranks: those among the pixels whose keys begin
+    alike.
     """
 
     n: Counts
@@ -38,6 +43,7 @@ class Search:
     wanted: Counts
     leading: Counts
     ranks: Counts
+    steps: Ints
     done: int
 
     @classmethod
@@ -47,7 +53,8 @@ class Search:
 
         ranks = np.empty((len(n), 2 * len(_SHARES)), np.int64)
         begin(n, _SHARES, ranks)
-        return cls(n, mean, ranks, np.zeros_like(ranks), ranks, 0)
+        steps = (_FIRST, *_THEN["large" if n.max() > _LARGE else "small"])
+        return cls(n, mean, ranks, np.zeros_like(ranks), ranks, steps, 0)
 
     def descend(self, counts: Counts) -> Search:
         """Follow the ranks through the counts of the bits that come next."""
@@ -55,8 +62,8 @@ class Search:
 
         leading, ranks = self.leading.copy(), self.ranks.copy()
         descend(counts, leading, ranks)
-        done = self.done + _NEXT[self.done]
-        return Search(self.n, self.mean, self.wanted, leading, ranks, done)
+        done = self.done + 1
+        return Search(self.n, self.mean, self.wanted, leading, ranks, self.steps, done)
 
     def end(self) -> Centres:
         """Interpolate between the pixels that were found."""
@@ -87,7 +94,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Further:
-    """Some pass after it: the bits that follow, (P, 18, 1024)."""
+    """Some pass after it: the bits that follow, (P, 18, 2^bits)."""
 
     search: Search
     counts: Counts
@@ -151,9 +158,9 @@ class Order:
             n = pixels.counts()
             leading = np.zeros((len(n), 1), np.int64)
             totals = Cells.of(block, pixels.totals())
-            return Start(n, totals, pixels.keys(leading, 0, _NEXT[0]))
+            return Start(n, totals, pixels.keys(leading, (_FIRST,)))
         if isinstance(brief, Search):
-            return Further(brief, pixels.keys(brief.leading, brief.done, _NEXT[brief.done]))
+            return Further(brief, pixels.keys(brief.leading, brief.steps[: brief.done + 1]))
         centres = np.stack((brief.mean, brief.values[_MEDIAN]), 1)
         return Last(brief, Cells.of(block, pixels.deviations(centres)))
 
@@ -179,7 +186,7 @@ class Order:
         else:
             search = state.search
         search = search.descend(state.counts)
-        return search if search.done in _NEXT else search.end()
+        return search if search.done < len(search.steps) else search.end()
 
     def finish(self, state: Last) -> Mapping[str, Floats]:
         """Divide the deviations."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ from pipeline.statistics.base import Block, Counts, Floats
 from pipeline.statistics.cells import first_of, grid_of
 from pipeline.types import Ints
 
+Sieve: TypeAlias = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8], Counts]
+"""Keys, the slot of each, and where the planes begin, with the end."""
+
 _NOWHERE = np.empty((0, 0, 0, 0), np.bool_)
 
 
@@ -20,13 +24,14 @@ _NOWHERE = np.empty((0, 0, 0, 0), np.bool_)
 class Packed:
     """Valid pixels of P planes, (pixels,) float32; starts: of each cell, and the end.
 
-    bounds: of each plane, and the end; shape: (P, *cells).
+    bounds: of each plane, and the end; shape: (P, *cells); sieves: keys that were looked for.
     """
 
     pixels: npt.NDArray[np.float32]
     starts: Counts
     bounds: Counts
     shape: Ints
+    sieves: dict[tuple[Ints, bytes], Sieve] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, block: Block) -> Packed:
@@ -76,12 +81,24 @@ class Packed:
         native.bins(self.pixels, self.bounds, extremes, out)
         return out
 
-    def keys(self, leading: Counts, done: int, more: int) -> Counts:
-        """Count the bits that follow: (P, slots, 2^more)."""
-        if not done:
-            first = np.zeros((self.shape[0], 1 << more), np.int64)
-            native.tops(self.pixels, self.bounds, first)
-            return first[:, None]
-        out = np.zeros((self.shape[0], leading.shape[1] + 1, 1 << more), np.int64)
-        native.below(self.pixels, self.bounds, leading, done, more, out)
-        return out[:, :-1]
+    def keys(self, leading: Counts, steps: Ints) -> Counts:
+        """Count the bits that follow: (P, slots, 2^steps[-1])."""
+        out = np.zeros((*leading.shape, 1 << steps[-1]), np.int64)
+        native.count(*self._sieve(leading, steps[:-1]), 32 - sum(steps), out)
+        return out
+
+    def _sieve(self, leading: Counts, steps: Ints) -> Sieve:
+        """The keys that begin like a leading one, from those that did after one step less."""
+        mark = steps, leading.tobytes() if steps else b""
+        if mark not in self.sieves:
+            if steps:
+                given = self._sieve(leading >> steps[-1], steps[:-1])
+                size = int(given[2][-1])
+                kept = np.empty(size, np.uint32), np.empty(size, np.uint8), self.bounds.copy()
+                native.sieve(given, leading, sum(steps), steps[-1], kept)
+            else:
+                size = len(self.pixels)
+                kept = np.empty(size, np.uint32), np.zeros(size, np.uint8), self.bounds
+                native.keys(self.pixels, kept[0])
+            self.sieves[mark] = kept
+        return self.sieves[mark]
