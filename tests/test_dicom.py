@@ -383,27 +383,22 @@ def test_a_tilted_gantry_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("orientation", "elements"),
     [
-        {"SeriesInstanceUID": "1.2.3"},
-        {"PixelSpacing": [0.5, 0.7]},
-        place(0.5, TURNED),
+        (FLAT, {"SeriesInstanceUID": "1.2.3"}),
+        (FLAT, {"PixelSpacing": [0.5, 0.501]}),
+        (TURNED, {}),
+        ((np.cos(0.002), np.sin(0.002), 0.0, -np.sin(0.002), np.cos(0.002), 0.0), {}),
     ],
-    ids=["series", "spacing", "orientation"],
+    ids=["series", "spacing", "orientation", "a little turned"],
 )
-def test_what_is_not_alike_is_another_volume(tmp_path: Path, other: dict[str, Any]) -> None:
+def test_what_is_not_alike_is_another_volume(
+    tmp_path: Path, orientation: Sequence[float], elements: dict[str, Any]
+) -> None:
     series(tmp_path / "in", [0, 1, 2])
     for i, z in enumerate((0.5, 1.5)):
-        turn = other.get("ImageOrientationPatient", FLAT)
-        write(
-            tmp_path / f"in/other{i}.dcm",
-            PLANE,
-            **{
-                **place(z),
-                **other,
-                **(place(z, turn) if "ImageOrientationPatient" in other else {}),
-            },
-        )
+        given = {**place(z, [round(float(v), 9) for v in orientation]), **elements}
+        write(tmp_path / f"in/other{i}.dcm", PLANE, **given)
     found = sources(tmp_path).values()
     assert sorted(source.header.shape for source in found) == [(2, 9, 7), (3, 9, 7)]
 

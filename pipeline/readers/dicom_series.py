@@ -73,8 +73,8 @@ def _are_alike(a: ImageInfo, b: ImageInfo) -> bool:
 def name(info: ImageInfo) -> str:
     """What tells a group from the others of its folder: 8 hexadecimal digits."""
     plane = _plane(info)
-    turn = [round(part, 2) + 0.0 for part in plane.orientation]
-    what = (plane.series, info.shape, info.bands, turn, [f"{s:.3g}" for s in info.grid.spacing])
+    turn = [round(part, 3) + 0.0 for part in plane.orientation]  # as fine as ALIKE tells them apart
+    what = (plane.series, info.shape, info.bands, turn, [f"{s:.4g}" for s in info.grid.spacing])
     return hashlib.sha256(repr(what).encode()).hexdigest()[:8]
 
 
