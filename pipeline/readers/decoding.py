@@ -27,7 +27,8 @@ SUSPECT = re.compile(
     r"<tifffile\.TiffTag (?:25[4-9]|262|266|273|27[7-9]|284|317|32[02345]|33[89]|347|42113) @"
 )
 UNSUPPORTED = re.compile(
-    r"not supported|unsupported|not implemented|is not a known|cannot handle|Python objects",
+    r"not supported|unsupported|not implemented|is not a known|cannot handle|Python objects|"
+    r"missing codec",
     re.IGNORECASE,
 )
 LIMIT = re.compile(r"exceeds user limit|too large|exceeds limit", re.IGNORECASE)

@@ -61,13 +61,17 @@ class Raster:
 
     def probe(self, path: str) -> Sequence[ImageInfo]:
         """One raster per page, (H, W); overviews and masks are no pages."""
-        with _gdal(path), _parts(path) as parts:
+        with _parts(path) as found:
+            parts = tuple(found)
+        with _gdal(path):
             return tuple(_probed(part) for part in parts)
 
     def open(self, path: str, page: int) -> Scene:
         """Open one page; blocks are decoded when a window asks for them."""
-        with _gdal(path), _parts(path) as parts:
-            return _scene(path, pick(parts, page))
+        with _parts(path) as found:
+            part = pick(found, page)
+        with _gdal(path):
+            return _scene(path, part)
 
 
 def is_georeferenced(path: str) -> bool:
@@ -171,7 +175,8 @@ def _refuse_name(path: str) -> None:
 
 @contextmanager
 def _parts(path: str) -> Iterator[Iterator[_Part]]:
-    with Path(path).open("rb") as file:
+    """The pages of a file, parsed as they are asked for."""
+    with decoding(path, "raster") as file:
         head = file.read(16)
     if not Tiff.signature.match(head):
         if path.lower().endswith(VRT_SUFFIX):
