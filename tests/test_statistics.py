@@ -328,8 +328,16 @@ def test_a_full_mask_equals_no_mask(
     assert_bits(of(values, full, kind_of), of(values, kind_of=kind_of))
 
 
-@pytest.mark.parametrize("shape", [(64, 105, 105), (2, 600, 700)], ids=str)
-@both
+@pytest.mark.parametrize(
+    ("kind_of", "shape"),
+    [
+        (Block, (64, 105, 105)),
+        (Block, (2, 600, 700)),
+        (Elsewhere, (8, 105, 105)),
+        (Elsewhere, (1, 300, 400)),
+    ],
+    ids=str,
+)
 def test_the_number_of_threads_does_not_matter(
     kind_of: type[Block], shape: tuple[int, ...]
 ) -> None:
@@ -430,22 +438,28 @@ planes_2d = st.tuples(st.integers(1, 20), st.integers(257, 900))
     at=st.tuples(cells, cells),
     shuffled=st.randoms(use_true_random=False),
     masked=st.booleans(),
-    kind_of=engines,
 )
 def test_blocks_merged_equal_the_whole(
     seed: int,
     shape: tuple[int, int],
     at: tuple[list[int], list[int]],
     shuffled: Random,
-    kind_of: type[Block],
     *,
     masked: bool,
 ) -> None:
     values = planes(seed, (2, *shape), "skewed")
     valid = planes(seed + 1, (2, *shape)) > -3 if masked else None
-    blocks = list(cut(values, valid, list(at), kind_of))
+    blocks = list(cut(values, valid, list(at)))
     shuffled.shuffle(blocks)
-    assert_bits(measure_all(blocks), of(values, valid, kind_of))
+    assert_bits(measure_all(blocks), of(values, valid))
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["all valid", "holes"])
+def test_blocks_merged_equal_the_whole_on_torch(masked: bool) -> None:
+    values = planes(24, (2, 270, 300), "skewed")
+    valid = planes(25, (2, 270, 300)) > -3 if masked else None
+    blocks = list(cut(values, valid, [[256], [256]], Elsewhere))
+    assert_bits(measure_all(blocks[::-1]), of(values, valid, Elsewhere))
 
 
 def test_volumes_may_be_cut_between_any_two_slices() -> None:
