@@ -25,6 +25,8 @@ OPTIONS: dict[str, str | int] = {
     "GDAL_CACHEMAX": CACHE,
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # as if nothing lay beside the file
     "GDAL_PAM_ENABLED": "NO",
+    # No world files. PAM, which is off, is named because JPEG 2000 else has an unset transform.
+    "GDAL_GEOREF_SOURCES": "PAM,INTERNAL",
     "GDAL_VRT_ENABLE_PYTHON": "NO",
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",  # no name of a remote file equals it
     "GDAL_NUM_THREADS": 1,

@@ -25,9 +25,10 @@ from running import failures, look, run_bank, write_config
 
 from pipeline.errors import ReadError
 from pipeline.footprint import footprint
-from pipeline.gdal import CACHE, DRIVERS, session
+from pipeline.gdal import CACHE, DRIVERS, GdalError, session
 from pipeline.readers import identify, why_no_image
 from pipeline.readers.base import READERS
+from pipeline.stages.read import read_box
 from pipeline.types import Georeference, Grid, ImageInfo, Region
 
 Array = npt.NDArray[Any]
@@ -108,7 +109,17 @@ def test_what_lies_beside_a_raster_is_no_image_and_vrt_and_jp2_have_to_be_named(
     assert why_no_image(str(tmp_path / "d.msk")) is None  # beside nothing
 
 
-def test_pages_are_found_and_overviews_and_masks_are_none(tmp_path: Path) -> None:
+def test_pages_of_a_scene_are_images(tmp_path: Path) -> None:
+    place = [(33550, "d", 3, (10, 10, 0)), (33922, "d", 6, (0, 0, 0, 5e5, 5e6, 0))]
+    tifffile.imwrite(tmp_path / "a.tif", DEEP, photometric="minisblack", extratags=place)
+    sources = look(write_config(tmp_path / "c.yaml"), tmp_path / "out", tmp_path / "a.tif").sources
+    assert [s.key for s in sources] == [f"a.tif#page={page}" for page in (1, 2, 3)]
+    for page, source in enumerate(sources):
+        pixels, _ = read_box(source, Region((3, 4), (20, 30)))
+        np.testing.assert_array_equal(pixels[0], DEEP[page, 3:20, 4:30])
+
+
+def test_overviews_and_masks_are_no_pages(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", DEEP, DEEP[0] > 99, inside=True)
     with rasterio.open(path, "r+") as file:
         file.build_overviews([2, 4])
@@ -118,18 +129,22 @@ def test_pages_are_found_and_overviews_and_masks_are_none(tmp_path: Path) -> Non
     np.testing.assert_array_equal(read(path, Region((8, 8), (16, 24)))[1], DEEP[:, 8:16, 8:24])
 
 
-@pytest.mark.parametrize("suffix", ["aux.xml", "tfw", "ovr"])
-def test_nothing_else_beside_a_file_is_read(tmp_path: Path, suffix: str) -> None:
-    path = write(tmp_path / "a.jp2", DEEP, driver="JP2OpenJPEG", crs=None, transform=None)
-    before = read(path)[:2]
-    (tmp_path / "a.wld").write_text("7\n0\n0\n-7\n1\n1\n")
-    (tmp_path / "a.j2w").write_text("7\n0\n0\n-7\n1\n1\n")
-    aux = "<PAMDataset><SRS>EPSG:32632</SRS><GeoTransform>1,2,0,1,0,2</GeoTransform></PAMDataset>"
-    (tmp_path / "a.jp2.aux.xml").write_text(aux)
-    info, values, _ = read(path)
-    assert (info.geo, info.grid) == (None, Grid((1.0, 1.0)))
-    assert info == before[0]
-    np.testing.assert_array_equal(values, before[1])
+@pytest.mark.parametrize(("name", "driver"), [("a.tif", "GTiff"), ("a.jp2", "JP2OpenJPEG")])
+def test_nothing_else_beside_a_file_is_read(tmp_path: Path, name: str, driver: str) -> None:
+    """rasterio by itself believes them all."""
+    path = write(tmp_path / name, DEEP, driver=driver, crs=None, transform=None)
+    before, values, _ = read(path)
+    assert (before.geo, before.grid) == (None, Grid((1.0, 1.0)))
+    for world in ("a.wld", "a.tfw", "a.j2w"):
+        (tmp_path / world).write_text("7\n0\n0\n-7\n1\n1\n")
+    (tmp_path / f"{name}.ovr").write_bytes(b"II*\0")
+    aux = '<PAMDataset><SRS>EPSG:32632</SRS><PAMRasterBand band="1"><NoDataValue>9</NoDataValue>'
+    (tmp_path / f"{name}.aux.xml").write_text(f"{aux}</PAMRasterBand></PAMDataset>")
+    with rasterio.open(path) as file:
+        assert (file.crs, file.nodata, file.transform.a) == ("EPSG:32632", 9, 7)
+    info, again, mask = read(path)
+    assert (info, mask) == (before, None)
+    np.testing.assert_array_equal(again, values)
 
 
 # ---------------------------------------------------------------- header
@@ -491,6 +506,14 @@ def test_a_vrt_reaches_no_network(tmp_path: Path, listener: socket.socket, how: 
     vrt.write_text(VRT.format(8, how.format(f"127.0.0.1:{listener.getsockname()[1]}")))
     with pytest.raises(ReadError):
         read(vrt)
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+def test_a_session_reaches_no_network(listener: socket.socket) -> None:
+    remote = f"/vsicurl/http://127.0.0.1:{listener.getsockname()[1]}/a.tif"
+    with pytest.raises(GdalError), session(), rasterio.Env(GDAL_HTTP_TIMEOUT=1):
+        rasterio.open(remote, driver="GTiff")
     with pytest.raises(BlockingIOError):
         listener.accept()
 
