@@ -11,6 +11,9 @@ import pytest
 from hypothesis import settings
 from once import Once
 
+# torch's threads, which wait by spinning, cost the other workers more than these images gain
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile("filterbank", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("filterbank")
 
