@@ -8,6 +8,7 @@ float64, as a share of each response's range. Then the peak memory of a streamed
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from math import cos, pi, sin, sqrt
+
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as a run does, and numpy by itself
 
 import numpy as np
 import numpy.typing as npt

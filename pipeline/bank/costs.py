@@ -17,8 +17,8 @@ from pipeline.types import Ints
 READ, WRITE, TAP, LONE_TAP = 0.12, 0.08, 0.0185, 0.036
 """A walk over an image, one over a response, and each tap: of a column or in company, or alone."""
 
-TOGETHER = 4
-"""Kernels of one window that are computed together: as many as there are registers for."""
+TOGETHER, LINES = 5, 4
+"""Kernels of one window, or lines under a column, that are computed together in registers."""
 
 BOX_LAST, BOX = 1.3, 0.36
 """Running sums along the last axis, and along any other."""

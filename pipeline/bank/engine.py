@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.bank.costs import TOGETHER, column
+from pipeline.bank.costs import LINES, column
 from pipeline.bank.expr import Kernel
 from pipeline.bank.passes import separate
 from pipeline.types import Ints
@@ -142,7 +142,7 @@ def _launch(kernels: tuple[Kernel, ...], corner: Ints, strides: Ints, out: Ints)
     size = 4 * np.array(strides, np.int64)
     taps = (at + corner) @ size[1:]
     steps, to_steps, counts = _loops(size), _loops(4 * _strides(out)), _loops(np.array(out), 1)
-    rows = min(TOGETHER, len(taps)) if len(kernels) == 1 and column(kernels[0]) else 1
+    rows = min(LINES, len(taps)) if len(kernels) == 1 and column(kernels[0]) else 1
     if rows > 1:
         along = 5 - len(out) + int(np.argmax(kernels[0].shape))
         order = [*(i for i in range(3) if i != along), along]

@@ -21,10 +21,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from pipeline.bank.costs import LINES
+
 LANES = 16 if get_host_cpu_features().get("avx512f") else 8
 """float32 numbers in a vector register."""
 
-VECTORS = {1: 6, 2: 6, 3: 4, 4: 3}
+VECTORS = {1: 6, 2: 6, 3: 4, 4: 3, 5: 2}
 """Vectors of each line in a tile, by how many lines are computed together: 12 sums in registers."""
 
 STEP = 4096
@@ -123,7 +125,8 @@ def _whole_lines() -> Any:
     """
     made: dict[str, Any] = {}
     lines = ["def fill(at, weights, to, length, stacked):"]
-    for stacked, count in [(s, n) for s in (False, True) for n in VECTORS if n > s]:
+    together = [(False, n) for n in VECTORS] + [(True, n) for n in range(2, LINES + 1)]
+    for stacked, count in together:
         lines += [f"    if len(to) == {count} and stacked == {stacked}:", "        c = 0"]
         for vectors, lanes in ((VECTORS[count], LANES), (1, LANES), (1, 1)):
             name, width = f"tile{count}_{vectors}_{lanes}_{stacked}", vectors * lanes
