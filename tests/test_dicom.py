@@ -28,7 +28,7 @@ from slices import CT, FLAT, dataset, frames_at, place, write
 
 from pipeline.config import load
 from pipeline.errors import ReadError
-from pipeline.readers import dicom_header, identify, why_no_image
+from pipeline.readers import dicom, dicom_header, identify, why_no_image
 from pipeline.readers.base import READERS
 from pipeline.survey import Options, survey
 from pipeline.types import Grid, ImageInfo, Region, Source
@@ -216,6 +216,22 @@ def test_other_frames_are_pages(tmp_path: Path, heights: list[float]) -> None:
         np.testing.assert_array_equal(whole(path, page)[0], SLICES[page])
 
 
+@pytest.mark.parametrize(("kept", "times"), [(1 << 28, 1), (0, 5)], ids=["kept", "large"])
+def test_frames_of_a_file_are_read_at_once_unless_it_is_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, times: int
+) -> None:
+    calls = []
+    opened = dicom._opened
+    monkeypatch.setattr(dicom, "KEPT", kept)
+    monkeypatch.setattr(dicom, "_opened", lambda file: calls.append(1) or opened(file))
+    path = write(tmp_path / "a.dcm", SLICES)
+    for page in range(5):
+        np.testing.assert_array_equal(whole(path, page)[0], SLICES[page])
+    assert len(calls) == times
+    write(path, SLICES[::-1])
+    np.testing.assert_array_equal(whole(path, 0)[0], SLICES[4])
+
+
 def test_a_dose_has_its_offsets_and_scale(tmp_path: Path) -> None:
     dose = {"Modality": "RTDOSE", "DoseGridScaling": "0.25", "DoseUnits": "GY"}
     given = {**place(7), **dose, "GridFrameOffsetVector": [0, 2, 4, 6, 8]}
@@ -276,10 +292,13 @@ def test_a_codestream_of_another_size_is_not_decoded(tmp_path: Path) -> None:
 def test_a_deflated_file_is_read_unless_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write(tmp_path / "a.dcm", SIGNED, syntax=DeflatedExplicitVRLittleEndian)
-    np.testing.assert_array_equal(whole(path)[0], SIGNED)
+    small, large = (
+        write(tmp_path / name, SIGNED, syntax=DeflatedExplicitVRLittleEndian)
+        for name in ("small.dcm", "large.dcm")
+    )
+    np.testing.assert_array_equal(whole(small)[0], SIGNED)
     monkeypatch.setattr(dicom_header, "MOST_INFLATED", 99)
-    assert refusal(path).kind == "limit"
+    assert refusal(large).kind == "limit"
 
 
 def test_no_byte_that_flips_is_more_than_a_refusal(tmp_path: Path) -> None:
@@ -646,7 +665,7 @@ def test_a_series_and_its_nifti_have_the_same_statistics(shared: Path, tmp_path:
     assert failures(output) == {}
     rows = output.statistics.sort_by([("filter", "ascending"), ("image", "ascending")]).to_pylist()
     assert len(rows) == 4
-    for dicom, nifti in (rows[:2], rows[2:]):
-        assert {**dicom, "image": ""} == {**nifti, "image": ""}
+    for ours, other in (rows[:2], rows[2:]):
+        assert {**ours, "image": ""} == {**other, "image": ""}
     by_unit = {row["image"][-3:]: row["value_unit"] for row in output.images.to_pylist()}
     assert set(by_unit.values()) == {"HU", None}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -26,6 +28,7 @@ PALETTE = tuple(
     for part in ("Descriptor", "Data")
 )
 SAMPLES = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+KEPT = 1 << 28  # bytes of the last file
 OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 
 
@@ -55,21 +58,36 @@ class Dicom:
     def open(self, path: str, page: int) -> Picture:
         """Decode one frame, or all of a volume."""
         with decoding(path, "DICOM", private=True) as file:
-            dataset = read_elements(file, *SAMPLES, *OFFSETS, *PALETTE, pixels=True)
-            if not any(name in dataset for name in SAMPLES):
-                message = "has no pixels, or ends before they do; copy it again from its source"
-                raise ReadError("corrupt", message)
-            header = understand(dataset)
+            dataset, header = _kept(path) or _opened(file)
             refuse_page(page, len(header.pages))
             info = header.pages[page]
-            frames = header.order or (page,)
-            planes = (_frame(dataset, header, frame) for frame in frames)
             if not header.order:
-                return Picture(info, next(planes))
+                return Picture(info, _frame(dataset, header, page))
             values = np.empty((len(info.bands), *info.shape), info.dtype)
-            for i, plane in enumerate(planes):
-                values[:, i] = plane
+            for i, frame in enumerate(header.order):
+                values[:, i] = _frame(dataset, header, frame)
             return Picture(info, values)
+
+
+def _opened(file: BinaryIO) -> tuple[FileDataset, Header]:
+    dataset = read_elements(file, *SAMPLES, *OFFSETS, *PALETTE, pixels=True)
+    if not any(name in dataset for name in SAMPLES):
+        message = "has no pixels, or ends before they do; copy it again from its source"
+        raise ReadError("corrupt", message)
+    return dataset, understand(dataset)
+
+
+def _kept(path: str) -> tuple[FileDataset, Header] | None:
+    """What the file holds, unless it is large; the next frame is likely of the same file."""
+    status = Path(path).stat()
+    small = status.st_size <= KEPT
+    return _remembered(path, status.st_size, status.st_mtime_ns) if small else None
+
+
+@lru_cache(maxsize=1)
+def _remembered(path: str, _size: int, _mtime: int) -> tuple[FileDataset, Header]:
+    with Path(path).open("rb") as file:
+        return _opened(file)
 
 
 def _frame(dataset: FileDataset, header: Header, frame: int) -> Samples:
