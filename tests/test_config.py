@@ -112,10 +112,10 @@ def bomb(levels: int) -> str:
     ids=["brackets", "lines", "dashes", "braces", "keys", "aliases", "values", "bytes", "words"],
 )
 def test_a_hostile_file_is_refused_within_a_second(loaded: Load, text: str, says: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(ConfigError, match=says):
         loaded(text)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def test_what_is_no_utf8_text_is_refused_with_its_place(tmp_path: Path) -> None:
