@@ -23,7 +23,7 @@ from pipeline.readers.picture import COLOUR
 from pipeline.responses import any_rank, expressions
 from pipeline.types import Grid, ImageInfo, Ints, Region, Source, Tile
 
-NUMERICS = 2
+NUMERICS = 3
 """Raised when the same config gives other numbers than the version before."""
 
 _PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 26}
