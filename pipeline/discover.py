@@ -7,6 +7,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from glob import has_magic
@@ -71,7 +72,10 @@ def list_members(config: Input, *, output: Path | None = None, now: float) -> Li
 
 def _member(path: str, name: str, status: os.stat_result) -> Member:
     parts = parts_beside(path)
-    found = [status, *(Path(part).stat() for part in parts)]
+    found = [status]
+    for part in parts:
+        with suppress(OSError):  # gone since: reading will say so
+            found.append(Path(part).stat())
     size, latest = sum(s.st_size for s in found), max(s.st_mtime_ns for s in found)
     return Member(path, name, size, latest, parts)
 
