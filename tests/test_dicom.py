@@ -368,7 +368,7 @@ def test_each_slice_has_its_own_scale(tmp_path: Path) -> None:
         ([0, 1, 2, 4, 5], "incomplete", "the widest step follows slice 3 of 5: is one missing?"),
         ([0, 1, 3], "incomplete", "1 to 2 mm apart"),
         ([0, 1, 2, 1], "incomplete", "4 slices at 3 places"),
-        ([0, 0], "incomplete", "2 slices at 1 places"),
+        ([0, 1, 1], "incomplete", "3 slices at 2 places"),
     ],
 )
 def test_gaps_and_doubled_slices_fail_with_the_reason(
@@ -383,6 +383,14 @@ def test_gaps_and_doubled_slices_fail_with_the_reason(
     flat = sources(tmp_path, pages="sources")
     assert list(flat) == [f"{i}.dcm" for i in range(len(heights))]
     assert all(source.failure is None for source in flat.values())
+
+
+def test_slices_all_at_one_place_are_images_of_their_own(tmp_path: Path) -> None:
+    """Such as one image in several encodings: no volume is missing."""
+    series(tmp_path / "in", [3, 3, 3])
+    found = sources(tmp_path)
+    assert list(found) == ["0.dcm", "1.dcm", "2.dcm"]
+    assert all(source.failure is None for source in found.values())
 
 
 def test_rounded_places_are_no_gap(tmp_path: Path) -> None:

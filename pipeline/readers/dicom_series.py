@@ -49,16 +49,26 @@ class Plane:
 
 
 def group(slices: Sequence[ImageInfo]) -> list[list[int]]:
-    """Indices of the slices, each with a Plane, that are of one series, size and orientation."""
+    """Indices of the slices, each with a Plane, that are of one series, size and orientation.
+
+    Slices that all lie at one place (copies, times) make no volume and stand alone.
+    """
     kinds: dict[object, list[list[int]]] = {}
     for i, info in enumerate(slices):
-        groups = kinds.setdefault((_plane(info).series, info.shape, info.bands), [])
-        found = next((g for g in groups if _are_alike(slices[g[0]], info)), None)
+        alike = kinds.setdefault((_plane(info).series, info.shape, info.bands), [])
+        found = next((some for some in alike if _are_alike(slices[some[0]], info)), None)
         if found is None:
-            groups.append([i])
+            alike.append([i])
         else:
             found.append(i)
-    return [found for groups in kinds.values() for found in groups]
+    groups = [found for alike in kinds.values() for found in alike]
+    return [part for found in groups for part in _parted(slices, found)]
+
+
+def _parted(slices: Sequence[ImageInfo], found: list[int]) -> list[list[int]]:
+    planes = [_plane(slices[i]) for i in found]
+    heights = np.array([plane.position for plane in planes]) @ planes[0].directions[2]
+    return [found] if np.ptp(heights) > SAME_PLACE else [[i] for i in found]
 
 
 def _are_alike(a: ImageInfo, b: ImageInfo) -> bool:
