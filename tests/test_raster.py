@@ -573,6 +573,23 @@ def test_damage_is_a_failed_row_and_gdal_says_nothing(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_jpeg_tile_that_ends_early_is_damage(tmp_path: Path) -> None:
+    """libjpeg warns, and makes up the rest in gray."""
+    smooth = np.linspace(0, 255, 3 * 64 * 64).reshape(3, 64, 64).astype(np.uint8)
+    tiles = {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "jpeg"}
+    path = write(tmp_path / "a.tif", smooth, **tiles, photometric="ycbcr")
+    with tifffile.TiffFile(path) as tiff:
+        page = tiff.pages.first
+        middle = page.dataoffsets[-1] + page.databytecounts[-1] * 3 // 4
+    data = bytearray(path.read_bytes())
+    data[middle : middle + 2] = b"\xff\xd9"
+    path.write_bytes(bytes(data))
+    assert read(path, Region((0, 0), (32, 32)))[1].shape == (3, 32, 32)
+    with pytest.raises(ReadError, match="JPEG") as caught:
+        read(path)
+    assert caught.value.kind == "corrupt"
+
+
 def test_without_rasterio_a_line_says_so_and_plain_tiff_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

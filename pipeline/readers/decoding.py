@@ -24,6 +24,7 @@ BAD_SEEK = (errno.EINVAL, errno.EOVERFLOW)
 SUSPECT = re.compile(
     r"Truncated File Read|corrupted (?:tag list|strip|tile)|invalid page offset|"
     r"invalid offset to page|circular reference|expected \d+ segments|"
+    r"Premature end of JPEG|Corrupt JPEG data: (?:premature end|bad Huffman)|"
     r"<tifffile\.TiffTag (?:25[4-9]|262|266|273|27[7-9]|284|317|32[02345]|33[89]|347|42113) @"
 )
 UNSUPPORTED = re.compile(

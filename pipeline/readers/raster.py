@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from tifffile import TiffPage
 
 MASK_SUFFIX = ".msk"
-# Pixel scale, tie points, transformation and keys of GeoTIFF 1.1; without one of the first three
-# or the last, a TIFF lies nowhere.
+# Pixel scale, tie points, transformation, keys (GeoTIFF 1.1): any of them says where a TIFF lies.
 GEOTIFF_TAGS = (33550, 33922, 34264, 34735)
 GDAL_METADATA = 42112
 SCALED = re.compile(r'role="(?:scale|offset)"')
