@@ -49,7 +49,7 @@ def correlate(x: Cut, kernels: tuple[Kernel, ...], shape: Ints) -> list[Tensor]:
     if planes.stride(-1) != 1:
         planes = planes.contiguous()
     count = planes.shape[0]
-    out = [torch.empty((count, *shape)) for _ in kernels]
+    out = [_empty((count, *shape)) for _ in kernels]
     if out[0].numel():
         launch = _launch(kernels, corner, planes.stride(), (count, *shape))
         _sum_taps(launch, launch.taps + planes.data_ptr(), out)
@@ -64,7 +64,7 @@ def add_up(parts: Sequence[Cut], weights: tuple[float, ...], shape: Ints) -> Ten
             total.add_(_window(part, shape), alpha=weight)
         return total
     lines = [x if x.stride(-1) == 1 else x.contiguous() for x, _ in parts]
-    out = torch.empty((lines[0].shape[0], *shape))
+    out = _empty((lines[0].shape[0], *shape))
     if out.numel():
         corners = tuple(corner for _, corner in parts)
         launch = _sum_launch(weights, corners, tuple(x.stride() for x in lines), tuple(out.shape))
@@ -88,6 +88,18 @@ def run_sums(x: Tensor, kernel: Kernel) -> Tensor:
         shape = (prod(x.shape[:axis]), -1, inner)
         running_sums(x.numpy().reshape(shape), size, weight, out.numpy().reshape(shape))
     return out
+
+
+def _empty(shape: Ints) -> Tensor:
+    """Memory for a result, aligned to 64 bytes, from malloc.
+
+    What torch takes from posix_memalign and frees is, in glibc before 2.38, just too small for the
+    next result of the same size: a bank would take twice what lives.
+    """
+    count = prod(shape)
+    flat = np.empty(count + 16, np.float32)
+    start = -flat.__array_interface__["data"][0] // 4 % 16
+    return torch.from_numpy(flat[start : start + count]).view(shape)
 
 
 def _shifted(x: Tensor, corner: Ints, kernel: Kernel, shape: Ints) -> Tensor:
