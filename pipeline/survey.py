@@ -196,22 +196,19 @@ def _shards(
 ) -> Iterator[Shard]:
     """Shards to do again under their ids, then new ones cut from the files no shard holds."""
     new, redo = _units(plan, state, todo, listing)
-    redone = {escape(m.name) for unit in (*new[:limit], *redo) for m in unit[0].members}
-    homes: dict[str, list[Source]] = {shard: [] for shard in todo.redo}
-    for shard, rows in state.shards.items():
-        if any(row.image in gone or redone.intersection(row.files) for row in rows):
-            homes.setdefault(shard, [])
+    redone = {escape(m.name) for unit in redo for m in unit[0].members}
+
+    def stays(row: store.Stored) -> bool:
+        return row.image not in gone and redone.isdisjoint(row.files)
+
+    homes: dict[str, list[Source]] = {
+        shard: [] for shard, rows in sorted(state.shards.items()) if not all(map(stays, rows))
+    }
     for unit in redo:
         homes[min(row.shard for row in _stored(state, unit))] += unit
-    for shard in sorted(homes):
-        kept = tuple(
-            row.image
-            for row in state.shards[shard]
-            if shard not in state.torn
-            and row.image not in gone
-            and not redone.intersection(row.files)
-        )
-        yield Shard(shard, tuple(homes[shard]), kept)
+    for shard, sources in homes.items():
+        rows = () if shard in state.torn else state.shards[shard]
+        yield Shard(shard, tuple(sources), tuple(row.image for row in rows if stays(row)))
     yield from cut(new[:limit], taken=set(state.shards))
 
 
