@@ -18,7 +18,8 @@ from test_bank import MADE_UP, batch, run
 from pipeline.bank import lower as lowering
 from pipeline.bank.apply import apply_bank
 from pipeline.bank.compile import BankPlan, compile_bank
-from pipeline.bank.costs import cost
+from pipeline.bank.costs import TOGETHER, column, cost
+from pipeline.bank.engine import correlate
 from pipeline.bank.explain import explain
 from pipeline.bank.expr import Blocks, Box, Conv, Edge, Input, Kernel, Map, Mix, Node, Product
 from pipeline.bank.lower import Combined, Dense, Recipe, Separated, Transformed, choose
@@ -151,6 +152,17 @@ def test_mirrored_gabors_share_their_passes() -> None:
     check(bank, np.random.default_rng(3).normal(size=(1, 40, 37)).astype(np.float32), Boundary())
 
 
+def test_kernels_alike_are_one_step_and_count_as_living_together() -> None:
+    rng = np.random.default_rng(12)
+    found = plan([Kernel.of(rng.normal(size=(3, 3))) for _ in range(2 * TOGETHER + 1)]).fast
+    sizes = [len(step.nodes) for step in found.steps[1:]]
+    assert sum(sizes) == 2 * TOGETHER + 1
+    assert max(sizes) <= TOGETHER
+    assert len(sizes) == 3
+    for step in found.steps:
+        assert all(found.last_use[node] >= max(step.at) for node in step.nodes)
+
+
 def test_large_kernels_share_one_forward_transform() -> None:
     rng = np.random.default_rng(4)
     bank = [Kernel.of(rng.normal(size=(n, n))) for n in (21, 33, 25)]
@@ -237,6 +249,26 @@ def test_a_plane_has_its_bits_in_any_company(monkeypatch, engine: str) -> None:
     for n in (0, 4):
         alone = run(node, Boundary(), batch(images[n : n + 1]), 2)
         assert torch.equal(alone.values[0], together.values[n])
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (1, 5), (9, 1), (2, 1, 1), (5, 1, 1), (2, 3, 2)])
+def test_kernels_computed_together_have_the_bits_of_each_alone(shape: tuple[int, ...]) -> None:
+    """Whatever the width of a line: whole tiles, overlapping vectors or single pixels."""
+    rng = np.random.default_rng(11)
+    group = tuple(Kernel.of(rng.normal(size=shape)) for _ in range(TOGETHER))
+    for width in (1, 7, 16, 17, 61, 130):
+        size = (6, 5, width)[-len(shape) :]
+        wide = tuple(n + k - 1 for n, k in zip(size, shape, strict=True))
+        x = torch.from_numpy(rng.normal(size=(2, *(n + 1 for n in wide))).astype(np.float32))
+        alone = [correlate((x, (1,) * len(shape)), (k,), size)[0] for k in group]
+        if not column(group[0]):
+            together = correlate((x, (1,) * len(shape)), group, size)
+            assert all(map(torch.equal, together, alone))
+        for k, got in zip(group, alone, strict=True):
+            inside = x[(slice(None), *(slice(1, None),) * len(shape))].double().numpy()
+            windows = np.lib.stride_tricks.sliding_window_view(inside, (1, *shape))
+            want = np.tensordot(windows[..., 0, *(slice(None),) * len(shape)], k.array, len(shape))
+            np.testing.assert_allclose(got.numpy(), want, rtol=0, atol=1e-5)
 
 
 def test_a_lowered_plan_survives_a_trip_to_another_process() -> None:
