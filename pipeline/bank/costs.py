@@ -37,14 +37,14 @@ SIDES = {1: 4096, 2: 384, 3: 96}
 
 
 def taps(kernel: Kernel, company: int = 1) -> float:
-    """Multiply and add every weight that is not zero; company: kernels computed with this one.
+    """Multiply and add every weight that is not zero; company: kernels computed together.
 
     Where loads are not shared, they take longer than the arithmetic.
     """
     if column(kernel):
         return READ + WRITE + TAP * _weights(kernel)
-    tap = LONE_TAP if company == 1 else TAP
-    return READ / min(company, TOGETHER) + WRITE + tap * _weights(kernel)
+    tap = LONE_TAP if company <= 1 else TAP
+    return READ / max(1, min(company, TOGETHER)) + WRITE + tap * _weights(kernel)
 
 
 @lru_cache(maxsize=4096)

@@ -212,29 +212,28 @@ def _settle(
     kernels: Sequence[Kernel], chains: Mapping[Kernel, tuple[Chain, ...]], *, strict: bool
 ) -> tuple[dict[Kernel, Recipe], dict[Kernel, float]]:
     """Who shares depends on who takes part: begin with all, repeat until nobody changes."""
-    extent = tuple(a + b + 1 for a, b in _reach(kernels)) if kernels else ()
-    blocks = not strict and len([n for n in extent if n > 1]) > 1
+    blocks = not strict and sum(a + b > 0 for a, b in _reach(kernels)) > 1
     takes: dict[Kernel, Recipe] = {k: Dense(k) for k in kernels}
     each: dict[Kernel, float] = {}
-    sharing, transformed = set(chains), len(kernels)
+    sharing, large = set(chains), list(kernels)
     for _ in range(8):
+        extent = tuple(a + b + 1 for a, b in _reach(large))
         users = Counter(p for k in sharing for p in _prefixes(chains[k]))
         company = Counter((p[:-1], p[-1].shape) for p in users)
         company.update(((), k.shape) for k, r in takes.items() if isinstance(r, Dense))
         options: dict[Kernel, list[tuple[float, Recipe]]] = {}
         for k in kernels:
-            options[k] = [(costs.taps(k, max(1, company[(), k.shape])), Dense(k))]
+            options[k] = [(costs.taps(k, company[(), k.shape]), Dense(k))]
             if k in chains:
                 shared = sum(
-                    _pass(p[-1], max(1, company[p[:-1], p[-1].shape]), strict=strict)
-                    / max(1, users[p])
+                    _pass(p[-1], company[p[:-1], p[-1].shape], strict=strict) / max(1, users[p])
                     for p in _prefixes(chains[k])
                 )
                 sums = costs.mix(len(chains[k])) if len(chains[k]) > 1 else 0.0
                 options[k].append((shared + sums, Separated(chains[k])))
-            if blocks and k.shape[-1] > 1 and transformed:
+            if blocks and k.shape[-1] > 1 and large:
                 points = costs.overlap(extent)
-                price = points * (costs.INVERSE + costs.FORWARD / transformed)
+                price = points * (costs.INVERSE + costs.FORWARD / len(large))
                 options[k].append((price, Transformed(k)))
         best = {k: min(options[k], key=lambda option: option[0]) for k in kernels}
         each = {k: price for k, (price, _) in best.items()}
@@ -243,8 +242,6 @@ def _settle(
         takes = new
         sharing = {k for k, r in takes.items() if isinstance(r, Separated)}
         large = [k for k, r in takes.items() if isinstance(r, Transformed)]
-        transformed = len(large)
-        extent = tuple(a + b + 1 for a, b in _reach(large)) if large else extent
     return takes, each
 
 
