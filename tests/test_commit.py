@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import traceback
@@ -32,6 +33,7 @@ def dies_at(nth: int, act: Callable[[], object]) -> bool:
     A rename, deletion, new folder or batch of Parquet rows is a change. (A sync is none that can
     be seen; that all is synced in time has its own test.)
     """
+    gc.freeze()  # else a collection in the fork copies every page that holds an object
     child = os.fork()
     if child:
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
