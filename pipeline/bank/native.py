@@ -8,11 +8,10 @@ a pixel once for several results. All in one file: by its date numba tells wheth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]
@@ -22,6 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from pipeline.bank.costs import LINES
+from pipeline.compiled import compiled
 
 LANES = 16 if get_host_cpu_features().get("avx512f") else 8
 """float32 numbers in a vector register."""
@@ -32,27 +32,11 @@ VECTORS = {1: 6, 2: 6, 3: 4, 4: 3, 5: 2}
 STEP = 4096
 """Pixels of a line worked on at a time, so that the lines under a kernel stay in the cache."""
 
-_F = TypeVar("_F", bound=Callable[..., Any])
-
 _register: Any = cgutils.alloca_once
 _declare: Any = cgutils.get_or_insert_function
 
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
-
-
-def _compiled(function: _F, signature: str | None = None) -> _F:
-    """Compile for a signature, or take what an earlier process left in the cache.
-
-    Without a signature it becomes part of the functions that call it.
-    """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    if signature is None:
-        return cast("_F", numba.njit(**options)(function))
-    try:
-        return cast("_F", numba.njit(signature, cache=True, **options)(function))
-    except RuntimeError:  # no folder to keep it in: compile in each process
-        return cast("_F", numba.njit(signature, **options)(function))
 
 
 def _tile(count: int, vectors: int, lanes: int, *, stacked: bool) -> Any:
@@ -136,7 +120,7 @@ def _whole_lines() -> Any:
             lines += [f"        while {fits}:", f"            {name}(at, weights, to, {last})"]
             lines += [f"            c += {width}"]
     exec(compile("\n".join(lines), __file__, "exec"), made)
-    return _compiled(made["fill"])
+    return compiled(made["fill"])
 
 
 _fill = _whole_lines()
@@ -175,7 +159,7 @@ def _sum_taps(
                     _fill(at, weights, into, min(STEP, length - first), stacked)
 
 
-sum_taps = _compiled(
+sum_taps = compiled(
     _sum_taps, "void(i8[::1], i8[:, ::1], f4[::1], i8[::1], i8[::1], i8[::1], i8, b1)"
 )
 
@@ -195,4 +179,4 @@ def _running_sums(x: Floats, size: int, weight: float, out: Floats) -> None:
                 total[j] = both - old[j]
 
 
-running_sums = _compiled(_running_sums, "void(f4[:, :, ::1], i8, f8, f4[:, :, ::1])")
+running_sums = compiled(_running_sums, "void(f4[:, :, ::1], i8, f8, f4[:, :, ::1])")

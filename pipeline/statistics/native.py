@@ -6,36 +6,20 @@ vectorises and is the same on every processor. No fast-math: every operation is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import isfinite
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.compiled import compiled
 from pipeline.statistics.cells import CELL
 
 LANES = 256
 STEP = 1024
 """Pixels worked on at a time where a vector loop feeds a scalar one."""
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 Array = npt.NDArray[Any]
-
-
-def compiled(function: _F, signature: str | None = None) -> _F:
-    """Compile for a signature, or take what an earlier process left in the cache.
-
-    Without a signature it becomes part of the functions that call it.
-    """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    if signature is None:
-        return cast("_F", numba.njit(**options)(function))
-    try:
-        return cast("_F", numba.njit(signature, cache=True, **options)(function))
-    except RuntimeError:  # no folder to keep it in: compile in each process
-        return cast("_F", numba.njit(signature, **options)(function))
 
 
 # --- pixels to runs --------------------------------------------------------------------------
