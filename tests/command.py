@@ -8,16 +8,18 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from unittest.mock import patch
 
 import numpy as np
 import pyarrow.dataset as ds
 import yaml
 from PIL import Image
+from warm import Forked
 
 from pipeline import cli
 
@@ -59,19 +61,37 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "pipeline", *map(str, arguments)]
 
 
+Process: TypeAlias = "subprocess.Popen[str] | Forked"
+
+
 @contextlib.contextmanager
 def started(
     *arguments: object, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
-) -> Iterator[subprocess.Popen[str]]:
-    """A `filterbank` process with a process group of its own, of which nothing stays behind."""
-    process = subprocess.Popen(
-        [*prefix, *command(*arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, **(env or {})},
-    )
+) -> Iterator[Process]:
+    """A `filterbank` process, new from its first import, as a program or a shell starts it."""
+    pipe = subprocess.PIPE
+    words = [*prefix, *command(*arguments)]
+    whole = {**os.environ, **(env or {})}
+    with _ending(
+        subprocess.Popen(
+            words, stdout=pipe, stderr=pipe, text=True, start_new_session=True, env=whole
+        )
+    ) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def forked(*arguments: object) -> Iterator[Process]:
+    """A `filterbank` process that has imported what it needs: for tests of all that comes after."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder, "out"), Path(folder, "err")
+        with _ending(Forked([*map(str, arguments)], *files)) as process:
+            yield process
+
+
+@contextlib.contextmanager
+def _ending(process: Process) -> Iterator[Process]:
+    """A process with a process group of its own, of which nothing stays behind."""
     try:
         yield process
     finally:
@@ -79,13 +99,14 @@ def started(
         process.communicate()
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 60) -> Said:
+def finish(process: Process, timeout: float = 60) -> Said:
     """Wait for the end of a process."""
     out, err = process.communicate(timeout=timeout)
+    assert process.returncode is not None
     return Said(process.returncode, out, err)
 
 
-def kill_group(process: subprocess.Popen[str], number: int) -> None:
+def kill_group(process: Process, number: int) -> None:
     """Send a signal to a process and all it started, as a terminal does."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)

@@ -11,7 +11,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from command import draw, filterbank, finish, group, rows, started, status_of, tree, write_config
+from command import (
+    draw,
+    filterbank,
+    finish,
+    forked,
+    group,
+    rows,
+    started,
+    status_of,
+    tree,
+    write_config,
+)
 
 from pipeline.errors import ReaderCrashed
 from pipeline.execute.local import run_local
@@ -125,7 +136,7 @@ def test_in_the_main_process_a_deadly_file_ends_the_run_but_not_what_was_committ
 
 def test_a_reader_killed_from_outside_costs_no_file(images: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "c.yaml", images, tmp_path / "out")
-    with started("run", config, "--workers", 2) as process:
+    with forked("run", config, "--workers", 2) as process:
         victims: list[int] = []
         while not victims:
             assert process.poll() is None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
-from command import draw, filterbank, finish, kill_group, started, tree, write_config
+from command import draw, filterbank, finish, forked, kill_group, started, tree, write_config
 
 KILLS = int(os.environ.get("FILTERBANK_KILLS", "4"))
 """Random kills; FILTERBANK_KILLS=20 for acceptance."""
@@ -36,16 +36,16 @@ def test_killed_at_random_moments_and_resumed_ends_byte_identical(
     midway = 0
     for _ in range(KILLS):
         shutil.rmtree(root, ignore_errors=True)
-        with started("run", config) as process:
-            while not (root / "run.json").exists():  # from here on it works: import, read, commit
+        with forked("run", config) as process:
+            while not (root / "run.json").exists():  # from here on it works: read, compute, commit
                 assert process.poll() is None
                 time.sleep(0.01)
             if chance.random() < 0.75:  # most of the time after the first shard has begun to land
                 while process.poll() is None and not any((root / "images").glob("*.parquet")):
                     time.sleep(0.02)
-                time.sleep(chance.uniform(0, 1.0))
+                time.sleep(chance.uniform(0, 0.3))
             else:
-                time.sleep(chance.uniform(0, 4))
+                time.sleep(chance.uniform(0, 1.0))
             kill_group(process, signal.SIGKILL)
             process.wait()
         readable_and_undoubled(root)
@@ -85,7 +85,7 @@ def test_the_lock_dies_with_its_holder_and_run_json_still_names_it(
     images: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run={"workers": 1})
-    with started("run", config) as process:
+    with forked("run", config) as process:
         while not (tmp_path / "out/run.json").exists():
             time.sleep(0.01)
         second = filterbank("run", config)
@@ -103,11 +103,11 @@ def test_of_two_runs_at_once_one_works_and_the_other_leaves_at_once(
     images: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     config = write_config(tmp_path / "c.yaml", images, tmp_path / "out")
-    with started("run", config) as one:
+    with forked("run", config) as one:
         while not (tmp_path / "out/run.json").exists():
             assert one.poll() is None
             time.sleep(0.01)
-        with started("run", config) as two:
+        with forked("run", config) as two:
             assert finish(two).code == 75
         assert finish(one).code == 0
     assert tree(tmp_path / "out") == tree(undisturbed)

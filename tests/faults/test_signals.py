@@ -7,39 +7,48 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
-from command import draw, filterbank, finish, group, kill_group, started, tree, write_config
+from command import (
+    Process,
+    draw,
+    filterbank,
+    finish,
+    forked,
+    group,
+    kill_group,
+    started,
+    tree,
+    write_config,
+)
 
 SOON = 10
 """Seconds a stopped run may take."""
 
 
-def until(process: Popen[str], happened: Callable[[], bool]) -> None:
+def until(process: Process, happened: Callable[[], bool]) -> None:
     while not happened():
         assert process.poll() is None
         time.sleep(0.02)
 
 
-def importing(process: Popen[str], root: Path) -> None:
+def importing(process: Process, root: Path) -> None:
     """torch's first library is mapped: its import has begun and takes seconds."""
     maps = Path(f"/proc/{process.pid}/maps")
     until(process, lambda: (root / "run.json").exists() and "torch" in maps.read_text())
 
 
-def starting_readers(process: Popen[str], root: Path) -> None:
-    """The fork server is there, and imports torch itself."""
+def starting_readers(process: Process, root: Path) -> None:
+    """The fork server is there."""
     until(process, lambda: len(group(process.pid)) >= 3)
-    time.sleep(0.5)
 
 
-def reading(process: Popen[str], root: Path) -> None:
+def reading(process: Process, root: Path) -> None:
     """Fork server, resource tracker and a reader, beside the main process."""
     until(process, lambda: len(group(process.pid)) >= 4)
 
 
-def computing(process: Popen[str], root: Path) -> None:
+def computing(process: Process, root: Path) -> None:
     until(process, lambda: any((root / "images").glob("*.parquet")))
 
 
@@ -56,14 +65,14 @@ def computing(process: Popen[str], root: Path) -> None:
 def test_a_signal_to_the_group_stops_everything_soon_and_the_run_can_be_resumed(
     number: int,
     code: int,
-    moment: Callable[[Popen[str], Path], None],
+    moment: Callable[[Process, Path], None],
     images: Path,
     undisturbed: Path,
     tmp_path: Path,
 ) -> None:
     root = tmp_path / "out"
     config = write_config(tmp_path / "c.yaml", images, root, run={"workers": 1})
-    with started("run", config) as process:
+    with (started if moment is importing else forked)("run", config) as process:
         moment(process, root)
         began = time.monotonic()
         kill_group(process, number)
@@ -82,10 +91,10 @@ def test_a_signal_to_the_group_stops_everything_soon_and_the_run_can_be_resumed(
 
 @pytest.mark.parametrize("moment", [starting_readers, reading])
 def test_a_signal_to_the_main_process_alone_leaves_no_reader_behind(
-    moment: Callable[[Popen[str], Path], None], images: Path, tmp_path: Path
+    moment: Callable[[Process, Path], None], images: Path, tmp_path: Path
 ) -> None:
     config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run={"workers": 2})
-    with started("run", config) as process:
+    with forked("run", config) as process:
         moment(process, tmp_path / "out")
         process.send_signal(signal.SIGTERM)
         said = finish(process)
@@ -98,7 +107,7 @@ def test_a_signal_to_the_main_process_alone_leaves_no_reader_behind(
 
 def test_a_killed_main_process_takes_its_readers_along(images: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run={"workers": 2})
-    with started("run", config) as process:
+    with forked("run", config) as process:
         reading(process, tmp_path / "out")
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -112,7 +121,7 @@ def test_a_run_that_computes_for_long_does_not_wait_for_the_end_of_it(tmp_path: 
     draw(tmp_path / "in/a.png", seed=1, size=2000)
     slow = [{"gabor": {"wavelength": [20, 24, 28, 32, 36], "orientations": 12}}]
     config = write_config(tmp_path / "c.yaml", tmp_path / "in", tmp_path / "out", filters=slow)
-    with started("run", config) as process:
+    with forked("run", config) as process:
         until(process, lambda: bool(list((tmp_path / "out").glob(".tmp/*"))) or busy(process))
         time.sleep(1)
         began = time.monotonic()
@@ -121,6 +130,6 @@ def test_a_run_that_computes_for_long_does_not_wait_for_the_end_of_it(tmp_path: 
         assert time.monotonic() - began < SOON / 2
 
 
-def busy(process: Popen[str]) -> bool:
+def busy(process: Process) -> bool:
     """A thread that computes beside the main one."""
     return len(list(Path(f"/proc/{process.pid}/task").iterdir())) > 2
