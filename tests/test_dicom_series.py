@@ -146,6 +146,13 @@ def test_what_is_not_alike_is_another_volume(
     assert sorted(source.header.shape for source in found) == [(2, 9, 7), (3, 9, 7)]
 
 
+def test_slices_of_1_mm_and_slices_of_no_known_spacing_have_two_names(tmp_path: Path) -> None:
+    for i in range(3):
+        write(tmp_path / f"in/a{i}.dcm", PLANE, **place(i, spacing=1))
+        write(tmp_path / f"in/b{i}.dcm", PLANE, **place(i) | {"PixelSpacing": None})
+    assert [len(source.members) for source in sources(tmp_path).values()] == [3, 3]
+
+
 def test_folders_part_a_series_and_a_lone_slice_is_flat(tmp_path: Path) -> None:
     series(tmp_path / "in/a", [0, 1])
     series(tmp_path / "in/b", [2, 3])

@@ -84,8 +84,10 @@ def name(info: ImageInfo) -> str:
     """What tells a group from the others of its folder: 8 hexadecimal digits."""
     plane = _plane(info)
     turn = [round(part, 3) + 0.0 for part in plane.orientation]  # as fine as ALIKE tells them apart
-    what = (plane.series, info.shape, info.bands, turn, [f"{s:.4g}" for s in info.grid.spacing])
-    return hashlib.sha256(repr(what).encode()).hexdigest()[:8]
+    steps = [f"{s:.4g}" for s in info.grid.spacing]
+    what = (plane.series, info.shape, info.bands, turn, steps)
+    unit = "" if info.grid.unit == "mm" else repr(info.grid.unit)  # 1 mm is not 1 of no unit
+    return hashlib.sha256((repr(what) + unit).encode()).hexdigest()[:8]
 
 
 def join(slices: Sequence[ImageInfo]) -> tuple[Ints, ImageInfo]:
