@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from pydicom.uid import (
 from slices import CT, dataset, frames_at, place, write
 
 from pipeline.errors import ReadError
-from pipeline.readers import dicom, dicom_header
+from pipeline.readers import codestream, dicom, dicom_header
 from pipeline.readers.base import READERS
 from pipeline.types import Grid, ImageInfo, Region
 
@@ -244,6 +245,7 @@ def test_a_dose_has_its_offsets_and_scale(tmp_path: Path) -> None:
         ({"SamplesPerPixel": 4}, "unsupported"),
         ({"RescaleSlope": 0}, "corrupt"),
         ({"RescaleSlope": "1e400"}, "corrupt"),
+        ({"Modality": "RTDOSE", "DoseUnits": "GY"}, "corrupt"),
         ({"ModalityLUTSequence": [pydicom.Dataset()]}, "unsupported"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"}, "unsupported"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.77.1.6"}, "unsupported"),
@@ -279,6 +281,33 @@ def test_a_codestream_of_another_size_is_not_decoded(tmp_path: Path) -> None:
     assert (error.kind, "65536x65536" in str(error)) == ("corrupt", True)
 
 
+def box(kind: bytes, data: bytes) -> bytes:
+    return (len(data) + 8).to_bytes(4) + kind + data
+
+
+@pytest.mark.parametrize("size", [(64, 40), (1 << 16, 1 << 16)], ids=["told", "large"])
+@pytest.mark.parametrize("before", [b"", bytes(400), bytes.fromhex("ff4fff51") + bytes(40)])
+def test_boxes_hide_no_codestream(before: bytes, size: tuple[int, int]) -> None:
+    """Neither far behind, nor behind what looks like one."""
+    numbers = (size[1], size[0], 0, 0)
+    stream = b"\xff\x4f\xff\x51" + bytes([0, 47, 0, 0])
+    stream += b"".join(number.to_bytes(4) for number in numbers)
+    boxes = box(b"jP  ", b"\r\n\x87\n") + box(b"free", before)
+    long = (1).to_bytes(4) + b"jp2c" + (len(stream) + 16).to_bytes(8) + stream
+    assert codestream.size(stream) == size
+    for last in (box(b"jp2c", stream), bytes(4) + b"jp2c" + stream, long):
+        assert codestream.size(boxes + last) == size
+    assert codestream.size(boxes) is None
+    assert codestream.size(bytes(9) + stream) is None
+
+
+def test_a_frame_that_does_not_begin_as_jpeg_2000_is_not_decoded(tmp_path: Path) -> None:
+    path = tmp_path / "a.dcm"
+    packed(path, JPEG2000Lossless)
+    path.write_bytes(path.read_bytes().replace(b"\xff\x4f\xff\x51", b"\xff\x4f\xff\x64"))
+    assert "does not begin as JPEG 2000" in str(refusal(path))
+
+
 def test_a_deflated_file_is_read_unless_it_fills_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +318,31 @@ def test_a_deflated_file_is_read_unless_it_fills_the_memory(
     np.testing.assert_array_equal(whole(small)[0], SIGNED)
     monkeypatch.setattr(dicom_header, "MOST_INFLATED", 99)
     assert refusal(large).kind == "limit"
+
+
+SYNTAX = b"\x02\0\x10\0UI"
+PRIVATE = b"\x02\0\x02\x01OB\0\0" + (5000).to_bytes(4, "little") + bytes(5000)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data[:140] + bytes(4) + data[144:],
+        lambda data: data[:132] + data[144:],
+        lambda data: data.replace(SYNTAX, PRIVATE + SYNTAX),
+    ],
+    ids=["length 0", "no length", "far behind"],
+)
+def test_no_meta_information_hides_a_deflated_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[bytes], bytes]
+) -> None:
+    path = write(tmp_path / "a.dcm", SIGNED, syntax=DeflatedExplicitVRLittleEndian)
+    path.write_bytes(change(path.read_bytes()))
+    np.testing.assert_array_equal(whole(path)[0], SIGNED)
+    monkeypatch.setattr(dicom_header, "MOST_INFLATED", 99)
+    with pytest.raises(ReadError, match="inflates to more") as caught:
+        probe(path)
+    assert caught.value.kind == "limit"
 
 
 def test_no_byte_that_flips_is_more_than_a_refusal(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 J2K = b"\xff\x4f\xff\x51"  # SOC, SIZ
-BOXES = 256  # bytes in which JPEG 2000 begins where boxes stand before it
+JP2 = bytes.fromhex("0000000c 6a502020 0d0a870a")  # the box before all others, T.800 I.5.1
 FRAME_HEADERS = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}  # SOF of T.81, T.87
 
 
@@ -15,11 +15,26 @@ def size(data: bytes) -> tuple[int, int] | None:
     """
     if data.startswith(b"\xff\xd8"):
         return _of_jpeg(data)
-    start = data.find(J2K, 0, BOXES)
-    if start < 0:
+    start = _behind_boxes(data) if data.startswith(JP2) else 0
+    if data[start : start + 4] != J2K or len(data) < start + 24:
         return None
     right, bottom, left, top = (_number(data, start + 8 + 4 * i, 4) for i in range(4))
     return bottom - top, right - left
+
+
+def _behind_boxes(data: bytes) -> int:
+    """Where the codestream of a JP2 file begins: the contents of its first jp2c box."""
+    at = 0
+    while at + 8 <= len(data):
+        length, start = _number(data, at, 4), at + 8
+        if length == 1:
+            length, start = _number(data, at + 8, 8), at + 16
+        if data[at + 4 : at + 8] == b"jp2c":
+            return start
+        if length < start - at:  # the last box, or none
+            break
+        at += length
+    return len(data)
 
 
 def _of_jpeg(data: bytes) -> tuple[int, int] | None:

@@ -30,6 +30,7 @@ PALETTE = tuple(
 SAMPLES = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 KEPT = 1 << 28  # bytes of the last file
 OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+JPEG_2000 = tuple(f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 92, 93, 201, 202, 203))
 
 
 @READERS.register("dicom")
@@ -136,6 +137,9 @@ def _refuse_other_size(dataset: FileDataset, frame: int) -> None:
     found = size(
         get_frame(dataset.PixelData, frame, number_of_frames=count, extended_offsets=places or None)
     )
+    if found is None and dataset.file_meta.TransferSyntaxUID in JPEG_2000:
+        message = f"frame {frame + 1} does not begin as JPEG 2000 does; copy it again"
+        raise ReadError("corrupt", message)
     if found is not None and found != (dataset.Rows, dataset.Columns):
         told = f"{dataset.Rows}x{dataset.Columns}"
         message = f"frame {frame + 1} is {found[0]}x{found[1]} where the header says {told}"

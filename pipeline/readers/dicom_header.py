@@ -39,8 +39,6 @@ CT = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1")
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 
-DEFLATED = b"1.2.840.10008.1.2.1.99"
-MOST_META = 1 << 12  # bytes; what stands behind them does not name the encoding
 MOST_INFLATED = 1 << 30
 CHUNK = 1 << 20
 
@@ -88,8 +86,8 @@ def read_elements(file: BinaryIO, *more: str, pixels: bool = False) -> FileDatas
     except ImportError as error:
         message = "DICOM needs pydicom; pip install 'filterbank[medical]' and run again"
         raise ReadError("dependency", message) from error
-    _refuse_bomb(file)
     try:
+        _refuse_bomb(file)
         return dcmread(file, stop_before_pixels=not pixels, specific_tags=[*HEADER, *more])
     except InvalidDicomError:
         message = "has no DICOM header (DICM after 128 bytes); write it with its meta information"
@@ -98,13 +96,15 @@ def read_elements(file: BinaryIO, *more: str, pixels: bool = False) -> FileDatas
 
 def _refuse_bomb(file: BinaryIO) -> None:
     """Refuse a deflated file that would fill the memory: pydicom inflates the whole of it."""
-    head = file.read(MOST_META)
-    start = 144 + int.from_bytes(head[140:144], "little")  # behind the length of the meta group
-    if DEFLATED in head[:start]:
-        file.seek(start)
+    from pydicom import filereader, uid
+
+    filereader.read_preamble(file, force=False)
+    meta = filereader._read_file_meta_info(file)  # with the very code that will choose the encoding
+    if meta.get("TransferSyntaxUID") == uid.DeflatedExplicitVRLittleEndian:
+        filereader._read_command_set_elements(file)  # which leaves the file where that inflates
         inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        while chunk := inflate.decompress(inflate.unconsumed_tail or file.read(CHUNK), CHUNK):
-            size += len(chunk)
+        while not inflate.eof and (data := inflate.unconsumed_tail or file.read(CHUNK)):
+            size += len(inflate.decompress(data, CHUNK))
             if size > MOST_INFLATED:
                 message = f"inflates to more than {MOST_INFLATED} bytes; write it uncompressed"
                 raise ReadError("limit", message)
@@ -191,6 +191,9 @@ def _scaling(dataset: FileDataset, frame: int) -> Scaling:
     slope, intercept = _find(dataset, frame, group, "RescaleSlope", "RescaleIntercept")
     if dataset.get("Modality") == "RTDOSE":
         slope, intercept = dataset.get("DoseGridScaling"), 0
+        if slope is None:
+            message = "a dose without DoseGridScaling: its unit is not known; export it again"
+            raise ReadError("corrupt", message)
     scaling = (_number(slope, 1.0), _number(intercept, 0.0))
     if not all(map(isfinite, scaling)) or scaling[0] == 0:
         message = "stored values cannot be scaled (slope 0, or not a number); copy the file again"
