@@ -60,7 +60,7 @@ def list_members(config: Input, *, output: Path | None = None, now: float) -> Li
                 skipped["excluded"] += 1
             elif config.include is not None and not chosen(name):
                 skipped["not included"] += 1
-            elif config.include is None and start.path.is_dir() and (why := why_no_image(path)):
+            elif config.include is None and not start.names_files and (why := why_no_image(path)):
                 skipped[why] += 1
             else:
                 found[name] = _member(path, name, status)
@@ -77,7 +77,8 @@ def _member(path: str, name: str, status: os.stat_result) -> Member:
         with suppress(OSError):  # gone since: reading will say so
             found.append(Path(part).stat())
     size, latest = sum(s.st_size for s in found), max(s.st_mtime_ns for s in found)
-    return Member(path, name, size, latest, parts)
+    each = tuple((s.st_size, s.st_mtime_ns) for s in found) if parts else ()
+    return Member(path, name, size, latest, parts, each)
 
 
 def slices_of(members: Iterable[Member], folders: Collection[str]) -> list[Member]:
@@ -104,6 +105,11 @@ class _Start:
     path: Path
     root: Path
     glob: str = ""
+
+    @property
+    def names_files(self) -> bool:
+        """Whether it says what its files are: it is one, or a glob with a suffix (`*.jp2`)."""
+        return not self.path.is_dir() or Path(self.glob).suffix not in ("", ".*")
 
 
 def _start(given: str) -> _Start:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pipeline.writers.parquet as tables
 from pipeline.commit import Staging, has_size, recover, writing
 from pipeline.errors import PlanError, ReadError
-from pipeline.fingerprint import fingerprint
+from pipeline.fingerprint import fingerprint, stamp
 from pipeline.keys import escape
 from pipeline.types import Member
 
@@ -141,7 +141,7 @@ def compare(
 ) -> Todo:
     """Sort the listed files into new, changed, touched and done; what is stored but gone vanished.
 
-    An image whose files have the stored size and time is taken as unchanged; with another time
+    An image whose files have the stored sizes and times is taken as unchanged; with another time
     their SHA-256 decides. Damaged shards are done again as a whole.
     """
     files = {escape(member.name): member for member in members}
@@ -151,7 +151,7 @@ def compare(
         found = [files[name] for name in row.files if name in files]
         if len(found) < len(row.files) or sum(m.bytes for m in found) != row.bytes:
             return "changed"
-        if max(m.mtime_ns for m in found) == row.mtime_ns:
+        if stamp(found) == row.mtime_ns:
             return "same"
         return "touched" if _hash(found) == row.fingerprint else "changed"
 
@@ -205,11 +205,14 @@ def _hash(members: Sequence[Member]) -> str | None:
 
 def touch(root: Path, shard: str, members: Sequence[Member]) -> None:
     """Note new times of files whose bytes are the stored ones: rewrites the images part only."""
-    times = {escape(member.name): member.mtime_ns for member in members}
+    known = {escape(member.name): member for member in members}
     path = root / "images" / f"part-{shard}.parquet"
     table, footer = tables.read_table(path), tables.footer_of(path)
     rows = zip(table.column("files").to_pylist(), table.column("mtime_ns").to_pylist(), strict=True)
-    column = [max([times[name] for name in files if name in times] or [old]) for files, old in rows]
+    column = [
+        stamp([known[name] for name in files]) if known.keys() >= set(files) else old
+        for files, old in rows
+    ]
     index = table.schema.get_field_index("mtime_ns")
     table = table.set_column(index, table.schema.field(index), pa.array(column, pa.int64()))
     staging = Staging(root, shard)

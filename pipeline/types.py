@@ -128,7 +128,8 @@ class Member:
     """One file as the listing saw it. path: how to open it; name: relative to the input root.
 
     beside: paths of files that are a part of it: its mask, the sources of a mosaic. bytes, of all
-    of them together; mtime_ns, of the latest.
+    of them together; mtime_ns, of the latest; parts: where there are several, the bytes and time of
+    each.
     """
 
     path: str
@@ -136,6 +137,7 @@ class Member:
     bytes: int
     mtime_ns: int
     beside: tuple[str, ...] = ()
+    parts: tuple[tuple[int, int], ...] = ()
 
     @property
     def paths(self) -> tuple[str, ...]:

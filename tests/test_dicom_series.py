@@ -231,6 +231,22 @@ def test_equal_bytes_with_new_times_are_not_computed_again(tmp_path: Path) -> No
     assert look(config, out).nothing_to_do
 
 
+def test_a_slice_of_equal_size_and_an_older_time_is_seen(tmp_path: Path) -> None:
+    """As `cp -p` and `rsync -a` leave it."""
+    series(tmp_path / "in", [0, 1, 2])
+    config, out = config_of(tmp_path), tmp_path / "out"
+    run_bank(config, out)
+    path = tmp_path / "in/1.dcm"
+    data = path.read_bytes()
+    path.write_bytes(data[:-2] + bytes([data[-2] ^ 1, data[-1]]))
+    os.utime(path, ns=(7, 7))
+    assert len(look(config, out).sources) == 1
+    changed, fresh = run_bank(config, out), run_bank(config, tmp_path / "fresh")
+    assert changed.images.to_pylist() == fresh.images.to_pylist()
+    assert changed.statistics.to_pylist() == fresh.statistics.to_pylist()
+    assert look(config, out).nothing_to_do
+
+
 def test_a_series_waits_for_its_youngest_slice(tmp_path: Path) -> None:
     series(tmp_path / "in/a", [0, 1, 2])
     series(tmp_path / "in/b", [0, 1, 2])

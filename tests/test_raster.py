@@ -309,6 +309,29 @@ def test_a_changed_mask_or_source_changes_the_image(tmp_path: Path) -> None:
     assert [source.key for source in look(config, tmp_path / "out", files).sources] == ["x.vrt"]
 
 
+def test_a_mask_or_source_of_equal_size_and_an_older_time_changes_the_image(tmp_path: Path) -> None:
+    """As `cp -p` and `rsync -a` leave it."""
+    scene, mask = write(tmp_path / "a.tif", DEEP), tmp_path / "a.tif.msk"
+    write(mask, np.full((1, 40, 50), 255, np.uint8))
+    (tmp_path / "x.vrt").write_text(VRT.format(8, write(tmp_path / "b.tif", DEEP)))
+    config = write_config(tmp_path / "c.yaml", statistics=["mean"])
+    files = [scene, tmp_path / "x.vrt"]
+    output = run_bank(config, tmp_path / "out", files)
+    before = output.statistics.column("n_valid").to_pylist()
+    assert all(number < 0 for number in output.images.column("mtime_ns").to_pylist())
+    size = mask.stat().st_size
+    write(mask, np.zeros((1, 40, 50), np.uint8))
+    assert mask.stat().st_size == size
+    os.utime(mask, ns=(7, 7))
+    assert [source.key for source in look(config, tmp_path / "out", files).sources] == ["a.tif"]
+    after = run_bank(config, tmp_path / "out", files)
+    assert sum(after.statistics.column("n_valid").to_pylist()) < sum(before)
+    assert look(config, tmp_path / "out", files).nothing_to_do
+    write(tmp_path / "b.tif", DEEP[:, ::-1])
+    os.utime(tmp_path / "b.tif", ns=(7, 7))
+    assert [source.key for source in look(config, tmp_path / "out", files).sources] == ["x.vrt"]
+
+
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", DEEP)
     write(Path(f"{path}.msk"), DEEP[:1, :9])
@@ -410,6 +433,8 @@ def test_a_footprint_is_a_polygon_of_longitudes_and_latitudes() -> None:
     pacific = Georeference("EPSG:32660", (10_000.0, 0, 7e5, 0, -10_000.0, 5e6))
     assert footprint(pacific, Region((0, 0), (50, 50))) is None
     assert footprint(Georeference(None, tuple(PLACE[:6])), region) is None
+    pole = Georeference("EPSG:3413", (25_000.0, 0, -3_850_000.0, 0, -25_000.0, 4_500_000.0))
+    assert footprint(pole, Region((0, 0), (334, 308))) is None  # wraps on its closing side
 
 
 @pytest.mark.parametrize("mode", ["mixed", "mirror"])

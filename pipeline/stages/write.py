@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pipeline.writers.parquet as tables
 from pipeline.commit import Staging, has_size
 from pipeline.errors import ReadError
-from pipeline.fingerprint import fingerprint
+from pipeline.fingerprint import fingerprint, stamp
 from pipeline.footprint import footprint
 from pipeline.keys import escape, picture_folder
 from pipeline.plan import Plan
@@ -144,7 +144,7 @@ class Sink:
             "error": failure.error if failure else None,
             "reader": source.reader or None,
             "bytes": sum(member.bytes for member in source.members),
-            "mtime_ns": max(member.mtime_ns for member in source.members),
+            "mtime_ns": stamp(source.members),
             "fingerprint": self._fingerprint(source),
             "version": __version__,
             "device": self.plan.device,
