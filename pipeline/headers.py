@@ -34,8 +34,7 @@ def open_all(members: Iterable[Member], config: Input, limits: Limits) -> list[U
         else:
             units.append(sources)
     for slices in folders.values():
-        infos = [source.header for source in slices]
-        units += ((_series([slices[i] for i in some], limits),) for some in group(infos))
+        units += ((source,) for source in _volumes(slices, limits))
     return sorted(units, key=lambda unit: min(os.fsencode(m.name) for m in unit[0].members))
 
 
@@ -47,6 +46,19 @@ def _is_slice(source: Source) -> bool:
         and isinstance(info.geo, Plane)
         and (len(info.shape), source.page, source.layout) == (2, 0, "page")
     )
+
+
+def _volumes(slices: Sequence[Source], limits: Limits) -> Iterable[Source]:
+    """The volumes of one folder; those that have one name are one failed source."""
+    found: dict[str, Source] = {}
+    for some in group([source.header for source in slices]):
+        source = _series([slices[i] for i in some], limits)
+        if source.key in found:
+            source = replace(source, members=found[source.key].members + source.members)
+            message = "several series of one name; part them into folders, or use pages: sources"
+            source = source.fail(Failure("unsupported", message))
+        found[source.key] = source
+    return found.values()
 
 
 def _series(slices: Sequence[Source], limits: Limits) -> Source:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,11 @@ class State:
     unsealed: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
     filters: bool = False
+
+    @cached_property
+    def by_key(self) -> Mapping[str, Stored]:
+        """Rows by image."""
+        return {row.image: row for rows in self.shards.values() for row in rows}
 
 
 @dataclass(frozen=True)

@@ -108,8 +108,11 @@ def survey(config: Config, options: Options) -> Survey:
     )
     if options.limit is not None:
         todo = replace(todo, new=todo.new[: options.limit])
+    new, redo = _units(plan, state, todo, listing)
+    again = {source.key for unit in redo for source in unit}
+    todo = replace(todo, vanished=tuple(row for row in todo.vanished if row.image not in again))
     pruned = _pruned(todo, state, options)
-    shards = tuple(_shards(plan, state, todo, pruned, listing, options.limit))
+    shards = tuple(_shards(state, new[: options.limit], redo, pruned))
     return Survey(plan, listing, state, todo, shards, pruned)
 
 
@@ -187,16 +190,11 @@ def _pruned(todo: store.Todo, state: store.State, options: Options) -> tuple[str
 
 
 def _shards(
-    plan: Plan,
-    state: store.State,
-    todo: store.Todo,
-    gone: Collection[str],
-    listing: Listing,
-    limit: int | None,
+    state: store.State, new: Sequence[Unit], redo: Sequence[Unit], gone: Collection[str]
 ) -> Iterator[Shard]:
-    """Shards to do again under their ids, then new ones cut from the files no shard holds."""
-    new, redo = _units(plan, state, todo, listing)
+    """Shards to do again under their ids, then new ones cut from what no shard holds."""
     redone = {escape(m.name) for unit in redo for m in unit[0].members}
+    gone = {*gone, *(source.key for unit in redo for source in unit)}
 
     def stays(row: store.Stored) -> bool:
         return row.image not in gone and redone.isdisjoint(row.files)
@@ -209,7 +207,7 @@ def _shards(
     for shard, sources in homes.items():
         rows = () if shard in state.torn else state.shards[shard]
         yield Shard(shard, tuple(sources), tuple(row.image for row in rows if stays(row)))
-    yield from cut(new[:limit], taken=set(state.shards))
+    yield from cut(new, taken=set(state.shards))
 
 
 def _units(
@@ -239,8 +237,9 @@ def _units(
 
 
 def _stored(state: store.State, unit: Unit) -> list[store.Stored]:
-    """The rows that any of its files has."""
-    rows = (row for m in unit[0].members for row in state.by_file.get(escape(m.name), ()))
+    """The rows of its files, and those of its keys: a series whose files have new names."""
+    rows = [row for m in unit[0].members for row in state.by_file.get(escape(m.name), ())]
+    rows += [state.by_key[source.key] for source in unit if source.key in state.by_key]
     return list(dict.fromkeys(rows))
 
 

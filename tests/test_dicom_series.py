@@ -17,6 +17,7 @@ from running import failures, look, run_bank, write_config
 from slices import FLAT, dataset, place, write
 
 from pipeline.config import load
+from pipeline.output import open_output
 from pipeline.readers import identify, why_no_image
 from pipeline.survey import Options, survey
 from pipeline.types import Source
@@ -245,6 +246,45 @@ def test_a_slice_of_equal_size_and_an_older_time_is_seen(tmp_path: Path) -> None
     assert changed.images.to_pylist() == fresh.images.to_pylist()
     assert changed.statistics.to_pylist() == fresh.statistics.to_pylist()
     assert look(config, out).nothing_to_do
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_a_series_whose_files_have_new_names_is_the_same_series(
+    tmp_path: Path, *, prune: bool
+) -> None:
+    """Its row is made anew in its shard; no key is there twice, nothing has vanished."""
+    folder = tmp_path / "in"
+    series(folder / "a", [0, 1, 2])
+    series(folder / "b", [0, 1])
+    config, out = config_of(tmp_path), tmp_path / "out"
+    run_bank(config, out)
+    for path in sorted((folder / "a").iterdir()):
+        path.rename(path.with_name(f"slice{path.name}"))
+    todo = look(config, out)
+    assert ([len(s.members) for s in todo.sources], todo.todo.vanished) == ([3], ())
+    said = filterbank("run", config, "--output", out, *(("--prune",) if prune else ()))
+    assert (said.code, "pruned" in said.out) == (0, False), said
+    fresh = run_bank(config, tmp_path / "fresh")
+    for table in ("images", "statistics", "regions", "maps"):
+        here, there = (
+            output.table(table).sort_by("image").to_pylist() for output in (open_output(out), fresh)
+        )
+        assert here == there, table
+    assert look(config, out).nothing_to_do
+    assert filterbank("verify", out).code == 0
+
+
+def test_series_of_one_name_in_one_folder_are_one_failed_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.headers.name", lambda info: "12345678")
+    series(tmp_path / "in", [0, 1, 2])
+    for i in range(2):
+        write(tmp_path / f"in/other{i}.dcm", PLANE, SeriesInstanceUID="1.2.3", **place(i))
+    todo = look(config_of(tmp_path), tmp_path / "out", tmp_path / "in").sources
+    assert [(s.key, len(s.members)) for s in todo] == [("#series=12345678", 5)]
+    assert todo[0].failure is not None
+    assert "several series of one name" in todo[0].failure.error
 
 
 def test_a_series_waits_for_its_youngest_slice(tmp_path: Path) -> None:
