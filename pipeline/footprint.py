@@ -61,4 +61,4 @@ def _to_crs84(crs: str, x: Points, y: Points) -> Points | None:
 
 
 def _wraps(ring: Points) -> bool:
-    return bool((np.abs(np.diff(ring[:, 0])) > HALF_TURN).any())
+    return bool((np.abs(np.diff(ring[:, 0], append=ring[0, 0])) > HALF_TURN).any())
