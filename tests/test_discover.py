@@ -76,6 +76,15 @@ def test_include_and_exclude_choose_by_name_and_count_what_they_leave(folder: Pa
     assert listed(folder).skipped == Counter({"no known image format": 1})
 
 
+def test_a_glob_with_a_suffix_names_what_a_folder_leaves_out(folder: Path) -> None:
+    (folder / "s.jp2").write_bytes(b"")
+    (folder / "x.vrt").write_text("")
+    assert names(f"{folder}/*.jp2") == ["s.jp2"]
+    assert names(f"{folder}/*.vr?") == ["x.vrt"]
+    for unnamed in (str(folder), f"{folder}/**", f"{folder}/*.*"):
+        assert not {"s.jp2", "x.vrt", "readme.txt"} & set(names(unnamed))
+
+
 @pytest.mark.parametrize(
     ("glob", "hits", "misses"),
     [
