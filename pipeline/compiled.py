@@ -13,9 +13,11 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def compiled(function: _F, signature: str | None = None) -> _F:
     """Compile for a signature, or take what an earlier process left in the cache.
 
-    Without a signature it becomes part of the functions that call it. The cache holds as long as
-    the file of the function with the signature is the same: touch that file when what it calls has
-    changed in another one. No fast-math: every operation is exactly rounded.
+    Without a signature it becomes part of the functions that call it, as do the constants that
+    they name. The cache holds as long as the file of the function with the signature is the same:
+    touch that file when what it takes from another one has changed. That is LINES of bank/costs.py
+    in bank/native.py, CELL of statistics/cells.py in statistics/native.py, and `values_of` of
+    statistics/native.py in statistics/finish.py. No fast-math: every operation is exactly rounded.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     if signature is None:

@@ -29,6 +29,7 @@ from pipeline.bank.expr import (
     reach_of,
     separable,
 )
+from pipeline.bank.native import sum_taps
 from pipeline.bank.passes import compose, lift, separate
 from pipeline.bank.rotations import Rotation, pool_rotations, right_angles, rotate
 from pipeline.boundary import MODES, Boundary, Mode, fold
@@ -179,6 +180,15 @@ def test_a_plane_alone_equals_the_plane_in_any_batch_bit_for_bit(data: st.DataOb
                     expression, Boundary(), batch(images[one], None, None, mask, offset[one]), 2
                 )
                 assert torch.equal(alone.values[0], together.values[n])
+
+
+def test_a_count_of_lines_that_no_tile_computes_is_an_error() -> None:
+    """Else the results would be memory that nobody has written."""
+    x, out = np.ones(8, np.float32), np.ones((6, 8), np.float32)
+    taps, to = np.array([x.ctypes.data]), np.array([line.ctypes.data for line in out])
+    still, once = np.zeros(3, np.int64), np.ones(3, np.int64)
+    with pytest.raises(ValueError, match="no tile"):
+        sum_taps(taps, still[None], out[:, 0].copy(), to, still, once, 8, False)
 
 
 def test_an_offset_keeps_the_digits_of_data_with_a_large_mean() -> None:

@@ -3,7 +3,8 @@
 Every pixel is one chain of fused multiply-adds in the order of the taps, whichever tile of
 registers it stands in: its bits depend on the pixels under the kernel and on nothing else. Tiles
 are written for LLVM, whose vectoriser neither keeps sums in registers over a loop of taps nor loads
-a pixel once for several results. All in one file: by its date numba tells whether its cache holds.
+a pixel once for several results. All that is compiled in stands here, but for LINES of costs.py: by
+the date of this file numba tells whether its cache holds, so touch it when that changes.
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ def _tile(count: int, vectors: int, lanes: int, *, stacked: bool) -> Any:
 def _whole_lines() -> Any:
     """Compile `fill(at, weights, to, length, stacked)`: lines of some length, tile by tile.
 
-    The last vector of a line overlaps the one before it; what they share they agree on.
+    The last vector of a line overlaps the one before it; what they share they agree on. Raises
+    ValueError for a count of lines without a tile.
     """
     made: dict[str, Any] = {}
     lines = ["def fill(at, weights, to, length, stacked):"]
@@ -119,6 +121,8 @@ def _whole_lines() -> Any:
             fits = f"c + {width} <= length" if vectors > 1 else f"c < length and {width} <= length"
             lines += [f"        while {fits}:", f"            {name}(at, weights, to, {last})"]
             lines += [f"            c += {width}"]
+        lines += ["        return"]
+    lines += ["    raise ValueError('no tile computes this many lines')"]
     exec(compile("\n".join(lines), __file__, "exec"), made)
     return compiled(made["fill"])
 
