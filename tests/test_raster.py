@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import rasterio
+import rasterio.shutil
 import tifffile
 from rasterio import Affine
 from rasterio.enums import ColorInterp
@@ -41,6 +42,10 @@ VRT = (
     '<VRTDataset rasterXSize="{0}" rasterYSize="{0}"><VRTRasterBand dataType="Byte" band="1">'
     "<SimpleSource><SourceFilename>{1}</SourceFilename></SimpleSource>"
     "</VRTRasterBand></VRTDataset>"
+)
+RECTANGLES = (
+    '<SrcRect xOff="0" yOff="0" xSize="8" ySize="8"/>'
+    '<DstRect xOff="0" yOff="0" xSize="{}" ySize="{}"/>'
 )
 
 
@@ -502,9 +507,12 @@ def test_a_named_vrt_reads_tiff_and_nothing_else(tmp_path: Path, secret: Path) -
         read(vrt)
     nested = tmp_path / "nested.tif"
     nested.write_text(VRT.format(8, tmp_path / "a.tif"))
+    disguised = tmp_path / "nested.j2k"
+    disguised.write_bytes(b"\xff\x4f\xff\x51" + nested.read_bytes())
     plain = VRT.format(8, tmp_path / "a.tif")
     for text in (
         VRT.format(8, nested),
+        VRT.format(8, disguised),
         VRT.format(8, plain.replace("<", "&lt;")),
         plain.replace('band="1"', 'band="1" subClass="VRTRawRasterBand"'),
         plain.replace('band="1"', 'band="1" subClass="VRTDerivedRasterBand"'),
@@ -516,6 +524,72 @@ def test_a_named_vrt_reads_tiff_and_nothing_else(tmp_path: Path, secret: Path) -
             probe(vrt)
         assert caught.value.kind in ("unsupported", "incomplete")
         assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('band="1"', 'band="1" SUBCLASS="VRTRawRasterBand"'),
+        ('band="1"', 'band="1" SUBCLASS="VRTDerivedRasterBand"'),
+        ('band="1">', 'band="1"><subClass>VRTRawRasterBand</subClass>'),
+        ("<SimpleSource>", '<SimpleSource SourceFilename="/etc/passwd">'),
+        ("<SourceFilename>", '<SourceFilename RELATIVETOVRT="0">'),
+        ("<SourceFilename>", "<sourcefilename>/etc/passwd</sourcefilename><SourceFilename>"),
+        ("<SimpleSource>", "<SimpleSource><SourceFilename>/etc/passwd</SourceFilename>"),
+        ("<SimpleSource>", '<SimpleSource resampling="cubic">'),
+        ("<SimpleSource>", "<SimpleSource><OpenOptions/>"),
+        ("<SimpleSource>", "<SimpleSource><LUT>0:0,255:9</LUT>"),
+        ("<SimpleSource>", "<SimpleSource><SourceBand>x</SourceBand>"),
+        ("<SimpleSource>", "<SimpleSource>" + RECTANGLES.split("<Dst")[0]),
+        ("</SourceFilename>", "</SourceFilename>" + RECTANGLES.format(8, 4)),
+        ("</SourceFilename>", "</SourceFilename>" + RECTANGLES.format(8, 8.5)),
+        ("<VRTDataset", '<VRTDataset xmlns="x"'),
+        ("SimpleSource>", "KernelFilteredSource>"),
+    ],
+)
+def test_what_is_not_known_of_a_vrt_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    """GDAL takes names in any case, and attributes for elements."""
+    write(tmp_path / "a.tif", np.full((1, 8, 8), 5, np.uint8))
+    plain = VRT.format(8, tmp_path / "a.tif")
+    (tmp_path / "x.vrt").write_text(plain.replace(old, new))
+    assert plain not in (tmp_path / "x.vrt").read_text()
+    with pytest.raises(ReadError) as caught:
+        probe(tmp_path / "x.vrt")
+    assert caught.value.kind in ("unsupported", "incomplete")
+
+
+@pytest.mark.parametrize("code", ["foo", "gbk", "utf-32", "idna"])
+def test_a_vrt_that_cannot_be_parsed_fails_alone(tmp_path: Path, code: str) -> None:
+    (tmp_path / "x.vrt").write_text(f'<?xml version="1.0" encoding="{code}"?><VRTDataset/>')
+    done = run_bank(write_config(tmp_path / "c.yaml"), tmp_path / "out", [tmp_path / "x.vrt"])
+    (why,) = failures(done).values()
+    assert why.startswith(("corrupt: ", "unsupported: "))
+
+
+def test_a_vrt_as_gdal_writes_it_is_read_with_its_mask(tmp_path: Path) -> None:
+    """Beside it and elsewhere: the names of its files are relative."""
+    named = {"names": ("B04", "B03", "B02"), "scaling": ((2.0,) * 3, (1.0,) * 3), "nodata": 7}
+    write(tmp_path / "a.tif", DEEP, DEEP[0] > 9000, inside=True, **named)
+    rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "x.vrt", driver="VRT")
+    assert "<MaskBand>" in (tmp_path / "x.vrt").read_text()
+    for region in (Region((0, 0), (40, 50)), Region((3, 5), (17, 40))):
+        of_tiff, of_vrt = (read(tmp_path / name, region) for name in ("a.tif", "x.vrt"))
+        assert of_tiff[0] == of_vrt[0]
+        np.testing.assert_array_equal(of_tiff[1], of_vrt[1])
+        np.testing.assert_array_equal(of_tiff[2], of_vrt[2])
+    write(tmp_path / "a.tif.msk", np.ones((1, 40, 50), np.uint8))
+    with pytest.raises(ReadError, match="masks beside"):
+        probe(tmp_path / "x.vrt")
+
+
+def test_a_vrt_places_its_files_pixel_to_pixel(tmp_path: Path) -> None:
+    write(tmp_path / " b c.tif ", DEEP[:1, :8, :8].astype(np.uint8))
+    moved = RECTANGLES.format(8, 8).replace('<DstRect xOff="0"', '<DstRect xOff="1.99999"')
+    text = VRT.format(10, " b c.tif ").replace("</SourceFilename>", "</SourceFilename>" + moved)
+    (tmp_path / "x.vrt").write_text(text.replace("Filename>", 'Filename relativeToVRT="1">', 1))
+    values = read(tmp_path / "x.vrt")[1]
+    np.testing.assert_array_equal(values[0, :8, 2:], DEEP[0, :8, :8].astype(np.uint8))
+    assert not values[0, :, :2].any()
 
 
 @pytest.fixture

@@ -20,14 +20,14 @@ from pipeline.readers.georeference import georeference_of, grid_of
 from pipeline.readers.picture import describe
 from pipeline.readers.strips import Absent, absent, check_strips
 from pipeline.readers.tiff import Tiff, pages, pick
-from pipeline.readers.vrt import VRT_SUFFIX, check_vrt
+from pipeline.readers.vrt import MASK_SUFFIX, VRT_SUFFIX, plain_vrt
 from pipeline.types import ImageInfo, Region
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
+    from rasterio.windows import Window
     from tifffile import TiffPage
 
-MASK_SUFFIX = ".msk"
 # Pixel scale, tie points, transformation, keys (GeoTIFF 1.1): any of them says where a TIFF lies.
 GEOTIFF_TAGS = (33550, 33922, 34264, 34735)
 GDAL_METADATA = 42112
@@ -40,17 +40,17 @@ class Raster:
 
     A TIFF is read here, and not as `tiff`, where its first page is georeferenced (pixel scale, tie
     points, transformation or GeoKeys), scaled in GDAL's metadata, or has a `.msk` beside it. Files
-    called `.jp2`, `.j2k` or `.vrt` are read where `input.path` or `input.include` names them.
-    Samples are as GDAL gives them: palettes are indices. Where a band has a scale or an offset, all
-    are stored * scale + offset in float64. A band is called by its description, else by the
-    common name of its colour (red, nir ..), else by its number. A pixel is valid where the band's
-    stored sample is not nodata, alpha is not 0 (a band of that colour with another description is
-    no alpha), the mask in the file or beside it is not 0, and a sparse file holds its block.
-    Spacing is that of the transform: metres where the coordinates are lengths, `degree` where they
-    are angles. A VRT may be a mosaic of TIFF and JPEG 2000 files, nothing more. Nothing else beside
-    a file is read (`.aux.xml`, world files, `.ovr`), nothing over a network, and nothing by other
-    drivers of GDAL than these three. Complex numbers are `unsupported`. Needs rasterio: the extra
-    `geo`.
+    called `.jp2`, `.j2k` or `.vrt` are read where `input.path` or `input.include` names them, alone
+    or as `*.jp2`. Samples are as GDAL gives them: palettes are indices. Where a band has a scale or
+    an offset, all are stored * scale + offset in float64. A band is called by its description, else
+    by the common name of its colour (red, nir ..), else by its number. A pixel is valid where the
+    band's stored sample is not nodata, alpha is not 0 (a band of that colour with another
+    description is no alpha), the mask in the file or beside it is not 0, and a sparse file holds
+    its block. Spacing is that of the transform: metres where the coordinates are lengths, `degree`
+    where they are angles. A VRT may be a mosaic of TIFF and JPEG 2000 files, pixel to pixel, with a
+    mask; whatever else is in it is `unsupported`. Nothing else beside a file is read (`.aux.xml`,
+    world files, `.ovr`), nothing over a network, and nothing by other drivers of GDAL than these
+    three. Complex numbers are `unsupported`. Needs rasterio: the extra `geo`.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".geotiff", ".gtiff", ".gtif", ".jp2", ".j2k", ".vrt")
@@ -100,6 +100,7 @@ class Scene:
     dataset: DatasetReader
     mask: DatasetReader | None
     absent: Absent | None
+    masked: bool = False  # by a band of the dataset itself, as in a VRT
 
     def read(self, region: Region) -> Pixels:
         """Pixels of a region inside the raster, (C, *region.shape); decodes no other blocks."""
@@ -116,6 +117,8 @@ class Scene:
             if self.mask is not None:
                 planes = self.bands.indexes if self.mask.count > 1 else (1,)
                 masks.append(_window(self.mask, planes, region) != 0)
+            if self.masked:
+                masks.append(self.dataset.read_masks([1], window=_of(region)) != 0)
         if self.absent is not None:
             missing = self.absent.within(region)
             one = len(missing) == 1
@@ -140,7 +143,10 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What GDAL is asked to open for one page: datasets by its names, and the driver for them."""
+    """What GDAL is asked to open for one page: datasets by its names, and the driver for them.
+
+    A VRT is named by its text.
+    """
 
     name: str
     driver: str
@@ -179,8 +185,7 @@ def _parts(path: str) -> Iterator[Iterator[_Part]]:
         head = file.read(16)
     if not Tiff.signature.match(head):
         if path.lower().endswith(VRT_SUFFIX):
-            check_vrt(path)
-            yield iter([_Part(path, "VRT")])
+            yield iter([_Part(plain_vrt(path), "VRT")])
         else:
             yield iter([_Part(path, "JP2OpenJPEG")])
         return
@@ -225,7 +230,8 @@ def _scene(path: str, part: _Part) -> Scene:
         ):
             message = f"a mask of {mask.count} x {mask.height} x {mask.width}; make it again"
             raise ReadError("unsupported", message)
-        scene = Scene(_info(dataset, bands), path, bands, dataset, mask, part.absent)
+        masked = part.driver == "VRT" and _has_mask(dataset)
+        scene = Scene(_info(dataset, bands), path, bands, dataset, mask, part.absent, masked)
         stack.pop_all()
         return scene
 
@@ -237,7 +243,17 @@ def _info(dataset: DatasetReader, bands: Bands) -> ImageInfo:
 
 def _window(dataset: DatasetReader, indexes: Sequence[int], region: Region) -> Pixels:
     """Stored samples of a region, at full resolution."""
+    return np.asarray(dataset.read(list(indexes), window=_of(region)))
+
+
+def _of(region: Region) -> Window:
     from rasterio.windows import Window
 
-    window = Window.from_slices(*region.slices())
-    return np.asarray(dataset.read(list(indexes), window=window))
+    return Window.from_slices(*region.slices())
+
+
+def _has_mask(dataset: DatasetReader) -> bool:
+    """Whether a band of its own, that is not alpha, says which pixels are valid."""
+    from rasterio.enums import MaskFlags
+
+    return list(dataset.mask_flag_enums[0]) == [MaskFlags.per_dataset]

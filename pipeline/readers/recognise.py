@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pipeline.readers.base import READERS
 from pipeline.readers.dicom_header import NO_IMAGE
-from pipeline.readers.raster import MASK_SUFFIX, is_georeferenced
-from pipeline.readers.vrt import VRT_SUFFIX, sources_of
+from pipeline.readers.raster import is_georeferenced
+from pipeline.readers.vrt import MASK_SUFFIX, VRT_SUFFIX, sources_of
 
 HEAD = 352
 NAMED = (".jp2", ".j2k", VRT_SUFFIX)  # tiles by the thousand, and files that name other files
