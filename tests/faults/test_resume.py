@@ -11,7 +11,17 @@ from pathlib import Path
 
 import pyarrow.dataset as ds
 import pytest
-from command import draw, filterbank, finish, forked, kill_group, started, tree, write_config
+from command import (
+    Process,
+    draw,
+    filterbank,
+    finish,
+    forked,
+    kill_group,
+    started,
+    tree,
+    write_config,
+)
 
 KILLS = int(os.environ.get("FILTERBANK_KILLS", "4"))
 """Random kills; FILTERBANK_KILLS=20 for acceptance."""
@@ -27,6 +37,13 @@ def readable_and_undoubled(root: Path) -> None:
             assert len(found) == len(set(found)), f"doubled rows in {table}"
 
 
+def until_it_works(process: Process, root: Path) -> None:
+    """Until it has planned: from here on it reads, computes and commits."""
+    while not (root / "run.json").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
 def test_killed_at_random_moments_and_resumed_ends_byte_identical(
     images: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -34,18 +51,21 @@ def test_killed_at_random_moments_and_resumed_ends_byte_identical(
     expected, root = tree(undisturbed), tmp_path / "out"
     chance = random.Random(20)
     midway = 0
+    with forked("run", config) as process:
+        until_it_works(process, root)
+        began = time.monotonic()
+        assert finish(process).code == 0
+        lasts = time.monotonic() - began
     for _ in range(KILLS):
         shutil.rmtree(root, ignore_errors=True)
         with forked("run", config) as process:
-            while not (root / "run.json").exists():  # from here on it works: read, compute, commit
-                assert process.poll() is None
-                time.sleep(0.01)
+            until_it_works(process, root)
             if chance.random() < 0.75:  # most of the time after the first shard has begun to land
                 while process.poll() is None and not any((root / "images").glob("*.parquet")):
                     time.sleep(0.02)
-                time.sleep(chance.uniform(0, 0.3))
+                time.sleep(chance.uniform(0, 0.3 * lasts))
             else:
-                time.sleep(chance.uniform(0, 1.0))
+                time.sleep(chance.uniform(0, lasts))
             kill_group(process, signal.SIGKILL)
             process.wait()
         readable_and_undoubled(root)
@@ -86,8 +106,7 @@ def test_the_lock_dies_with_its_holder_and_run_json_still_names_it(
 ) -> None:
     config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run={"workers": 1})
     with forked("run", config) as process:
-        while not (tmp_path / "out/run.json").exists():
-            time.sleep(0.01)
+        until_it_works(process, tmp_path / "out")
         second = filterbank("run", config)
         assert second.code == 75
         assert f"process {process.pid} on " in second.err
@@ -104,9 +123,7 @@ def test_of_two_runs_at_once_one_works_and_the_other_leaves_at_once(
 ) -> None:
     config = write_config(tmp_path / "c.yaml", images, tmp_path / "out")
     with forked("run", config) as one:
-        while not (tmp_path / "out/run.json").exists():
-            assert one.poll() is None
-            time.sleep(0.01)
+        until_it_works(one, tmp_path / "out")
         with forked("run", config) as two:
             assert finish(two).code == 75
         assert finish(one).code == 0
