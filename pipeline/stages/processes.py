@@ -9,7 +9,6 @@ import threading
 import traceback
 import warnings
 from collections.abc import Sequence
-from itertools import pairwise
 from multiprocessing import forkserver, parent_process, resource_tracker, util
 from unittest.mock import patch
 
@@ -36,7 +35,8 @@ def _fork(_: bytes, arguments: Sequence[str], files: Sequence[int]) -> int:
     """Run `python -c CODE`, the last of the arguments, in a fork; its process id.
 
     Of our open files it keeps those it is given and the standard ones: the lock on the output
-    folder is not its own.
+    folder is not its own. The numbers of the others stay taken: objects it inherits from us close
+    theirs when they are collected, and must not hit a file that is in use.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -47,8 +47,10 @@ def _fork(_: bytes, arguments: Sequence[str], files: Sequence[int]) -> int:
         return pid
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        for one, next_one in pairwise((2, *sorted(files), os.sysconf("SC_OPEN_MAX"))):
-            os.closerange(one + 1, next_one)
+        null = os.open(os.devnull, os.O_RDWR)
+        for number in {int(name) for name in os.listdir("/dev/fd")} - {0, 1, 2, null, *files}:
+            os.dup2(null, number, inheritable=False)
+        os.close(null)
         exec(arguments[-1], {})
     except Exception:
         traceback.print_exc()
