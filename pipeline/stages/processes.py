@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from multiprocessing import forkserver, parent_process, resource_tracker, util
+from pathlib import Path
 from unittest.mock import patch
 
 
@@ -48,7 +49,7 @@ def _fork(_: bytes, arguments: Sequence[str], files: Sequence[int]) -> int:
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         null = os.open(os.devnull, os.O_RDWR)
-        for number in {int(name) for name in os.listdir("/dev/fd")} - {0, 1, 2, null, *files}:
+        for number in {int(fd.name) for fd in Path("/dev/fd").iterdir()} - {0, 1, 2, null, *files}:
             os.dup2(null, number, inheritable=False)
         os.close(null)
         exec(arguments[-1], {})
