@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from pipeline.errors import FailureKind
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
 Ints: TypeAlias = tuple[int, ...]
@@ -194,6 +196,27 @@ class Tile:
 
     source: Source
     core: Region
+
+
+@dataclass(frozen=True, slots=True)
+class Roi:
+    """The part of a region of interest that lies in a tile's core.
+
+    region: its key in the tables (`image`, `roi=GTV`, `tile=0,3`, `zone=12`); box: in the image's
+    own pixels, empty where nothing of the region lies in the core; mask: bool of the box's shape,
+    a numpy array, or None where the region is all of the box.
+    """
+
+    region: str
+    kind: Literal["image", "roi", "tile", "zone"]
+    label: str | None
+    box: Region
+    mask: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of its pixels."""
+        return self.box.size if self.mask is None else int(self.mask.sum())
 
 
 @dataclass(frozen=True, slots=True)
