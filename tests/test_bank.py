@@ -257,6 +257,21 @@ def test_nodata_follows_the_rule_and_only_touches_pixels_that_miss_a_tap(weights
     np.testing.assert_array_equal(got.values[0, 0].numpy()[whole], full[whole])
 
 
+def test_a_tile_that_misses_no_pixel_of_a_scene_is_filtered_as_if_it_had_no_nodata() -> None:
+    """Core and halo inside the image: what the outside is worth makes no difference."""
+    kernel = Kernel.of(np.random.default_rng(3).normal(size=(5, 7)))
+    node = Conv(Edge(Map(Conv(Input(), kernel), "abs")), kernel)
+    image = np.random.default_rng(4).normal(size=(1, 1, 40, 50)).astype(np.float32)
+    plan = compile_bank([("r", node, Boundary("nodata"))], 2)
+    for start, missing in (((4, 6), False), ((3, 6), True), ((4, 5), True)):
+        core = Region(start, (36, 44))
+        tile = batch(image, core, plan.box(core, (40, 50)))
+        got = run(node, Boundary("nodata"), tile, 2)
+        assert (got.valid is not None) == missing
+        if not missing:
+            assert torch.equal(got.values, run(node, Boundary(), tile, 2).values)
+
+
 def test_a_constant_scene_with_holes_has_no_edges() -> None:
     m = np.random.default_rng(9).random((30, 30)) > 0.15
     node = separable([[1.0, 2, 1], [-1.0, 0, 1]])

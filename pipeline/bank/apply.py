@@ -48,7 +48,7 @@ def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
     Batch values are (N, C, *box) float32 with `batch.offset` removed; it is added back through
     each kernel's sum, so that data with a large mean keep their digits.
     """
-    masked = batch.valid is not None or any(o.boundary.mode == "nodata" for o in plan.outputs)
+    masked = not _complete(plan, batch)
     schedule = plan.masked if masked else plan.fast
     due = deque(zip(schedule.answers, plan.outputs, strict=True))
     done: dict[int, Value] = {}
@@ -60,6 +60,18 @@ def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
             yield _response(output, done[answer], batch)
         for old in step.ends:
             del done[old]
+
+
+def _complete(plan: BankPlan, batch: Batch) -> bool:
+    """Whether no pixel is missing; it depends on the mask and on where the tile lies alone."""
+    if batch.valid is not None:
+        return False
+    if not any(boundary.mode == "nodata" for boundary in plan.boundaries):
+        return True
+    tile = batch.tiles[0]
+    wide = tile.core.grow(tuple((h, h) for h in plan.halo))
+    whole_image = any(isinstance(node, Spectrum) for node in plan.fast.order)
+    return not whole_image and wide.clip(tile.source.header.shape) == wide
 
 
 def _evaluate(
