@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 import numpy as np
 
 from pipeline.errors import ReadError
-from pipeline.readers.dicom_series import Plane, deepen, stack
+from pipeline.readers.dicom_series import Plane, deepen, place, stack
 from pipeline.readers.picture import BAND_LIMIT, COLOUR, GRAY, describe
 from pipeline.types import Grid, ImageInfo
 
@@ -279,6 +279,7 @@ def _as_volume(header: Header) -> Header | None:
         order, step = stack(planes, first.grid)
     except ReadError:
         return None
-    shape, place = (len(order), *first.shape), planes[order[0]]
-    page = replace(first, shape=shape, grid=deepen(first.grid, step), geo=place)
+    shape, grid = (len(order), *first.shape), deepen(first.grid, step)
+    geo = place([planes[i] for i in order], first.grid)
+    page = replace(first, shape=shape, grid=grid, geo=geo)
     return replace(header, pages=(page,), order=order)

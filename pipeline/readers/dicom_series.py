@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ReadError
+from pipeline.placement import Placement
 from pipeline.types import Grid, ImageInfo, Ints
 
 ALIKE = 1e-3  # direction cosines, and spacings relative to themselves, that count as equal
 SAME_PLACE = 1e-3  # mm
 UNEVEN = 0.1  # of a step: how far a slice may lie from where even steps put it
+TO_RAS = np.array([-1.0, -1.0, 1.0])
 SHEARED = 0.5  # of a pixel: how far sideways
 
 
@@ -41,6 +43,10 @@ class Plane:
         """Whether the directions are what directions must be, to a few digits."""
         axes = self.directions
         return bool(np.abs(axes @ axes.T - np.eye(3)).max() < 0.01)
+
+    def placement(self, grid: Grid) -> Placement | None:
+        """Where the slice lies, if its pixels have a size; the step off it is 1 mm."""
+        return _place(self, self.directions[2], grid)
 
     def moved(self, distance: float) -> Plane:
         """The plane so many mm further along the normal."""
@@ -96,7 +102,8 @@ def join(slices: Sequence[ImageInfo]) -> tuple[Ints, ImageInfo]:
     Raises ReadError as `stack` does. The volume has the narrowest type that holds every slice's.
     """
     first = slices[0]
-    order, step = stack([_plane(info) for info in slices], first.grid)
+    planes = [_plane(info) for info in slices]
+    order, step = stack(planes, first.grid)
     dtype = np.result_type(*{info.dtype for info in slices})
     units = {info.value_unit for info in slices}
     volume = replace(
@@ -104,10 +111,28 @@ def join(slices: Sequence[ImageInfo]) -> tuple[Ints, ImageInfo]:
         shape=(len(slices), *first.shape),
         dtype=dtype.name,
         grid=deepen(first.grid, step),
-        geo=slices[order[0]].geo,
+        geo=place([planes[i] for i in order], first.grid),
         value_unit=units.pop() if len(units) == 1 else None,
     )
     return order, volume
+
+
+def place(planes: Sequence[Plane], grid: Grid) -> Placement | None:
+    """Where a volume of slices in their order lies, if their pixels have a size."""
+    first, last = (np.asarray(planes[i].position) for i in (0, -1))
+    return _place(planes[0], (last - first) / (len(planes) - 1), grid)
+
+
+def _place(first: Plane, step: npt.NDArray[np.float64], grid: Grid) -> Placement | None:
+    """Turn DICOM's coordinates, x to the left and y to the back, into those of a Placement."""
+    if grid.unit != "mm":
+        return None
+    down, across = grid.spacing[-2:]
+    row, column, _ = first.directions
+    columns = (across * row, down * column, step, np.asarray(first.position))
+    affine = np.eye(4)
+    affine[:3] = np.transpose([TO_RAS * column for column in columns])
+    return Placement.of(affine)
 
 
 def deepen(grid: Grid, step: float) -> Grid:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, ClassVar, Self, cast
 import numpy as np
 
 from pipeline.errors import ReadError
+from pipeline.placement import Placement
 from pipeline.readers.base import READERS, Pixels
 from pipeline.readers.decoding import decoding
 from pipeline.readers.picture import BAND_LIMIT, GRAY, describe, refuse_page
@@ -35,13 +36,13 @@ class Nifti:
     """NIfTI, plain or gzipped: (z, y, x) volumes of one band, or (y, x) where there are two axes.
 
     The first stored axis is x. Voxels stay in stored order: neither qform nor sform turns or
-    flips the volume, as IBSI and ITK filter it. Where the header scales (scl_slope, scl_inter),
-    values are stored * slope + intercept in float64; otherwise they keep their type. Spacing is
-    pixdim, its unit that of xyzt_units, `unknown` where the header names none. What lies beyond
-    the third axis (time, vectors) is one frame per volume, the fourth axis running fastest. Of a
-    gzipped file length and CRC are checked, also behind the voxels that were asked for. Pairs of
-    .hdr and .img, colours and complex numbers are `unsupported`. Needs nibabel: the extra
-    `medical`.
+    flips the volume, as IBSI and ITK filter it; the sform, else the qform, says where it lies.
+    Where the header scales (scl_slope, scl_inter), values are stored * slope + intercept in
+    float64; otherwise they keep their type. Spacing is pixdim, its unit that of xyzt_units,
+    `unknown` where the header names none. What lies beyond the third axis (time, vectors) is one
+    frame per volume, the fourth axis running fastest. Of a gzipped file length and CRC are checked,
+    also behind the voxels that were asked for. Pairs of .hdr and .img, colours and complex numbers
+    are `unsupported`. Needs nibabel: the extra `medical`.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".nii", ".nii.gz")
@@ -166,7 +167,7 @@ def _understood(header: Nifti1Header) -> _Header:
     described = describe(axes[2::-1], GRAY, np.dtype(stored))
     grid = _grid(header, described.shape)
     dtype = np.dtype(np.float64) if scaling else np.dtype(stored)
-    info = ImageInfo(described.shape, GRAY, dtype.name, grid)
+    info = ImageInfo(described.shape, GRAY, dtype.name, grid, geo=_placement(header))
     offset = int(header["vox_offset"])
     if offset < header.sizeof_hdr:
         message = f"the header says that voxels begin at byte {offset}, within itself"
@@ -181,6 +182,19 @@ def _grid(header: Nifti1Header, shape: Ints) -> Grid:
     if not all(isfinite(length) and length > 0 for length in spacing):
         return Grid((1.0,) * len(shape))
     return Grid(spacing, UNITS.get(int(header["xyzt_units"]) & 7, "unknown"))
+
+
+def _placement(header: Nifti1Header) -> Placement | None:
+    """Where the voxels lie, by sform, else qform; None where neither says so."""
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        affine, space = header.get_sform(coded=True)
+        if affine is None:
+            affine, space = header.get_qform(coded=True)
+    except HeaderDataError:  # no quaternion: the place is unknown, the voxels are intact
+        return None
+    return None if affine is None else Placement.of(affine, int(space))
 
 
 def _refuse_short(header: _Header, path: str, file: BinaryIO) -> None:
