@@ -95,7 +95,7 @@ def _frame(dataset: FileDataset, header: Header, frame: int) -> Samples:
     """One frame as values, (C, rows, columns)."""
     from pydicom.pixels.processing import apply_color_lut
 
-    decoded = _decoded(dataset, frame)
+    decoded = decode(dataset, frame)
     if header.photometric == "PALETTE COLOR":
         decoded = apply_color_lut(decoded, dataset)[..., : len(COLOUR)]
     if decoded.ndim == 3:
@@ -107,7 +107,7 @@ def _frame(dataset: FileDataset, header: Header, frame: int) -> Samples:
     return values if scaling is None else values * scaling[0] + scaling[1]
 
 
-def _decoded(dataset: FileDataset, frame: int) -> Samples:
+def decode(dataset: FileDataset, frame: int) -> Samples:
     """What pydicom decodes, colours as RGB: (rows, columns) or (rows, columns, 3)."""
     from pydicom.pixels.decoders.base import get_decoder
 

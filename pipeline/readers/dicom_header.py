@@ -127,9 +127,9 @@ def understand(dataset: FileDataset) -> Header:
         (int(dataset.Rows), int(dataset.Columns)), bands, _scaled_type(stored, scalings)
     )
     unit = _unit(dataset, 0) if gray else None
-    planes = [_plane(dataset, i) for i in frames]
+    planes = [plane_of(dataset, i) for i in frames]
     pages = tuple(
-        ImageInfo(base.shape, bands, base.dtype, _grid(dataset, i), None, planes[i], unit)
+        ImageInfo(base.shape, bands, base.dtype, grid_of(dataset, i), None, planes[i], unit)
         for i in frames
     )
     bits = int(dataset.get("BitsStored") or 8 * stored.itemsize)
@@ -175,7 +175,7 @@ def _samples(dataset: FileDataset, photometric: str) -> tuple[tuple[str, ...], n
     raise ReadError("unsupported", message)
 
 
-def _find(dataset: FileDataset, frame: int, group: str, *keywords: str) -> list[Any]:
+def find(dataset: FileDataset, frame: int, group: str, *keywords: str) -> list[Any]:
     """Values from one functional group: the frame's own, the shared one, or the plain elements."""
     holders = []
     for name, at in (("PerFrame", frame), ("Shared", 0)):
@@ -188,7 +188,7 @@ def _find(dataset: FileDataset, frame: int, group: str, *keywords: str) -> list[
 
 def _scaling(dataset: FileDataset, frame: int) -> Scaling:
     group = "PixelValueTransformationSequence"
-    slope, intercept = _find(dataset, frame, group, "RescaleSlope", "RescaleIntercept")
+    slope, intercept = find(dataset, frame, group, "RescaleSlope", "RescaleIntercept")
     if dataset.get("Modality") == "RTDOSE":
         slope, intercept = dataset.get("DoseGridScaling"), 0
         if slope is None:
@@ -223,7 +223,7 @@ def _unit(dataset: FileDataset, frame: int) -> str | None:
         return _one_of(PET_UNITS, dataset.get("Units"))
     if modality == "RTDOSE":
         return _one_of(DOSE_UNITS, dataset.get("DoseUnits"))
-    (kind,) = _find(dataset, frame, "PixelValueTransformationSequence", "RescaleType")
+    (kind,) = find(dataset, frame, "PixelValueTransformationSequence", "RescaleType")
     if kind is None and dataset.get("SOPClassUID") in CT and "RescaleIntercept" in dataset:
         return "HU"
     return _one_of(RESCALE_TYPES, kind)
@@ -242,21 +242,22 @@ def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
     return numbers if all(map(isfinite, numbers)) else None
 
 
-def _grid(dataset: FileDataset, frame: int) -> Grid:
+def grid_of(dataset: FileDataset, frame: int) -> Grid:
     """Millimetres between rows and between columns; 1 without a unit where there is no such word.
 
     A detector's own spacing (ImagerPixelSpacing) is not the spacing in the patient, nor is it used.
     """
-    (given,) = _find(dataset, frame, "PixelMeasuresSequence", "PixelSpacing")
+    (given,) = find(dataset, frame, "PixelMeasuresSequence", "PixelSpacing")
     spacing = _numbers(given, 2)
     if spacing is None or min(spacing) <= 0:
         return Grid((1.0, 1.0))
     return Grid(spacing, "mm")
 
 
-def _plane(dataset: FileDataset, frame: int) -> Plane | None:
-    (turn,) = _find(dataset, frame, "PlaneOrientationSequence", "ImageOrientationPatient")
-    (corner,) = _find(dataset, frame, "PlanePositionSequence", "ImagePositionPatient")
+def plane_of(dataset: FileDataset, frame: int) -> Plane | None:
+    """Where a frame lies, None where the header does not say."""
+    (turn,) = find(dataset, frame, "PlaneOrientationSequence", "ImageOrientationPatient")
+    (corner,) = find(dataset, frame, "PlanePositionSequence", "ImagePositionPatient")
     orientation, position = _numbers(turn, 6), _numbers(corner, 3)
     if orientation is None or position is None:
         return None

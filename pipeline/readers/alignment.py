@@ -1,0 +1,79 @@
+"""How the voxels of one image fall on those of another that lies in the same space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.placement import Placement, placement_of
+from pipeline.types import ImageInfo, Ints, Region
+from pipeline.units import METRES
+
+T = TypeVar("T", bound=np.generic)
+Floats = npt.NDArray[np.float64]
+OFF = 0.1  # of a voxel: how far voxels of two images may lie apart that count as the same
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Voxels of one image as voxels of another: turned by right angles, flipped and moved.
+
+    axes: of the one, for each axis of the other; flips: axes of the other along which the one runs
+    backwards; start: the first voxel of the other that is covered.
+    """
+
+    axes: Ints = (0, 1, 2)
+    flips: tuple[bool, ...] = (False, False, False)
+    start: Ints = (0, 0, 0)
+
+    def apply(self, voxels: npt.NDArray[T]) -> npt.NDArray[T]:
+        """Voxels (z, y, x) of the one in the order of the other; a view."""
+        turned = voxels.transpose(self.axes)
+        return turned[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
+
+    def box(self, shape: Ints) -> Region:
+        """What of the other is covered by voxels of this shape."""
+        ends = (a + shape[axis] for a, axis in zip(self.start, self.axes, strict=True))
+        return Region(self.start, tuple(ends))
+
+
+def millimetres(info: ImageInfo) -> Placement | None:
+    """Where an image lies, in mm; a unit that its file does not name is taken for mm."""
+    placement = placement_of(info)
+    if placement is None:
+        return None
+    factor = METRES.get(info.grid.unit or "mm", METRES["mm"]) / METRES["mm"]
+    if factor == 1:
+        return placement
+    return Placement.of(np.diag([factor, factor, factor, 1]) @ placement.affine, placement.space)
+
+
+def indices(image: Placement, points: Floats) -> Floats:
+    """Of points (N, 3) in space: indices (N, 3) along (z, y, x), with fractions."""
+    found = np.linalg.solve(np.transpose(image.steps), (points - np.array(image.origin)).T).T
+    return np.asarray(found)
+
+
+def align(one: Placement, shape: Ints, other: Placement) -> Turn | None:
+    """How voxels of `one`, of this shape (z, y, x), fall on those of `other`.
+
+    None where a corner lies further than OFF from a voxel of the other, inside of it or beyond.
+    """
+    corners = np.array(list(product(*((0, size - 1) for size in shape))), np.float64)
+    found = indices(other, np.array(one.origin) + corners @ np.array(one.steps))
+    linear = np.linalg.solve(np.transpose(other.steps), np.transpose(one.steps))
+    single = np.equal(shape, 1)  # there the length of a step means nothing
+    linear = np.rint(np.where(single, linear / np.abs(linear).max(axis=0), linear))
+    if not np.array_equal(linear @ linear.T, np.eye(3)):
+        return None
+    whole = np.rint(found)
+    if np.abs(whole - found).max() > OFF or (whole - whole[0] != corners @ linear.T).any():
+        return None
+    axes = np.abs(linear).argmax(axis=1)
+    flips = linear[np.arange(3), axes] < 0
+    start = whole.min(axis=0)
+    return Turn(tuple(axes.tolist()), tuple(flips.tolist()), tuple(start.astype(int).tolist()))
