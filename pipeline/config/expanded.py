@@ -34,6 +34,7 @@ def expanded(config: Config) -> dict[str, Any]:
         "version": config.version,
         "input": _section(config.input),
         "prepare": [{STEPS.name_of(step): parameters(step)} for step in config.prepare],
+        "derive": [{band.label: band.text} for band in config.derive],
         "boundary": _canonical(config.boundary),
         "strict": config.strict,
         "filters": [_filter(named) for named in config.filters],

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pipeline.boundary import Boundary
 from pipeline.config.document import Document
 from pipeline.config.filterlist import named_filters, one_entry, refuse_valid
+from pipeline.config.formulas import derived_bands
 from pipeline.config.learning import Learn
 from pipeline.config.nodes import Entry, Node, gather, problem, shown
 from pipeline.config.parse import scalar
@@ -73,6 +74,7 @@ def _config(document: Document, folder: Path, *, learning: bool) -> Config:
     sections: dict[str, Callable[[], Any]] = {
         "input": lambda: build(Input, required("input", "input: {path: data}"), "input"),
         "prepare": lambda: _steps(_optional(document, "prepare", [])),
+        "derive": lambda: derived_bands(_optional(document, "derive", {})),
         "boundary": lambda: _boundary(_optional(document, "boundary", "auto")),
         "strict": lambda: _strict(_optional(document, "strict", False)),
         "filters": lambda: named_filters(

@@ -30,6 +30,7 @@ _SECTIONS: Mapping[str, type[Any]] = {
     "learn": Learn,
     "filters": Common,
 }
+_DERIVE = "bands made of others after prepare, as {ndvi: '(nir - red) / (nir + red)'}"
 _STRICT = "keep to engines whose bits do not depend on how images are cut into tiles"
 _BOUNDARY = "what lies beyond the edge; auto: reflect, of georeferenced images nodata"
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
@@ -59,6 +60,12 @@ def schema() -> Json:
             "version": {"const": VERSION},
             **{key: _inlined(adapter(cls).json_schema()) for key, cls in sections.items()},
             "prepare": _choices(steps, {}),
+            "derive": {
+                "type": "object",
+                "additionalProperties": {"type": "string"},
+                "default": {},
+                "description": _DERIVE,
+            },
             "boundary": {
                 "anyOf": [{"const": "auto"}, *adapter(BoundaryRule).json_schema()["anyOf"]],
                 "default": "auto",

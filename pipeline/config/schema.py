@@ -23,6 +23,7 @@ from pipeline.config.quantities import (
     PreviewRange,
     Size,
 )
+from pipeline.derive import Derived
 from pipeline.filters.base import Filter
 from pipeline.steps.base import Step
 
@@ -266,3 +267,4 @@ class Config:
     limits: Limits
     run: Run
     learn: Learn | None = None
+    derive: tuple[Derived, ...] = ()
