@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, ClassVar
 
@@ -120,12 +121,27 @@ def decode(dataset: FileDataset, frame: int) -> Samples:
         raise ReadError("dependency", message)
     if decoder.is_encapsulated:
         _refuse_other_size(dataset, frame)
+    elif dataset.BitsAllocated == 1 and decoder.UID.is_little_endian:
+        return _bits(dataset, frame)
     try:
         pixels: Samples = decoder.as_array(dataset, index=frame)[0]
     except RuntimeError:
         message = f"no plug-in could decode frame {frame + 1} ({decoder.UID.name}); is it damaged?"
         raise ReadError("corrupt", message) from None
     return pixels
+
+
+def _bits(dataset: FileDataset, frame: int) -> Samples:
+    """One frame of single bits, (rows, columns): it may begin and end within a byte (PS3.5 8.1.1).
+
+    pydicom 3.0 takes a byte too few of a frame that does.
+    """
+    shape = (int(dataset.Rows), int(dataset.Columns))
+    start, within = divmod(frame * prod(shape), 8)
+    count = -(-(within + prod(shape)) // 8)
+    data = np.frombuffer(dataset.PixelData, np.uint8, count, start)
+    bits = np.unpackbits(data, count=within + prod(shape), bitorder="little")
+    return bits[within:].reshape(shape)
 
 
 def _refuse_other_size(dataset: FileDataset, frame: int) -> None:
