@@ -21,6 +21,8 @@ from pipeline.config.schema import matches
 from pipeline.errors import PlanError
 from pipeline.readers.picture import COLOUR
 from pipeline.responses import any_rank, expressions
+from pipeline.statistics import accumulators
+from pipeline.steps import STEPS
 from pipeline.types import Grid, ImageInfo, Ints, Region, Source, Tile
 
 NUMERICS = 3
@@ -29,6 +31,14 @@ NUMERICS = 3
 _PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 26}
 _WORKING = 14
 """float32 planes of one response that statistics and rendering hold at the same time."""
+
+SCENE = 1 << 24
+"""Pixels, of one band, above which an image that can be read by windows is cut into tiles."""
+_CORES = (1024, 2048)
+_WIDE_HALO = 256
+"""Sides of a tile's core, in pixels; the larger one for halos above this. A change changes bits."""
+_INTERLEAVED = 4
+"""Rows of tiles that are read side by side, so that each reader process goes along one of them."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +110,16 @@ class Plan:
 
         Raises PlanError with the reason why such an image cannot be filtered.
         """
-        key = (info.bands, self._grid(info), self.boundary(info))
+        key = (info.bands, self._grid(self.prepared(info)), self.boundary(info))
         if key not in self._compiled:
             self._compiled[key] = _banks(self.config, self.labels(info), *key)
         return self._compiled[key]
+
+    def prepared(self, info: ImageInfo) -> ImageInfo:
+        """What is known of such an image after the prepare steps. Raises PlanError."""
+        for step in self.config.prepare:
+            info = step.info(info)
+        return info
 
     def boundary(self, info: ImageInfo) -> Boundary:
         """The config's boundary; `auto` makes nothing up beyond the edge of a scene."""
@@ -140,6 +156,8 @@ class Plan:
 
     def batch_size(self, info: ImageInfo) -> int:
         """How many such images are filtered together; never changes a result."""
+        if self.is_scene(info):
+            return 1
         pixels = prod(info.shape) * max(1, len(self.labels(info)))
         size = min(256, _PIXELS_PER_BATCH[self.device] // max(1, pixels))
         if self.config.run.batch != "auto":
@@ -148,7 +166,7 @@ class Plan:
 
     def bytes_needed(self, info: ImageInfo) -> int:
         """Working memory, roughly, of one such image from decoding to its last response."""
-        key = (info.shape, info.bands, info.dtype, self._grid(info), self.boundary(info))
+        key = (info.shape, info.bands, info.dtype, info.grid, self.boundary(info), info.windowed)
         if key not in self._needed:
             self._needed[key] = self._bytes_needed(info)
         return self._needed[key]
@@ -158,11 +176,64 @@ class Plan:
         return {}
 
     def _bytes_needed(self, info: ImageInfo) -> int:
-        pixels, bands = prod(info.shape), len(self.labels(info))
+        pixels, bands = max(prod(box) for box in self._boxes(info)), len(self.labels(info))
         live = max(_live_planes(plan.bank.fast) for plan in self.banks(info))
         maps = 0 if self.config.output.maps == "none" else 4
         kept = maps * len(self.responses) * bands
         return pixels * (16 * len(info.bands) + 4 * bands * live + 4 * bands * _WORKING + kept)
+
+    def _boxes(self, info: ImageInfo) -> tuple[Ints, Ints]:
+        """Extents of what is computed at once, before and after the prepare steps, in pixels."""
+        if not self.is_scene(info):
+            return info.shape, self.prepared(info).shape
+        halo, side = self._halo(info), self._core(info)
+        box = tuple(min(n, side + 2 * h) for n, h in zip(info.shape, halo, strict=True))
+        return box, box
+
+    # ---------------------------------------------------------------- scenes and their tiles
+    def is_scene(self, info: ImageInfo) -> bool:
+        """Whether such an image is read and computed in tiles, so that memory does not hold it."""
+        large = info.windowed and len(info.shape) == 2 and prod(info.shape) > SCENE
+        return large and not self.needs_whole(info)
+
+    def needs_whole(self, info: ImageInfo) -> tuple[str, ...]:
+        """Prepare steps and responses that depend on all of an image, by name."""
+        steps = (STEPS.name_of(type(step)) for step in self.config.prepare if step.whole_image)
+        outputs = (output for part in self.banks(info) for output in part.bank.outputs)
+        return (*steps, *(output.name for output in outputs if output.needs_whole))
+
+    def tiles(self, source: Source) -> tuple[Tile, ...]:
+        """Cut a source into the parts that are computed by themselves: most are one tile.
+
+        A scene's grid is anchored at its origin; a few rows of tiles go side by side.
+        """
+        shape = source.header.shape
+        if not self.is_scene(source.header):
+            return (Tile(source, Region.whole(shape)),)
+        side = self._core(source.header)
+        rows, columns = (range(0, n, side) for n in shape)
+        starts = (
+            (row, column)
+            for first in range(0, len(rows), _INTERLEAVED)
+            for column in columns
+            for row in rows[first : first + _INTERLEAVED]
+        )
+        cores = (Region(at, tuple(a + side for a in at)).clip(shape) for at in starts)
+        return tuple(Tile(source, core) for core in cores)
+
+    def _halo(self, info: ImageInfo) -> Ints:
+        """Pixels around a core that some response depends on, per axis."""
+        return tuple(
+            max(axis) for axis in zip(*(p.bank.halo for p in self.banks(info)), strict=True)
+        )
+
+    def _core(self, info: ImageInfo) -> int:
+        return _CORES[max(self._halo(info)) > _WIDE_HALO]
+
+    @property
+    def passes(self) -> int:
+        """How often the pixels of a scene are read: as often as some statistic has to see them."""
+        return max(one.passes for one in accumulators(self.config.statistics))
 
     @property
     def root(self) -> Path:
@@ -208,11 +279,6 @@ def _cgroup() -> float:
         return float(Path("/sys/fs/cgroup/memory.max").read_text())
     except (OSError, ValueError):  # no container, or "max"
         return math.inf
-
-
-def tiles_of(source: Source) -> tuple[Tile, ...]:
-    """Cut a source into the parts that are read at once: today each image is one tile."""
-    return (Tile(source, Region.whole(source.header.shape)),)
 
 
 def choose_bands(wanted: tuple[int | str, ...], labels: tuple[str, ...]) -> Ints:

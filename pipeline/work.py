@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -21,7 +21,9 @@ from pipeline.errors import DeviceError
 from pipeline.plan import Plan
 from pipeline.stages.filter import Result, compute
 from pipeline.stages.loader import read
+from pipeline.stages.measure import Briefs
 from pipeline.stages.read import Loaded
+from pipeline.stages.scene import Key, Piece, Scenes, compute_tile
 from pipeline.stages.write import Sink
 from pipeline.types import Progress, Shard, ShardReport
 
@@ -39,17 +41,18 @@ def work(plan: Plan, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress
     configure(plan)
     threads = plan.parallel(source for shard in shards for source in shard.sources)
     waiting = iter(shards)
+    scenes, loads = Scenes(plan), read(plan, shards, passes=plan.passes)
     open_sink: Sink | None = None
     position = -1
     with writing(plan.root), _discarding(lambda: open_sink):
         with _pool(threads) as pool:
-            for loaded, results in _in_order(pool, threads + 1, plan, read(plan, shards)):
-                while position < loaded.shard:
+            for loaded, results in _in_order(pool, threads + 1, plan, loads, scenes):
+                while position < loaded.job.shard:
                     if open_sink is not None:
                         yield open_sink.commit()
                     open_sink, position = Sink(plan, next(waiting)), position + 1
                 assert open_sink is not None
-                yield _absorb(open_sink, loaded, results)
+                yield _absorb(open_sink, scenes, loaded, results)
         if open_sink is not None:
             yield open_sink.commit()
         for shard in waiting:
@@ -80,29 +83,58 @@ def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
     pool.shutdown()
 
 
-def _absorb(sink: Sink, loaded: Loaded, results: Sequence[Result]) -> Progress:
+def _absorb(
+    sink: Sink, scenes: Scenes, loaded: Loaded, outcomes: Sequence[Result | Piece]
+) -> Progress:
+    """Keep what was computed of a load; tiles of a scene until it is complete."""
     sink.identify(loaded)
+    for source, _ in loaded.failures:
+        scenes.end(source.key)
+    results: list[Result] = []
+    pixels = 0
+    for outcome in outcomes:
+        result = scenes.add(outcome) if isinstance(outcome, Piece) else outcome
+        if isinstance(outcome, Piece):
+            pixels += outcome.tile.core.size // sink.plan.passes
+        elif outcome.failure is None:
+            pixels += sum(source.pixels for source in outcome.sources)
+        results += [] if result is None else [result]
     sink.add(results)
     sources = [source for result in results for source in result.sources]
-    return Progress(len(sources) + len(loaded.failures), sum(s.pixels for s in sources))
+    for source in sources:
+        scenes.end(source.key)
+    return Progress(len(sources) + len(loaded.failures), pixels)
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, ahead: int, plan: Plan, batches: Iterator[Loaded]
-) -> Iterator[tuple[Loaded, list[Result]]]:
-    """Compute in the pool, at most `ahead` loads in flight, and hand results out in order."""
-    flying: deque[tuple[Loaded, Future[list[Result]]]] = deque()
+    pool: ThreadPoolExecutor, ahead: int, plan: Plan, batches: Iterator[Loaded], scenes: Scenes
+) -> Iterator[tuple[Loaded, Sequence[Result | Piece]]]:
+    """Compute in the pool, at most `ahead` loads in flight, and hand results out in order.
+
+    A further pass over a scene begins when all of the one before it is gathered.
+    """
+    flying: deque[tuple[Loaded, Future[Sequence[Result | Piece]]]] = deque()
     for loaded in batches:
-        flying.append((loaded, pool.submit(_compute, plan, loaded)))
-        if len(flying) >= ahead:
+        while flying and (len(flying) >= ahead or (loaded.job.turn and loaded.job.first)):
             first, future = flying.popleft()
             yield first, future.result()
+        if loaded.job.turn is None:
+            flying.append((loaded, pool.submit(_compute, plan, loaded)))
+        elif scenes.wanted(loaded.job.tiles[0]):
+            briefs = scenes.briefs(loaded.job.tiles[0])
+            flying.append((loaded, pool.submit(_compute_tile, plan, loaded, briefs)))
     for first, future in flying:
         yield first, future.result()
 
 
-def _compute(plan: Plan, loaded: Loaded) -> list[Result]:
+def _compute(plan: Plan, loaded: Loaded) -> Sequence[Result | Piece]:
     return [result for batch in loaded.batches for result in compute(plan, batch)]
+
+
+def _compute_tile(
+    plan: Plan, loaded: Loaded, briefs: Mapping[Key, Briefs] | None
+) -> Sequence[Result | Piece]:
+    return [compute_tile(plan, batch, briefs) for batch in loaded.batches]
 
 
 def keep_memory() -> None:

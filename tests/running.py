@@ -16,7 +16,6 @@ from pipeline.config import load
 from pipeline.journal import Journal
 from pipeline.lock import locked
 from pipeline.output import Output, open_output
-from pipeline.plan import tiles_of
 from pipeline.run import run
 from pipeline.stages.prepare import prepare, select
 from pipeline.stages.read import Job, Tiles
@@ -66,7 +65,7 @@ def exact_responses(plan: Survey) -> dict[tuple[str, str, str], npt.NDArray[np.f
     """
     found = {}
     for source in plan.sources:
-        for batch in Tiles(plan.plan)[Job(0, tuple(tiles_of(source)))].batches:
+        for batch in Tiles(plan.plan)[Job(0, plan.plan.tiles(source))].batches:
             prepared = prepare(plan.plan, batch)
             for part in plan.plan.banks(source.header):
                 for response in apply_bank(part.bank, select(prepared, part.bands, part.labels)):

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from pipeline.config import load
-from pipeline.plan import Plan, tiles_of
+from pipeline.plan import Plan
 from pipeline.stages import filter as stage
-from pipeline.types import Batch, Grid, ImageInfo, Region, Source
+from pipeline.types import Batch, Grid, ImageInfo, Region, Roi, Source, Tile
 
 
 @pytest.fixture
@@ -26,9 +26,11 @@ def plan(tmp_path: Path) -> Plan:
 
 def batch_of(count: int) -> Batch:
     info = ImageInfo((16, 17), ("1",), "uint8", Grid((1.0, 1.0)))
-    tiles = tuple(tiles_of(Source(f"{i}.png", (), "png", info=info))[0] for i in range(count))
+    whole = Region.whole(info.shape)
+    tiles = tuple(Tile(Source(f"{i}.png", (), "png", info=info), whole) for i in range(count))
     pixels = np.random.default_rng(0).integers(0, 255, (count, 1, 16, 17), dtype=np.uint8)
-    return Batch(tiles, Region.whole(info.shape), info.bands, torch.from_numpy(pixels))
+    rois = ((Roi("image", "image", None, whole),),) * count
+    return Batch(tiles, whole, info.bands, torch.from_numpy(pixels), regions=rois)
 
 
 def holding(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:

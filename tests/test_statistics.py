@@ -492,12 +492,21 @@ def test_a_cut_through_a_cell_is_refused() -> None:
             measure_all(list(cut(values, None, [[100], []], kind_of)))
 
 
-def test_missing_and_doubled_blocks_are_refused() -> None:
+def test_doubled_blocks_are_refused() -> None:
     first, second = cut(planes(19, (1, 300)), None, [[256]])
     moments = STATISTICS["moments"]()
-    for blocks in ([first], [first, second, second]):
-        with pytest.raises(ValueError, match="cover each once"):
-            measure(moments, blocks)
+    with pytest.raises(ValueError, match="measure every pixel once"):
+        measure(moments, [first, second, second])
+
+
+def test_what_no_block_covers_is_empty() -> None:
+    """A region of a scene lies in some of its tiles only."""
+    values = planes(19, (2, 520, 800))
+    valid = torch.zeros(values.shape, dtype=torch.bool)
+    valid[:, :200, :200] = valid[:, 300:, 512:] = True
+    some = [b for b in cut(values, valid, [[256], [256, 512]]) if b.valid.any()]
+    assert len(some) < 6
+    assert_bits(measure_all(some), of(values, valid))
 
 
 # --- catalogue -------------------------------------------------------------------------------

@@ -45,6 +45,19 @@ class Output:
         """Whether there is one response for all bands, not one for each."""
         return bool(self.bands)
 
+    @property
+    def needs_whole(self) -> bool:
+        """Whether each of its pixels may depend on every pixel of the image."""
+        return any(
+            isinstance(node, Spectrum)
+            or (
+                isinstance(node, Input | Edge)
+                and node.boundary is not None
+                and node.boundary.mode == "wrap"
+            )
+            for node in nodes_of(self.node)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Step:

@@ -74,7 +74,7 @@ def learn(
     try:
         for part in learning.cut(draw):
             check_stopped()
-            patches.update(part.patches)
+            part.add_to(patches)
             failed.update(part.failed)
             tell(part.images, part.pixels)
     finally:

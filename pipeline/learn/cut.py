@@ -16,7 +16,7 @@ from pipeline.bank.expr import Array
 from pipeline.errors import ReadError, TooManyFailed
 from pipeline.execute.local import run_local
 from pipeline.learn.draw import Draw
-from pipeline.types import Failure, Ints, Progress, Shard, ShardReport
+from pipeline.types import Failure, Ints, Progress, Shard, ShardReport, Tile
 
 if TYPE_CHECKING:
     from pipeline.stages.read import Loaded
@@ -30,6 +30,11 @@ class Cut(Progress):
 
     patches: Mapping[str, Array]
     failed: Mapping[str, Failure]
+
+    def add_to(self, patches: dict[str, Array]) -> None:
+        """Add the patches to those of the same images; a scene's come tile by tile."""
+        for key, found in self.patches.items():
+            patches[key] = np.concatenate((patches[key], found)) if key in patches else found
 
 
 def cut(draw: Draw) -> Iterator[Cut]:
@@ -60,10 +65,10 @@ def _work(draw: Draw, shards: Sequence[Shard]) -> Iterator[ShardReport | Progres
 
     configure(draw.plan)
     position = 0
-    for loaded in read(draw.plan, shards):
-        for shard in shards[position : loaded.shard]:
+    for loaded in read(draw.plan, shards, passes=1):
+        for shard in shards[position : loaded.job.shard]:
             yield ShardReport(shard.id, len(shard.sources))
-        position = loaded.shard
+        position = loaded.job.shard
         yield _cut(draw, loaded)
     for shard in shards[position:]:
         yield ShardReport(shard.id, len(shard.sources))
@@ -89,20 +94,26 @@ def _cut(draw: Draw, loaded: Loaded) -> Cut:
         if prepared.offset is not None:
             values += prepared.offset.reshape(*prepared.offset.shape, *(1,) * (values.ndim - 2))
         valid = None if prepared.valid is None else prepared.valid.numpy()
-        for i, source in enumerate(sources):
-            seen = None if valid is None else valid[i]
-            patches[source.key] = _patches(draw, source.key, values[i].numpy(), seen)
-            pixels += source.pixels
-    return Cut(len(patches) + len(failed), pixels, patches, failed)
+        for i, tile in enumerate(prepared.tiles):
+            core = (slice(None), *tile.core.slices(prepared.box.start))
+            seen = None if valid is None else valid[i][core]
+            patches[tile.source.key] = _patches(draw, tile, values[i].numpy()[core], seen)
+            pixels += tile.core.size
+    return Cut((len(patches) + len(failed)) * loaded.job.first, pixels, patches, failed)
 
 
-def _patches(draw: Draw, key: str, image: Array, valid: npt.NDArray[np.bool_] | None) -> Array:
-    """Patches at places drawn without repetition, in the order of drawing."""
+def _patches(draw: Draw, tile: Tile, image: Array, valid: npt.NDArray[np.bool_] | None) -> Array:
+    """Patches at places drawn without repetition, in the order of drawing.
+
+    A tile of a scene gives its share: as much as its part of the scene's pixels.
+    """
+    key, core = tile.source.key, tile.core
     windows = _windows(image, draw.patch[1:])
     places = windows.shape[: image.ndim - 1]
     words = np.frombuffer(hashlib.sha256(key.encode()).digest(), "<u4").tolist()
-    rng = np.random.default_rng([draw.learn.seed, *words])
-    at = np.unravel_index(rng.choice(prod(places), draw.quotas[key], replace=False), places)
+    rng = np.random.default_rng([draw.learn.seed, *words, *filter(None, core.start)])
+    share = min(prod(places), -(-draw.quotas[key] * core.size // tile.source.pixels))
+    at = np.unravel_index(rng.choice(prod(places), share, replace=False), places)
     found = windows[at]
     if valid is not None:
         whole = _windows(valid, draw.patch[1:])[at].reshape(len(found), -1).all(axis=1)

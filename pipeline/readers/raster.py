@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # Pixel scale, tie points, transformation, keys (GeoTIFF 1.1): any of them says where a TIFF lies.
 GEOTIFF_TAGS = (33550, 33922, 34264, 34735)
 GDAL_METADATA = 42112
+LARGEST_BLOCK = 1 << 22
+"""Pixels of a block, which is decoded whole, up to which windows are worth their while."""
 SCALED = re.compile(r'role="(?:scale|offset)"')
 
 
@@ -238,7 +240,13 @@ def _scene(path: str, part: _Part) -> Scene:
 
 def _info(dataset: DatasetReader, bands: Bands) -> ImageInfo:
     plain = describe(dataset.shape, bands.labels, bands.dtype, bands.common_nodata)
-    return replace(plain, grid=grid_of(dataset), geo=georeference_of(dataset))
+    block = max(height * width for height, width in dataset.block_shapes)
+    return replace(
+        plain,
+        grid=grid_of(dataset),
+        geo=georeference_of(dataset),
+        windowed=block <= LARGEST_BLOCK,
+    )
 
 
 def _window(dataset: DatasetReader, indexes: Sequence[int], region: Region) -> Pixels:

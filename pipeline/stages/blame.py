@@ -10,7 +10,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 
 from pipeline.errors import ReaderCrashed
-from pipeline.plan import Plan, tiles_of
+from pipeline.plan import Plan
 from pipeline.stages.processes import start_worker
 from pipeline.stages.read import Job, Tiles
 from pipeline.types import Failure, Shard, Source
@@ -62,7 +62,7 @@ def _deaths(plan: Plan, sources: Sequence[Source]) -> Iterator[tuple[Source, str
 def _try_each(plan: Plan, sources: Sequence[Source], survived: Connection) -> None:
     start_worker(0)
     for source in sources:
-        for tile in tiles_of(source):
+        for tile in plan.tiles(source):
             Tiles(plan)[Job(0, (tile,))]
         survived.send(None)
 

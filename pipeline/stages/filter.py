@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,26 +13,27 @@ import torch
 from pipeline.bank.apply import apply_bank
 from pipeline.errors import DeviceError, ReadError
 from pipeline.plan import Plan
-from pipeline.stages.measure import measure
+from pipeline.stages.measure import Columns, parts
 from pipeline.stages.prepare import prepare, select
 from pipeline.stages.render import Pictures
 from pipeline.statistics import accumulators
-from pipeline.types import Batch, Failure, Response, Source
+from pipeline.types import Batch, Failure, ImageInfo, Response, Source
 
 MapRow = tuple[str, str, tuple[int, ...], npt.NDArray[Any]]
+"""Band, response, first pixel, values with NaN where invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What is kept of a batch: columns of statistics rows; maps and pictures by image key.
+    """What is kept of images: columns of statistics rows; maps and pictures by image key.
 
     failure: why there is nothing of these sources.
     """
 
     sources: tuple[Source, ...]
-    rows: dict[str, list[Any]] = field(default_factory=dict)
-    maps: Mapping[str, list[MapRow]] = field(default_factory=dict)
-    pictures: Mapping[str, list[tuple[str, bytes]]] = field(default_factory=dict)
+    rows: Mapping[str, list[Any]] = field(default_factory=dict)
+    maps: Mapping[str, Iterable[MapRow]] = field(default_factory=dict)
+    pictures: Mapping[str, Iterable[tuple[str, bytes]]] = field(default_factory=dict)
     failure: Failure | None = None
 
 
@@ -44,14 +45,9 @@ def compute(plan: Plan, batch: Batch) -> list[Result]:
     """
     try:
         return [_compute(plan, batch)]
-    except ReadError as error:
-        return [_refused(batch, Failure(error.kind, str(error)))]
-    except torch.OutOfMemoryError:
-        if len(batch.tiles) == 1:
-            text = "the device's memory does not hold this image and one response"
-            return [_refused(batch, Failure("limit", text))]
-    except torch.AcceleratorError as error:
-        raise DeviceError(str(error).splitlines()[0]) from error
+    except (ReadError, torch.OutOfMemoryError, torch.AcceleratorError) as error:
+        if len(batch.tiles) == 1 or not isinstance(error, torch.OutOfMemoryError):
+            return [Result(tuple(tile.source for tile in batch.tiles), failure=failure_of(error))]
     torch.cuda.empty_cache()
     middle = len(batch.tiles) // 2
     return [
@@ -61,13 +57,30 @@ def compute(plan: Plan, batch: Batch) -> list[Result]:
     ]
 
 
-def _refused(batch: Batch, failure: Failure) -> Result:
-    return Result(tuple(tile.source for tile in batch.tiles), failure=failure)
+def failure_of(error: Exception) -> Failure:
+    """What an exception says of the images that were computed. Raises DeviceError."""
+    if isinstance(error, ReadError):
+        return Failure(error.kind, str(error))
+    if isinstance(error, torch.OutOfMemoryError):
+        return Failure("limit", "the device's memory does not hold this image and one response")
+    raise DeviceError(str(error).splitlines()[0]) from error
 
 
 def _cut(batch: Batch, part: slice) -> Batch:
     valid = None if batch.valid is None else batch.valid[part]
-    return replace(batch, tiles=batch.tiles[part], values=batch.values[part], valid=valid)
+    return replace(
+        batch,
+        tiles=batch.tiles[part],
+        values=batch.values[part],
+        valid=valid,
+        regions=batch.regions[part],
+    )
+
+
+def responses(plan: Plan, info: ImageInfo, prepared: Batch) -> Iterator[Response]:
+    """Every response of a prepared batch, one at a time; info: of its images as they are stored."""
+    for part in plan.banks(info):
+        yield from apply_bank(part.bank, select(prepared, part.bands, part.labels))
 
 
 def _compute(plan: Plan, batch: Batch) -> Result:
@@ -75,48 +88,62 @@ def _compute(plan: Plan, batch: Batch) -> Result:
     statistics = accumulators(config.statistics)
     sources = tuple(tile.source for tile in batch.tiles)
     prepared = prepare(plan, batch)
-    pictures = Pictures(plan, batch)
-    rows = _Rows([s.key for s in sources], config.statistics)
+    pictures = Pictures(plan, sources)
+    pictures.photograph(batch)
+    rows = Rows(config.statistics)
     maps: dict[str, list[MapRow]] = {s.key: [] for s in sources}
-    for part in plan.banks(sources[0].header):
-        for response in apply_bank(part.bank, select(prepared, part.bands, part.labels)):
-            rows.add(response, measure(statistics, config.statistics, response))
-            if config.output.maps != "none":
-                _keep(maps, response, sources)
-            pictures.add(response)
+    for response in responses(plan, sources[0].header, prepared):
+        planes = [(source.key, band) for source in sources for band in response.bands]
+        for part in parts(response, prepared.tiles, prepared.regions, single=False):
+            measured = part.whole(statistics).columns(statistics, config.statistics)
+            rows.add(response.name, part.region, planes[part.rows], part.n_pixels, measured)
+        if config.output.maps != "none":
+            for source, kept in zip(sources, keep(response), strict=True):
+                maps[source.key] += kept
+        pictures.add(response)
     for kept in maps.values():
         kept.sort(key=lambda row: row[:2])
     return Result(sources, rows.columns, maps, pictures.finish())
 
 
-class _Rows:
+class Rows:
     """Statistics rows as columns."""
 
-    def __init__(self, images: list[str], statistics: tuple[str, ...]) -> None:
-        self.images = images
+    def __init__(self, statistics: Sequence[str]) -> None:
         names = ("image", "band", "region", "filter", "n_pixels", "n_valid", "support", *statistics)
         self.columns: dict[str, list[Any]] = {name: [] for name in names}
 
-    def add(self, response: Response, measured: Any) -> None:
-        bands, many = len(response.bands), len(response.bands) * len(self.images)
+    def add(
+        self,
+        name: str,
+        region: str,
+        planes: Sequence[tuple[str, str]],
+        n_pixels: int,
+        measured: Columns,
+    ) -> None:
+        """Add what was measured of a response on some planes, (image, band), in one region."""
         columns = self.columns
-        columns["image"] += [image for image in self.images for _ in range(bands)]
-        columns["band"] += list(response.bands) * len(self.images)
-        columns["region"] += ["image"] * many
-        columns["filter"] += [response.name] * many
-        columns["n_pixels"] += [measured.n_pixels] * many
-        columns["n_valid"] += measured.n_valid.ravel().tolist()
-        columns["support"].append(measured.support.ravel())
-        for name, values in measured.columns.items():
-            columns[name].append(values.ravel())
+        columns["image"] += [image for image, _ in planes]
+        columns["band"] += [band for _, band in planes]
+        columns["region"] += [region] * len(planes)
+        columns["filter"] += [name] * len(planes)
+        columns["n_pixels"] += [n_pixels] * len(planes)
+        columns["n_valid"] += measured["n_valid"].tolist()
+        for column, values in measured.items():
+            if column != "n_valid":
+                columns[column].append(values)
 
 
-def _keep(maps: dict[str, list[MapRow]], response: Response, sources: tuple[Source, ...]) -> None:
-    """Copy a response out of the device's buffers; invalid pixels are NaN."""
+def keep(response: Response) -> list[list[MapRow]]:
+    """Copy a response out of the device's buffers, image by image; invalid pixels are NaN."""
     values = response.values
     if response.valid is not None:
         values = torch.where(response.valid, values, torch.nan)
     kept = values.cpu().numpy().astype(np.float32)
-    for n, source in enumerate(sources):
-        for c, band in enumerate(response.bands):
-            maps[source.key].append((band, response.name, response.region.start, kept[n, c]))
+    return [
+        [
+            (band, response.name, response.region.start, plane)
+            for band, plane in zip(response.bands, planes, strict=True)
+        ]
+        for planes in kept
+    ]

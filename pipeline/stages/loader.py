@@ -13,19 +13,21 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from pipeline.errors import ReaderCrashed
-from pipeline.plan import Plan, tiles_of
+from pipeline.plan import Plan
 from pipeline.stages.processes import start_forkserver, start_worker
 from pipeline.stages.read import Job, Loaded, Tiles
-from pipeline.types import Shard, Tile
+from pipeline.types import Shard, Source
 
 
-def read(plan: Plan, shards: Sequence[Shard]) -> Iterator[Loaded]:
+def read(plan: Plan, shards: Sequence[Shard], *, passes: int) -> Iterator[Loaded]:
     """Decode shards in order, reading ahead across their borders; batches never cross them.
+
+    passes: how often the tiles of a scene are read, one pass after another.
 
     Sources that have a failure already are left out. Raises ReaderCrashed when a reader process
     dies; which file killed it is for `blame` to find out.
     """
-    jobs = [job for i, shard in enumerate(shards) for job in _jobs(plan, i, shard)]
+    jobs = [job for i, shard in enumerate(shards) for job in _jobs(plan, i, shard, passes)]
     if not jobs:
         return
     options: dict[str, Any] = {}
@@ -75,26 +77,33 @@ def _watch_closely(batches: Any) -> None:
         batches._try_get_data = partial(look, weakref.proxy(batches), 0.5)
 
 
-def _jobs(plan: Plan, index: int, shard: Shard) -> Iterator[Job]:
+def _jobs(plan: Plan, index: int, shard: Shard, passes: int) -> Iterator[Job]:
     """Cut a shard into jobs: buckets of one shape, in order of their first member.
 
-    Where maps are kept they are written in the order of keys, so only neighbours share a job.
+    Where maps are kept they are written in the order of keys, so only neighbours share a job. A
+    scene is a bucket of its own, with its tiles once for each pass.
     """
-    buckets: dict[object, list[Tile]] = {}
+    buckets: dict[object, list[Source]] = {}
     run, last = 0, None
     for source in sorted(shard.sources, key=lambda s: s.key):
         if source.failure is not None:
             continue
         info = source.header
         kind = (info.shape, info.bands, info.dtype, info.grid, info.georeferenced)
-        if plan.config.output.maps != "none" and kind != last:
-            run, last = run + 1, kind
-        for tile in tiles_of(source):
-            buckets.setdefault((run, kind, tile.core.shape), []).append(tile)
-    for tiles in buckets.values():
-        size = plan.batch_size(tiles[0].source.header)
-        for i in range(0, len(tiles), size):
-            yield Job(index, tuple(tiles[i : i + size]))
+        scene = source.key if plan.is_scene(info) else None
+        if plan.config.output.maps != "none" and (kind, scene) != last:
+            run, last = run + 1, (kind, scene)
+        buckets.setdefault((run, kind, scene), []).append(source)
+    for sources in buckets.values():
+        tiles = [tile for source in sources for tile in plan.tiles(source)]
+        if plan.is_scene(sources[0].header):
+            for turn in range(passes):
+                for tile in tiles:
+                    yield Job(index, (tile,), turn, tile is tiles[0])
+        else:
+            size = plan.batch_size(sources[0].header)
+            for i in range(0, len(tiles), size):
+                yield Job(index, tuple(tiles[i : i + size]))
 
 
 @contextmanager

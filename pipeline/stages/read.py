@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from pipeline.errors import ReadError
@@ -17,21 +20,30 @@ from pipeline.fingerprint import fingerprint
 from pipeline.keys import escape
 from pipeline.plan import Plan
 from pipeline.readers.base import READERS
-from pipeline.types import Batch, Failure, Member, Region, Source, Tile
+from pipeline.stages.regions import regions_in
+from pipeline.types import Batch, Failure, Member, Region, Roi, Source, Tile
 
 if TYPE_CHECKING:
     from pipeline.readers.base import Mask, Pixels, Reader
 
 
 _LARGEST = np.finfo(np.float32).max
+_PATCHES, _PATCH = 8, 8
+"""A scene is sampled in 8 x 8 patches of 8 x 8 pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a reader process is asked for at once: tiles of one shape, band count and type."""
+    """What a reader process is asked for at once: tiles of one shape, band count and type.
+
+    turn: of a scene's tile, which pass over the scene it is for, from 0; None for whole images.
+    first: whether it is the first of its sources in that pass.
+    """
 
     shard: int
     tiles: tuple[Tile, ...]
+    turn: int | None = None
+    first: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +53,7 @@ class Loaded:
     fingerprints: SHA-256 of each source's files by key; traces: tracebacks of the unexpected.
     """
 
-    shard: int
+    job: Job
     batches: tuple[Batch, ...]
     failures: tuple[tuple[Source, Failure], ...] = ()
     fingerprints: dict[str, str] = field(default_factory=dict)
@@ -49,17 +61,15 @@ class Loaded:
 
     def pin_memory(self) -> Loaded:
         """Move pixels to page-locked memory, from where a GPU copies asynchronously."""
+
+        def pin(x: Tensor | None) -> Tensor | None:
+            return None if x is None else x.pin_memory()
+
         pinned = tuple(
-            Batch(
-                b.tiles,
-                b.box,
-                b.bands,
-                b.values.pin_memory(),
-                None if b.valid is None else b.valid.pin_memory(),
-            )
-            for b in self.batches
+            replace(batch, values=batch.values.pin_memory(), valid=pin(batch.valid))
+            for batch in self.batches
         )
-        return Loaded(self.shard, pinned, self.failures, self.fingerprints, self.traces)
+        return replace(self, batches=pinned)
 
 
 class Tiles(Dataset[Loaded]):
@@ -69,15 +79,20 @@ class Tiles(Dataset[Loaded]):
         self.plan = plan
 
     def __getitem__(self, job: Job) -> Loaded:
-        read: list[tuple[Tile, Pixels, Mask | None]] = []
+        read: list[Read] = []
         failures, traces, fingerprints = [], [], {}
         box = _box(self.plan, job.tiles[0])
         for tile in job.tiles:
             key = tile.source.key
             try:
                 before = _status(tile.source.members)
-                fingerprints[key] = fingerprint(tile.source.members)
-                read.append((tile, *read_box(tile.source, box)))
+                if job.turn is not None and not _as_listed(tile.source.members, before):
+                    message = "the file changed after it was listed; run again when it is at rest"
+                    raise ReadError("changed", message)
+                if job.first and not job.turn:
+                    fingerprints[key] = fingerprint(tile.source.members)
+                pixels, mask = read_box(tile.source, box)
+                read.append(Read(tile, pixels, mask, regions_in(self.plan, tile.source, tile.core)))
                 if before != _status(tile.source.members):
                     message = "the file changed while it was read; run again when it is at rest"
                     raise ReadError("changed", message)
@@ -88,8 +103,20 @@ class Tiles(Dataset[Loaded]):
                 failures.append((tile.source, Failure("corrupt", text)))
                 traces.append((key, traceback.format_exc()))
         bad = {source.key for source, _ in failures}
-        good = [item for item in read if item[0].source.key not in bad]
-        return Loaded(job.shard, _stack(good, box), tuple(failures), fingerprints, tuple(traces))
+        batches = _stack([one for one in read if one.tile.source.key not in bad], box)
+        if job.turn is not None:
+            batches = tuple(replace(b, sample=_sample(b.tiles[0].source)) for b in batches)
+        return Loaded(job, batches, tuple(failures), fingerprints, tuple(traces))
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A tile's pixels as stored, where they are valid, and the parts of regions in its core."""
+
+    tile: Tile
+    pixels: Pixels
+    mask: Mask | None
+    rois: tuple[Roi, ...]
 
 
 def _box(plan: Plan, tile: Tile) -> Region:
@@ -102,20 +129,39 @@ def _box(plan: Plan, tile: Tile) -> Region:
     return Region(tuple(map(min, starts)), tuple(map(max, stops)))
 
 
-def _stack(read: Sequence[tuple[Tile, Pixels, Mask | None]], box: Region) -> tuple[Batch, ...]:
+def _stack(read: Sequence[Read], box: Region) -> tuple[Batch, ...]:
     """One batch of the tiles that are valid everywhere, one of those that are not."""
     batches = []
     for masked in (False, True):
-        part = [(t, p, m) for t, p, m in read if (m is not None) == masked]
+        part = [one for one in read if (one.mask is not None) == masked]
         if part:
+            tiles = tuple(one.tile for one in part)
             # by name, because torch refuses a C type that is another spelling of uint64
-            stored = part[0][0].source.header.dtype
-            values = torch.from_numpy(np.stack([p for _, p, _ in part], dtype=stored))
-            masks = [m for _, _, m in part if m is not None]
+            stored = tiles[0].source.header.dtype
+            values = torch.from_numpy(np.stack([one.pixels for one in part], dtype=stored))
+            masks = [one.mask for one in part if one.mask is not None]
             valid = torch.from_numpy(np.stack(masks)) if masked else None
-            tiles = tuple(t for t, _, _ in part)
-            batches.append(Batch(tiles, box, tiles[0].source.header.bands, values, valid))
+            bands, rois = tiles[0].source.header.bands, tuple(one.rois for one in part)
+            batches.append(Batch(tiles, box, bands, values, valid, regions=rois))
     return tuple(batches)
+
+
+@lru_cache(maxsize=2)
+def _sample(source: Source) -> tuple[Tensor, Tensor | None]:
+    """A few pixels from all over a scene, as stored, and where they are valid: (1, C, 64, 64).
+
+    The same for each of its tiles, as what is estimated from them has to be.
+    """
+    shape = source.header.shape
+    corners = product(*(np.linspace(0, n - _PATCH, _PATCHES, dtype=int).tolist() for n in shape))
+    patches = (read_box(source, Region(at, tuple(a + _PATCH for a in at))) for at in corners)
+    planes, masks = [], []
+    for pixels, mask in patches:
+        planes.append(pixels)
+        masks.append(np.ones(pixels.shape, np.bool_) if mask is None else mask)
+    grid = (1, len(source.header.bands), _PATCHES * _PATCH, -1)
+    values, valid = (np.stack(some, 1).reshape(grid) for some in (planes, masks))
+    return torch.from_numpy(values), None if valid.all() else torch.from_numpy(valid)
 
 
 # ---------------------------------------------------------------- one source
@@ -199,6 +245,14 @@ def _join(
     if axis is None:
         return np.concatenate(pixels), np.concatenate(masks)
     return np.stack(pixels, axis), np.stack(masks, axis)
+
+
+def _as_listed(members: Sequence[Member], status: Sequence[tuple[int, int, int]]) -> bool:
+    """Whether files still have the sizes and times that they were listed with."""
+    listed = [
+        part for member in members for part in member.parts or ((member.bytes, member.mtime_ns),)
+    ]
+    return listed == [(size, time) for size, time, _ in status]
 
 
 def _status(members: Sequence[Member]) -> list[tuple[int, int, int]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from pipeline.bank.expr import Array, Conv, Node, Spectral, nodes_of
 from pipeline.keys import picture_folder, picture_part
 from pipeline.writers import png
+from pipeline.writers.png import Floats, Mask
 from pipeline.writers.sheet import captioned, kernel_sheet, photograph, sheet
 
 if TYPE_CHECKING:
@@ -24,39 +26,71 @@ _DRAWN = 63
 
 
 class Pictures:
-    """The pictures of one batch, gathered response by response."""
+    """The pictures of some images, gathered response by response."""
 
-    def __init__(self, plan: Plan, batch: Batch) -> None:
-        self.plan, self.batch = plan, batch
-        self.sources = [tile.source for tile in batch.tiles]
-        self.files: dict[str, list[tuple[str, bytes]]] = {s.key: [] for s in self.sources}
-        self._tiles: dict[str, list[Tile]] = {s.key: [] for s in self.sources}
+    def __init__(self, plan: Plan, sources: Sequence[Source]) -> None:
+        self.plan, self.sources = plan, sources
+        self.files: dict[str, list[tuple[str, bytes]]] = {s.key: [] for s in sources}
+        self._tiles: dict[str, list[Tile]] = {s.key: [] for s in sources}
+        self._photographs: dict[str, npt.NDArray[np.uint8]] = {}
         self._ids = {response.name: response.id for response in plan.responses}
+
+    def photograph(self, batch: Batch) -> None:
+        """Keep a small picture of each image as it is stored, for its sheet."""
+        config = self.plan.config.output.png
+        if config is None or config.what == "maps":
+            return
+        for n, source in enumerate(self.sources):
+            if source.drawn:
+                planes = batch.values[n].double().numpy()
+                masks = None if batch.valid is None else batch.valid[n].numpy()
+                self.portray(
+                    source,
+                    dict(zip(batch.bands, planes, strict=True)),
+                    None if masks is None else dict(zip(batch.bands, masks, strict=True)),
+                )
+
+    def portray(
+        self, source: Source, bands: Mapping[str, Floats], valid: Mapping[str, Mask] | None = None
+    ) -> None:
+        """Keep a small picture of an image, given by its stored bands."""
+        limits = (0, 255) if source.header.dtype == "uint8" else None
+        self._photographs[source.key] = photograph(bands, valid, limits)
 
     def add(self, response: Response) -> None:
         """Draw a response of every image that is to be drawn."""
-        config = self.plan.config.output.png
-        if config is None or not self.plan.draws(response.name) or not response.region.size:
+        if not self.plan.draws(response.name) or not response.region.size:
             return
-        limits = config.range_of(response.name)
         values = response.values.cpu().numpy()
         valid = None if response.valid is None else response.valid.cpu().numpy()
         for n, source in enumerate(self.sources):
             for c, band in enumerate(response.bands):
-                if not source.drawn:
-                    continue
-                plane, mask = values[n, c], None if valid is None else valid[n, c]
-                if config.what != "sheet":
-                    folder = f"{picture_folder(source.key)}/{picture_part(band)}"
-                    name = f"{folder}/{self._ids[response.name]}.png"
-                    text = self._text(source, band, response.name)
-                    data = png.render(
-                        plane, mask, depth=config.depth, limits=limits, text=text, size=config.size
-                    )
-                    self.files[source.key].append((name, data))
-                if config.what != "maps":
-                    tile = (response.name, band, *captioned(plane, mask, limits))
-                    self._tiles[source.key].append(tile)
+                mask = None if valid is None else valid[n, c]
+                self.draw(source, response.name, band, values[n, c], mask)
+
+    def draw(
+        self,
+        source: Source,
+        name: str,
+        band: str,
+        plane: Floats,
+        mask: Mask | None,
+        text: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Draw one plane of a response; text: more chunks for its file."""
+        config = self.plan.config.output.png
+        if config is None or not source.drawn:
+            return
+        limits = config.range_of(name)
+        if config.what != "sheet":
+            folder = f"{picture_folder(source.key)}/{picture_part(band)}"
+            text = {**self._text(source, band, name), **text}
+            data = png.render(
+                plane, mask, depth=config.depth, limits=limits, text=text, size=config.size
+            )
+            self.files[source.key].append((f"{folder}/{self._ids[name]}.png", data))
+        if config.what != "maps":
+            self._tiles[source.key].append((name, band, *captioned(plane, mask, limits)))
 
     def _text(self, source: Source, band: str, response: str) -> dict[str, str]:
         digest = self.plan.digest[:16]
@@ -70,30 +104,15 @@ class Pictures:
 
     def finish(self) -> Mapping[str, list[tuple[str, bytes]]]:
         """Every picture by image key, as (path below the output folder, PNG)."""
-        config = self.plan.config.output.png
-        if config is None or config.what == "maps":
-            return self.files
         order = {response.name: i for i, response in enumerate(self.plan.responses)}
-        for n, source in enumerate(self.sources):
+        for source in self.sources:
             tiles = sorted(self._tiles[source.key], key=lambda t: order[t[0]])
             if tiles:
                 text = {"image": source.key, "digest": self.plan.digest[:16]}
-                data = sheet(
-                    source.key, self._photograph(n), tiles, about=_about(source), text=text
-                )
+                drawn = self._photographs[source.key]
+                data = sheet(source.key, drawn, tiles, about=_about(source), text=text)
                 self.files[source.key].append((f"{picture_folder(source.key)}/sheet.png", data))
         return self.files
-
-    def _photograph(self, n: int) -> Any:
-        batch = self.batch
-        planes = batch.values[n].double().numpy()
-        masks = None if batch.valid is None else batch.valid[n].numpy()
-        info = batch.tiles[n].source.header
-        return photograph(
-            dict(zip(info.bands, planes, strict=True)),
-            None if masks is None else dict(zip(info.bands, masks, strict=True)),
-            limits=(0, 255) if info.dtype == "uint8" else None,
-        )
 
 
 def _about(source: Source) -> list[str]:

@@ -39,7 +39,7 @@ class Sink:
         self.part = f"part-{shard.id}.parquet"
         self.staging = Staging(self.root, shard.id)
         self.metadata = footer(plan)
-        self._rows: list[dict[str, list[Any]]] = []
+        self._rows: list[Mapping[str, list[Any]]] = []
         self._failures: dict[str, Failure] = {
             s.key: s.failure for s in shard.sources if s.failure is not None
         }
@@ -79,8 +79,7 @@ class Sink:
         """Write the tables and give every file its final name."""
         if self._maps is not None:
             self._copy_maps(before=None)
-            with self._maps:
-                self._maps = None
+            self._maps.close()
             self.staging.add(f"maps/{self.part}")
         self._table("statistics", self._statistics(), list(KEYS))
         self._table("regions", self._regions(), ["image", "region"])

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Floats: TypeAlias = npt.NDArray[np.float64]
 Counts: TypeAlias = npt.NDArray[np.int64]
 
+LARGE = 1 << 16
+"""Pixels of an image from which on fewer passes that count more at once are cheaper."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -84,7 +87,7 @@ class Block:
     """A part of one response: P planes of equal shape, each of one pixel at least.
 
     values: (P, *spatial) float32; valid: bool of the same shape, or None for everywhere.
-    origin: the block's first pixel in the response, whose whole shape is `shape`.
+    origin: the block's first pixel in the image, whose whole shape is `shape`.
     """
 
     values: Tensor
@@ -120,9 +123,11 @@ class Statistic(Protocol):
     """An accumulator shared by several columns. Constructed without arguments.
 
     A plane's bits depend on its own pixels only, never on P or on how blocks were cut.
+    passes: the most that it asks for over an image larger than `LARGE`.
     """
 
     columns: ClassVar[Mapping[str, Column]]
+    passes: ClassVar[int]
 
     def start(self, block: Block, brief: Any) -> Any:
         """The state of one block; brief is None on the first pass over a response."""

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
 
 import numpy as np
 
-from pipeline.statistics.base import Block, Floats
+from pipeline.statistics.base import Block, Counts, Floats
 from pipeline.types import Ints
 
 CELL = 256
-"""Side of a cell along the last two axes, in pixels; 1 along z. Anchored at the response origin."""
+"""Side of a cell along the last two axes, in pixels; 1 along z. Anchored at the image origin."""
 
 
 def sides_of(shape: Ints) -> Ints:
@@ -54,43 +53,47 @@ def _first(origins: Ints, extents: Ints, shape: Ints) -> Ints:
 class Cells:
     """Sums in the cells of the blocks seen so far.
 
-    pieces: (index of the first cell, (P, *cells, K) float64); grid: cells in the whole response.
+    pieces: (index of the first cell, (P, *cells, K) float64).
     """
 
     pieces: tuple[tuple[Ints, Floats], ...]
-    grid: Ints
 
     @classmethod
     def of(cls, block: Block, sums: Floats) -> Cells:
         """The cells of one block."""
-        return cls(((first_of(block), sums),), grid_of(block.shape))
+        return cls(((first_of(block), sums),))
 
     def merge(self, other: Cells) -> Cells:
         """The cells of both."""
-        return Cells(self.pieces + other.pieces, self.grid)
+        return Cells(self.pieces + other.pieces)
 
     def whole(self) -> Floats:
-        """Put every cell in its place: (P, cells, K), cells in C order.
+        """Put every cell in its place: (P, cells, K), cells in C order; without a block, empty.
 
         Raises
         ------
         ValueError
-            Where the blocks did not cover the response exactly once.
+            Where blocks lie on one another.
         """
         sums = self.pieces[0][1]
-        planes, rows = sums.shape[0], sums.shape[-1]
-        if sums.shape[1:-1] != self.grid or len(self.pieces) > 1:
-            sums = np.empty((planes, *self.grid, rows))
-            seen = np.zeros(self.grid, np.int64)
+        if len(self.pieces) > 1:
+            low, high = self._bounds()
+            sums = np.zeros((len(sums), *(high - low), sums.shape[-1]))
+            seen = np.zeros(high - low, np.bool_)
             for at, piece in self.pieces:
-                spans = zip(at, piece.shape[1:-1], strict=True)
+                spans = zip(at - low, piece.shape[1:-1], strict=True)
                 where = tuple(slice(a, a + k) for a, k in spans)
+                if seen[where].any():
+                    message = f"two blocks have the cell {at}; measure every pixel once"
+                    raise ValueError(message)
                 sums[(slice(None), *where)] = piece
-                seen[where] += 1
-            if (seen != 1).any():
-                message = f"blocks cover {seen.sum()} of {prod(self.grid)} cells; cover each once"
-                raise ValueError(message)
-        return sums.reshape(planes, -1, rows)
+                seen[where] = True
+        return sums.reshape(len(sums), -1, sums.shape[-1])
+
+    def _bounds(self) -> tuple[Counts, Counts]:
+        """The first cell of all, and the one after the last."""
+        first = np.array([at for at, _ in self.pieces])
+        return first.min(0), (first + [piece.shape[1:-1] for _, piece in self.pieces]).max(0)
 
     def total(self) -> Floats:
         """Add up all cells, one after another: (P, K)."""

@@ -40,6 +40,7 @@ class Extremes:
         "max": Column("response", "max(x)", "84IY", level=True),
         "range": Column("response", "max(x) - min(x)", "2OJQ"),
     }
+    passes: ClassVar[int] = 1
 
     def start(self, block: Block, brief: None) -> Floats:  # noqa: ARG002 - the protocol's signature
         """Find the extremes of a block."""

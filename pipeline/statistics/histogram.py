@@ -50,6 +50,7 @@ class Histogram:
     columns: ClassVar[Mapping[str, Column]] = {
         "entropy": Column("bit", f"-sum(p log2(p)), {BINS} equal bins on [min, max]", "TLU2"),
     }
+    passes: ClassVar[int] = 2
 
     def start(self, block: Block, brief: Floats | None) -> State:
         """Find the extremes of a block; count its pixels once those of the whole are known."""

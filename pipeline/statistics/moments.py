@@ -53,6 +53,7 @@ class Moments:
         "energy": Column("response^2", "sum(x^2)", "N8CA"),
         "rms": Column("response", "sqrt(sum(x^2) / n)", "5ZWQ"),
     }
+    passes: ClassVar[int] = 1
 
     def start(self, block: Block, brief: None) -> Cells:  # noqa: ARG002 - the protocol's signature
         """Reduce a block to its cells.
@@ -77,7 +78,7 @@ class Moments:
         Raises
         ------
         ValueError
-            Where the blocks did not cover the response exactly once.
+            Where blocks lie on one another.
         """
         from pipeline.statistics.finish import describe
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from pipeline.statistics.base import STATISTICS, Block, Column, Counts, Floats
+from pipeline.statistics.base import LARGE, STATISTICS, Block, Column, Counts, Floats
 from pipeline.statistics.cells import Cells
 from pipeline.types import Ints
 
@@ -24,9 +25,7 @@ _CODES = {10: "QG58", 50: "Y12H", 90: "8DWT"}
 
 _FIRST = 12
 _THEN = {"large": (10, 10), "small": (7, 7, 6)}
-"""Bits of a key that a pass counts; which way is cheaper depends on the pixels of a plane."""
-
-_LARGE = 1 << 16
+"""Bits of a key that a pass counts; which way is cheaper depends on the pixels of an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +46,13 @@ class Search:
     done: int
 
     @classmethod
-    def begin(cls, n: Counts, mean: Floats) -> Search:
-        """Want the pixels that percentiles lie between."""
+    def begin(cls, n: Counts, mean: Floats, size: str) -> Search:
+        """Want the pixels that percentiles lie between; size: of the image, large or small."""
         from pipeline.statistics.finish import begin
 
         ranks = np.empty((len(n), 2 * len(_SHARES)), np.int64)
         begin(n, _SHARES, ranks)
-        steps = (_FIRST, *_THEN["large" if n.max() > _LARGE else "small"])
+        steps = (_FIRST, *_THEN[size])
         return cls(n, mean, ranks, np.zeros_like(ranks), ranks, steps, 0)
 
     def descend(self, counts: Counts) -> Search:
@@ -85,11 +84,15 @@ class Centres:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """First pass: valid pixels, (P,), their sums, and leading bits of all keys, (P, 1, 4096)."""
+    """First pass: valid pixels, (P,), their sums, and leading bits of all keys, (P, 1, 4096).
+
+    size: of the image, large or small.
+    """
 
     n: Counts
     totals: Cells
     counts: Counts
+    size: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,7 @@ class Order:
         "mad": Column("response", "sum(|x - mean|) / n", "4FUA"),
         "medad": Column("response", "sum(|x - p50|) / n", "N72L"),
     }
+    passes: ClassVar[int] = 2 + len(_THEN["large"])
 
     def start(self, block: Block, brief: Brief) -> State:
         """Count bits of keys, or add up deviations once the percentiles are known."""
@@ -158,7 +162,8 @@ class Order:
             n = pixels.counts()
             leading = np.zeros((len(n), 1), np.int64)
             totals = Cells.of(block, pixels.totals())
-            return Start(n, totals, pixels.keys(leading, (_FIRST,)))
+            size = "large" if prod(block.shape) > LARGE else "small"
+            return Start(n, totals, pixels.keys(leading, (_FIRST,)), size)
         if isinstance(brief, Search):
             return Further(brief, pixels.keys(brief.leading, brief.steps[: brief.done + 1]))
         centres = np.stack((brief.mean, brief.values[_MEDIAN]), 1)
@@ -167,7 +172,7 @@ class Order:
     def merge(self, a: State, b: State) -> State:
         """Add the counts, keep the sums of both."""
         if isinstance(a, Start) and isinstance(b, Start):
-            return Start(a.n + b.n, a.totals.merge(b.totals), a.counts + b.counts)
+            return Start(a.n + b.n, a.totals.merge(b.totals), a.counts + b.counts, a.size)
         if isinstance(a, Further) and isinstance(b, Further):
             return Further(a.search, a.counts + b.counts)
         if isinstance(a, Last) and isinstance(b, Last):
@@ -182,7 +187,7 @@ class Order:
         if isinstance(state, Start):
             with np.errstate(invalid="ignore"):  # 0 / 0 where nothing is valid
                 mean = state.totals.total()[:, 0] / state.n
-            search = Search.begin(state.n, mean)
+            search = Search.begin(state.n, mean, state.size)
         else:
             search = state.search
         search = search.descend(state.counts)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,8 @@ FORMAT = 1
 ROW_GROUP = 4 << 20
 """A row group of maps ends at an image border once it holds this many bytes of values."""
 
-ROW_GROUP_MOST = 512 << 20
-"""... and inside an image once it holds this many: list offsets are 32-bit."""
+ROW_GROUP_MOST = 64 << 20
+"""... and inside an image once it holds this many: memory holds one, list offsets are 32-bit."""
 
 _ZERO = b"0" * 64
 _OPTIONS: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
@@ -79,6 +79,11 @@ FILTERS = pa.schema(
         ("boundary", _TEXT),
     ]
 )
+
+
+def images_schema(columns: Iterable[str]) -> pa.Schema:
+    """The images table with the columns that fields of names and a table add to it, all of text."""
+    return pa.schema([*IMAGES, *(pa.field(name, _TEXT) for name in columns)])
 
 
 def statistics_schema(columns: Mapping[str, Mapping[str, str]]) -> pa.Schema:
@@ -180,6 +185,15 @@ def row_groups_of(path: Path, image: str) -> Iterator[pa.Table]:
                 yield file.read_row_group(group)
 
 
+def map_rows(table: pa.Table) -> Iterator[tuple[str, str, tuple[int, ...], npt.NDArray[Any]]]:
+    """Rows of a table of maps as they were added: band, response, first pixel, values."""
+    values = table.column("values")
+    keys = table.select(["band", "filter", "origin", "shape"]).to_pylist()
+    for row, flat in zip(keys, values, strict=True):
+        plane = flat.values.to_numpy(zero_copy_only=False).reshape(row["shape"])
+        yield row["band"], row["filter"], tuple(row["origin"]), plane
+
+
 def _open(path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(path, page_checksum_verification=True)
 
@@ -247,9 +261,7 @@ class MapsWriter:
             self._writer.write_table(table, row_group_size=max(1, table.num_rows))
         self._rows, self._bytes = [], 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
+    def close(self) -> None:
+        """Write what is left; more than once is once."""
         self._flush()
         self._writer.close()

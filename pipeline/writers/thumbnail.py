@@ -6,7 +6,7 @@ a few extreme pixels do not hide all others, and one thumbnail cannot be compare
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -56,7 +56,7 @@ def photograph(
     `limits` is what black and white mean in every band, e.g. (0, 255) for 8-bit photographs;
     default: percentiles 1 and 99 of what is drawn, of the three bands together for colour.
     """
-    names = RGB if set(RGB) <= set(bands) else tuple(bands)[:1]
+    names = pictured(bands)
     small = [_small(bands[name], valid[name] if valid else None) for name in names]
     values = np.stack([plane for plane, _ in small], axis=-1)
     usable = np.logical_and.reduce([seen for _, seen in small])
@@ -79,6 +79,12 @@ def contrast(values: Floats, usable: Mask) -> Limits:
     low, high = _percentiles(seen)
     # a percentile may still lie beyond 0 by a rounding: then the sign that counts begins at 0
     return (max(low, 0.0), high) if hi > -lo else (low, min(high, 0.0))
+
+
+def pictured(bands: Iterable[str]) -> tuple[str, ...]:
+    """Names of the bands that a photograph shows."""
+    labels = tuple(bands)
+    return RGB if set(RGB) <= set(labels) else labels[:1]
 
 
 def _percentiles(seen: Floats) -> Limits:

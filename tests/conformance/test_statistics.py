@@ -42,12 +42,13 @@ def blocks(values: Tensor, valid: Tensor | None) -> list[Block]:
 def reduced(statistic: Statistic, parts: list[Block]) -> Mapping[str, Tensor]:
     """Merge the states of blocks, with as many passes as the statistic asks for."""
     brief: Any = None
-    while True:
+    for _ in range(statistic.passes):
         state = statistic.start(parts[0], brief)
         for part in parts[1:]:
             state = statistic.merge(state, pickle.loads(pickle.dumps(statistic.start(part, brief))))
         if (brief := statistic.next(state)) is None:
             return {k: torch.from_numpy(v) for k, v in statistic.finish(state).items()}
+    pytest.fail("more passes than declared")
 
 
 @pytest.mark.parametrize("masked", [False, True], ids=["all valid", "holes"])

@@ -1,0 +1,270 @@
+"""Scenes: what tiles say, gathered pass by pass, until it is what a whole image would say."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+import pipeline.writers.parquet as tables
+from pipeline.commit import TMP
+from pipeline.errors import ReadError
+from pipeline.plan import Plan
+from pipeline.stages.filter import MapRow, Result, Rows, failure_of, keep, responses
+from pipeline.stages.measure import Briefs, States, Tally, merge_states, parts
+from pipeline.stages.prepare import prepare
+from pipeline.stages.render import Pictures
+from pipeline.statistics import accumulators
+from pipeline.types import Batch, Ints, Region, Roi, Source, Tile
+from pipeline.writers.png import Floats, finite, reduce
+from pipeline.writers.thumbnail import pictured
+
+Key: TypeAlias = tuple[str, str, str]
+"""Response, band and region."""
+
+STORED = ""
+"""In the place of a response's name, for a preview of the pixels as they are stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one tile says of its scene in one pass.
+
+    tallies, from the first pass, or states, from a further one; maps and previews, which are like
+    maps of fewer pixels, come with the first.
+    """
+
+    tile: Tile
+    rois: tuple[Roi, ...]
+    tallies: Mapping[Key, Tally] = field(default_factory=dict)
+    states: Mapping[Key, States] = field(default_factory=dict)
+    maps: Sequence[MapRow] = ()
+    previews: Sequence[MapRow] = ()
+
+
+def compute_tile(plan: Plan, batch: Batch, briefs: Mapping[Key, Briefs] | None) -> Piece | Result:
+    """Filter and measure one tile; briefs: what to look for, or None in the first pass.
+
+    A failure is that of the scene. Raises DeviceError when the device is lost.
+    """
+    try:
+        return _first(plan, batch) if briefs is None else _further(plan, batch, briefs)
+    except (ReadError, torch.OutOfMemoryError, torch.AcceleratorError) as error:
+        return Result((batch.tiles[0].source,), failure=failure_of(error))
+
+
+def _first(plan: Plan, batch: Batch) -> Piece:
+    statistics = accumulators(plan.config.statistics)
+    prepared = prepare(plan, batch)
+    (tile,), (rois,) = batch.tiles, prepared.regions
+    tallies: dict[Key, Tally] = {}
+    maps: list[MapRow] = []
+    step = preview_step(plan, tile.source)
+    previews = _stored(batch, step) if step else []
+    for response in responses(plan, tile.source.header, prepared):
+        for part in parts(response, prepared.tiles, prepared.regions, single=True):
+            key = response.name, response.bands[part.rows.start], part.region
+            tallies[key] = part.tally(statistics)
+        (rows,) = keep(response)
+        if plan.config.output.maps != "none":
+            maps += rows
+        if step and plan.draws(response.name):
+            previews += [_preview(row, tile.core, step) for row in rows]
+    return Piece(tile, rois, tallies, maps=sorted(maps, key=lambda m: m[:2]), previews=previews)
+
+
+def _further(plan: Plan, batch: Batch, briefs: Mapping[Key, Briefs]) -> Piece:
+    statistics = accumulators(plan.config.statistics)
+    prepared = prepare(plan, batch)
+    states: dict[Key, States] = {}
+    for response in responses(plan, batch.tiles[0].source.header, prepared):
+        for part in parts(response, prepared.tiles, prepared.regions, single=True):
+            key = response.name, response.bands[part.rows.start], part.region
+            if key in briefs:
+                states[key] = part.states(statistics, briefs[key])
+    return Piece(batch.tiles[0], prepared.regions[0], states=states)
+
+
+# ---------------------------------------------------------------- previews
+def preview_step(plan: Plan, source: Source) -> int:
+    """How many pixels, per axis, become one of a preview; 0 where nothing is drawn.
+
+    A power of two, so that the blocks do not cross the borders of tiles.
+    """
+    png = plan.config.output.png
+    if png is None or not source.drawn:
+        return 0
+    return 1 << max(0, (-(-max(source.header.shape) // png.size) - 1).bit_length())
+
+
+def _preview(row: MapRow, core: Region, step: int) -> MapRow:
+    """Means of the valid pixels of a map in step x step blocks of a core, NaN where none is."""
+    band, name, origin, values = row
+    box = Region(origin, tuple(a + n for a, n in zip(origin, values.shape, strict=True)))
+    if box != core:
+        whole = np.full(core.shape, np.nan, np.float32)
+        whole[box.slices(core.start)] = values
+        values = whole
+    small, usable = reduce(values, finite(values, None), step)
+    at = tuple(a // step for a in core.start)
+    return band, name, at, np.where(usable, small, np.nan).astype(np.float32)
+
+
+def _stored(batch: Batch, step: int) -> list[MapRow]:
+    """Previews of those bands of the stored pixels that a photograph shows."""
+    core, at = batch.tiles[0].core, batch.tiles[0].core.slices(batch.box.start)
+    rows = []
+    for i, band in enumerate(batch.bands):
+        if band in pictured(batch.bands):
+            values = batch.values[0, i][at].double()
+            if batch.valid is not None:
+                values = values.masked_fill(~batch.valid[0, i][at], torch.nan)
+            rows.append(_preview((band, STORED, core.start, values.numpy()), core, step))
+    return rows
+
+
+class _Canvas:
+    """A plane of float32 on disk, NaN where nothing was put: memory holds none of it."""
+
+    def __init__(self, path: Path, shape: Ints) -> None:
+        self.path, self.shape = path, shape
+        np.memmap(path, np.float32, "w+", shape=shape)[:] = np.nan
+
+    def put(self, at: Ints, values: Floats) -> None:
+        """Write a box that begins `at`."""
+        stop = tuple(a + n for a, n in zip(at, values.shape, strict=True))
+        np.memmap(self.path, np.float32, "r+", shape=self.shape)[Region(at, stop).slices()] = values
+
+    def read(self) -> Floats:
+        """The whole plane."""
+        return np.fromfile(self.path, np.float32).reshape(self.shape)
+
+
+# ---------------------------------------------------------------- gathering
+class Scene:
+    """One scene while its tiles come in. Call `close` in the end; files in `folder` go with it."""
+
+    def __init__(self, plan: Plan, source: Source, folder: Path) -> None:
+        self.plan, self.source, self.folder = plan, source, folder
+        self.statistics = accumulators(plan.config.statistics)
+        self.briefs: Mapping[Key, Briefs] | None = None
+        self._tiles, self._seen = len(plan.tiles(source)), 0
+        self._tallies: dict[Key, Tally] = {}
+        self._states: dict[Key, States] = {}
+        self._canvases: dict[tuple[str, str], _Canvas] = {}
+        folder.mkdir(parents=True)
+        self._maps: tables.MapsWriter | None = None
+        if plan.config.output.maps != "none":
+            schema = tables.maps_schema(plan.config.output.maps)
+            self._maps = tables.MapsWriter(folder / "maps.parquet", schema)
+
+    def add(self, piece: Piece) -> Result | None:
+        """Gather a piece; what there is to say of the whole scene, once nothing is left to ask."""
+        for key, tally in piece.tallies.items():
+            known = self._tallies.get(key)
+            self._tallies[key] = tally if known is None else known.merge(self.statistics, tally)
+        for key, states in piece.states.items():
+            found = self._states.get(key)
+            self._states[key] = (
+                states if found is None else merge_states(self.statistics, found, states)
+            )
+        if self._maps is not None:
+            self._maps.add(self.source.key, piece.maps)
+        for row in piece.previews:
+            self._draw(row)
+        self._seen += 1
+        if self._seen < self._tiles:
+            return None
+        return self._end_pass()
+
+    def _end_pass(self) -> Result | None:
+        self._tallies |= {key: self._tallies[key].after(s) for key, s in self._states.items()}
+        asked = {key: tally.briefs(self.statistics) for key, tally in self._tallies.items()}
+        self.briefs = {key: briefs for key, briefs in asked.items() if briefs is not None}
+        self._states, self._seen = {}, 0
+        return None if self.briefs else self._finish()
+
+    def _finish(self) -> Result:
+        config, key = self.plan.config, self.source.key
+        rows = Rows(config.statistics)
+        for (name, band, region), tally in self._tallies.items():
+            measured = tally.columns(self.statistics, config.statistics)
+            rows.add(name, region, [(key, band)], tally.n_pixels, measured)
+        pictures = Pictures(self.plan, [self.source])
+        self._picture(pictures)
+        return Result((self.source,), rows.columns, {key: self._kept()}, pictures.finish())
+
+    def _kept(self) -> Iterator[MapRow]:
+        """The maps, tile by tile, from where they wait for all of the scene to be good."""
+        if self._maps is None:
+            return
+        self._maps.close()
+        for group in tables.row_groups_of(self.folder / "maps.parquet", self.source.key):
+            yield from tables.map_rows(group)
+
+    def _draw(self, row: MapRow) -> None:
+        band, name, at, values = row
+        if (name, band) not in self._canvases:
+            step = preview_step(self.plan, self.source)
+            shape = tuple(-(-n // step) for n in self.source.header.shape)
+            path = self.folder / f"{len(self._canvases)}.raw"
+            self._canvases[name, band] = _Canvas(path, shape)
+        self._canvases[name, band].put(at, values)
+
+    def _picture(self, pictures: Pictures) -> None:
+        """Draw the previews as those of a whole image are drawn."""
+        stored = {b: canvas.read() for (name, b), canvas in self._canvases.items() if not name}
+        if stored:
+            pictures.portray(self.source, stored)
+        step = preview_step(self.plan, self.source)
+        text = {"size": "{}x{}".format(*self.source.header.shape), "reduced": str(step)}
+        for (name, band), canvas in self._canvases.items():
+            if name:
+                extra = text if step > 1 else {}
+                pictures.draw(self.source, name, band, canvas.read(), None, extra)
+
+    def close(self) -> None:
+        """Give the disk back what was needed meanwhile."""
+        if self._maps is not None:
+            self._maps.close()
+        shutil.rmtree(self.folder)
+
+
+class Scenes:
+    """The scenes of a run whose tiles are coming in, and those that are over: done, or failed."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._folder = plan.root / TMP / "scenes"
+        self._open: dict[str, Scene] = {}
+        self._over: set[str] = set()
+
+    def wanted(self, tile: Tile) -> bool:
+        """Whether a tile is still to be computed."""
+        return tile.source.key not in self._over
+
+    def briefs(self, tile: Tile) -> Mapping[Key, Briefs] | None:
+        """What the pass that has begun looks for in a tile."""
+        scene = self._open.get(tile.source.key)
+        return None if scene is None else scene.briefs
+
+    def add(self, piece: Piece) -> Result | None:
+        """Gather a piece; the result of its scene once it is complete. `end` must follow."""
+        source = piece.tile.source
+        if source.key in self._over:
+            return None
+        if source.key not in self._open:
+            folder = self._folder / str(len(self._over) + len(self._open))
+            self._open[source.key] = Scene(self.plan, source, folder)
+        return self._open[source.key].add(piece)
+
+    def end(self, key: str) -> None:
+        """Forget a scene, also one that failed, and give the disk back what it needed."""
+        self._over.add(key)
+        if key in self._open:
+            self._open.pop(key).close()
