@@ -100,7 +100,7 @@ class ImageInfo:
     """What a reader knows from the header alone. shape: spatial axes only; bands: labels.
 
     value_unit: of the pixel values where the file says it (HU); geo: where the image lies, opaque
-    to all but readers and writers.
+    to all but readers and writers; windowed: whether a part can be read without decoding the rest.
     """
 
     shape: Ints
@@ -110,6 +110,7 @@ class ImageInfo:
     nodata: float | None = None
     geo: object = None
     value_unit: str | None = None
+    windowed: bool = False
 
     @property
     def georeferenced(self) -> bool:
@@ -153,12 +154,29 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Scaling:
+    """How stored samples become values: stored * scale + offset, in float64.
+
+    nodata: the stored sample that is invalid, if any.
+    """
+
+    scale: float
+    offset: float
+    nodata: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """One image: its key in every table, the files it is made of, and its header.
 
     `page` counts from 0 where one file holds several sources. layout: the source is that page, or
     that slice of the file's only page, or all pages (or slices) joined as bands or as a volume, or
-    a volume with one slice in each file, in the order of `members`.
+    a volume with one slice in each file (`files`) or an image with one band in each (`joined`), in
+    the order of `members`.
+    masks: (rater, file) of where it is measured, the rater empty where there is but one; qa: the
+    file of its classes, of which those in `invalid` are; fields: what its name and the table say,
+    by column of the table of images; given: all text that decides results besides its files;
+    scaling: how its samples become values where the table says so.
     drawn: it is among the images whose pictures are wanted.
     A source that cannot be used has a `failure`; one whose header cannot be read has no `info`.
     """
@@ -167,10 +185,22 @@ class Source:
     members: tuple[Member, ...]
     reader: str
     page: int = 0
-    layout: Literal["page", "slice", "bands", "volume", "files"] = "page"
+    layout: Literal["page", "slice", "bands", "volume", "files", "joined"] = "page"
     info: ImageInfo | None = None
     failure: Failure | None = None
     drawn: bool = True
+    masks: tuple[tuple[str, Member], ...] = ()
+    qa: Member | None = None
+    invalid: Ints = ()
+    fields: tuple[tuple[str, str], ...] = ()
+    given: tuple[tuple[str, str], ...] = ()
+    scaling: Scaling | None = None
+
+    @property
+    def files(self) -> tuple[Member, ...]:
+        """All files whose bytes decide its results, each once."""
+        beside = (*(member for _, member in self.masks), *((self.qa,) if self.qa else ()))
+        return tuple(dict.fromkeys((*self.members, *beside)))
 
     @property
     def header(self) -> ImageInfo:
@@ -238,6 +268,9 @@ class Batch:
     values: (N, C, *box.shape), the pixels of `box` in each tile's image, as stored or prepared.
     valid: bool of the same shape, or None where every pixel is valid.
     offset: (N, C) float64, the constant already removed from `values` (see stages.prepare).
+    sample: of a scene that is read in tiles, a few pixels of all of it, as stored, and which of
+    them are valid; (1, C, *spatial) each.
+    regions: of each tile, where its responses are measured.
     """
 
     tiles: tuple[Tile, ...]
@@ -246,6 +279,8 @@ class Batch:
     values: Tensor
     valid: Tensor | None = None
     offset: Tensor | None = None
+    sample: tuple[Tensor, Tensor | None] | None = None
+    regions: tuple[tuple[Roi, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
