@@ -16,7 +16,7 @@ from command import Said, filterbank
 from running import failures, run_bank, write_config
 from scipy import ndimage
 
-from pipeline.conformance import TOLERANCE
+from pipeline.conformance.maps import TOLERANCE
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -102,7 +102,7 @@ def test_without_a_kit_or_configs_it_says_where_to_look(kit: Path, tmp_path: Pat
 
 
 def test_without_nibabel_it_names_the_extra(kit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.conformance.find_spec", lambda _: None)
+    monkeypatch.setattr("pipeline.conformance.kit.find_spec", lambda _: None)
     said = conformance(kit)
     assert (said.code, "pip install 'filterbank[medical]'" in said.err) == (8, True)
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from importlib.util import find_spec
 from math import inf
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,15 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pipeline import store
-from pipeline.config import Config, load
-from pipeline.errors import InputError, MissingDependency
-from pipeline.journal import Journal
-from pipeline.lock import locked
-from pipeline.output import Output, open_output
+from pipeline.conformance.kit import listed, no_kit, outputs
+from pipeline.output import Output
 from pipeline.readers.base import READERS
-from pipeline.run import run
-from pipeline.survey import Options, survey
 from pipeline.types import Region
 
 TOLERANCE = 0.01
@@ -73,35 +64,22 @@ def conform(
     InputError
         Where the kit or the configs are not there.
     MissingDependency
-        Without nibabel: the phantoms are NIfTI files.
+        Without nibabel.
     """
     tests = [test for test in tests_of(kit) if any(fnmatchcase(test.id, glob) for glob in only)]
-    paths = sorted(configs.glob("*.yaml"))
-    if not paths:
-        message = f"{str(configs)!r} holds no config; run from a checkout, or give --configs"
-        raise InputError(message)
-    if find_spec("nibabel") is None:
-        message = "the kit's volumes are NIfTI files: pip install 'filterbank[medical]'"
-        raise MissingDependency(message)
-    with tempfile.TemporaryDirectory(prefix="filterbank-") as folder:
-        found: dict[str, Map | str] = {}
-        for path in paths:
-            given = {
-                "input.path": (str(kit / "phantoms"),),
-                "output.path": str(Path(folder) / path.stem),
-                "run.device": device,
-                "run.workers": 0,
-            }
-            found |= _computed(load(path, given), tests)
-        for test in tests:
-            yield _verdict(test, found.get(test.id, f"no config in {configs} computes it"))
+    wanted = {test.id: test for test in tests}
+    found: dict[str, Map | str] = {}
+    for config, output in outputs(configs, kit / "phantoms", tuple(wanted), device):
+        for named in config.filters:
+            found[named.name] = _map(output, wanted[named.name])
+    for test in tests:
+        yield _verdict(test, found.get(test.id, f"no config in {configs} computes it"))
 
 
 def tests_of(kit: Path) -> list[Test]:
     """The kit's tests, those without a reference last. Raises InputError."""
+    phase = listed(kit, 1)
     try:
-        listed = json.loads((kit / "phase1.json").read_text(encoding="utf-8"))
-        rows = [*listed["tests"], *listed["tests_without_reference"]]
         return [
             Test(
                 row["id"],
@@ -109,11 +87,10 @@ def tests_of(kit: Path) -> list[Test]:
                 Path(row["phantom"]).name,
                 kit / row["reference"] if row["reference"] else None,
             )
-            for row in rows
+            for row in [*phase["tests"], *phase["tests_without_reference"]]
         ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"{str(kit)!r} holds no kit of IBSI 2 phase 1 ({error}); check --kit"
-        raise InputError(message) from error
+    except (KeyError, TypeError) as error:
+        raise no_kit(kit, 1, error) from error
 
 
 def worst(verdicts: Sequence[Verdict]) -> Mapping[str, float]:
@@ -133,33 +110,11 @@ def save(verdict: Verdict, folder: Path) -> None:
         np.save(folder / f"{verdict.test.id.replace('.', '_')}.npy", verdict.found.T)
 
 
-def _computed(config: Config, tests: Sequence[Test]) -> dict[str, Map | str]:
-    """The maps of the tests that a config computes, or why there is none."""
-    wanted = {test.id: test for test in tests}
-    filters = tuple(named for named in config.filters if named.name in wanted)
-    if not filters:
-        return {}
-    output = _run(replace(config, filters=filters))
-    rows = {row["image"]: row["error"] for row in output.images.to_pylist()}
-    found: dict[str, Map | str] = {}
-    for named in filters:
-        phantom = wanted[named.name].phantom
-        error = rows.get(phantom, f"{phantom} is not among the config's images")
-        found[named.name] = error or output.maps(phantom, named.name)
-    return found
-
-
-def _run(config: Config) -> Output:
-    """What `filterbank run` does, without words about it."""
-    root = Path(config.output.path)
-    with locked(root):
-        store.clean(root)
-        plan = survey(config, Options())
-        journal = Journal(plan)
-        for _ in run(plan, journal):
-            pass
-        journal.end(0)
-    return open_output(root)
+def _map(output: Output, test: Test) -> Map | str:
+    """The map of a test, or why there is none."""
+    errors = {row["image"]: row["error"] for row in output.images.to_pylist()}
+    error = errors.get(test.phantom, f"{test.phantom} is not among the config's images")
+    return error or output.maps(test.phantom, test.id)
 
 
 def _verdict(test: Test, found: Map | str) -> Verdict:

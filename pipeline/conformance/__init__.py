@@ -1,0 +1,1 @@
+"""Whether what normal runs compute is what the Image Biomarker Standardisation Initiative found."""
