@@ -529,14 +529,13 @@ def test_a_raster_mask_lies_where_the_scene_does(tmp_path: Path) -> None:
     assert "9x11 of 10x10 m at 500000, 5000000 in EPSG:32632" in text
 
 
-def test_several_labels_of_one_name_are_one_mask() -> None:
+def test_labels_get_their_names_and_what_is_absent_stays_known() -> None:
     found = {"1": np.array([1, 0, 0], bool), "2": np.array([0, 1, 0], bool)}
-    assert chosen("all", found).keys() == found.keys()
-    named = chosen({"3": "x", "2": "x", "1": "x", "4": "y"}, found)
-    assert named["x"] is not None
-    assert named["x"].tolist() == [True, True, False]
-    assert named["y"] is None
-    assert found["1"].tolist() == [True, False, False]
+    assert chosen("all", found) is found
+    named = chosen((("2", "GTV"), ("9", "node")), found)
+    assert list(named) == ["GTV", "node"]
+    assert named["GTV"] is found["2"]
+    assert named["node"] is None
 
 
 # ---------------------------------------------------------------- real files

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -78,24 +78,17 @@ def read_masks(path: str, info: ImageInfo, region: Region) -> Mapping[str, Mask]
 
 
 def chosen(
-    labels: Literal["all"] | Mapping[str, str], found: Mapping[str, Mask]
-) -> dict[str, Mask | None]:
+    labels: Literal["all"] | Iterable[tuple[str, str]], found: Mapping[str, Mask]
+) -> Mapping[str, Mask | None]:
     """The masks that a config wants by the names it gives them; None for what is absent.
 
-    labels: `all`, or a name for each label of the file; labels that share a name are one mask.
+    labels: `all`, which keeps the file's own names, or pairs of a label of the file and a name.
 
     >>> import numpy as np
-    >>> found = {"1": np.array([True, False]), "2": np.array([False, True])}
-    >>> chosen({"1": "GTV", "2": "GTV", "3": "node"}, found)
-    {'GTV': array([ True,  True]), 'node': None}
+    >>> chosen([("1", "GTV"), ("3", "node")], {"1": np.array([True]), "2": np.array([False])})
+    {'GTV': array([ True]), 'node': None}
     """
-    if labels == "all":
-        return dict(found)
-    masks: dict[str, Mask | None] = {}
-    for label, name in labels.items():
-        mask, before = found.get(label), masks.get(name)
-        masks[name] = before if mask is None else mask if before is None else before | mask
-    return masks
+    return found if labels == "all" else {name: found.get(label) for label, name in labels}
 
 
 @contextmanager
