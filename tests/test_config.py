@@ -36,6 +36,7 @@ from pipeline.config import (
     response_id,
     schema,
 )
+from pipeline.config.outputs import GeoTiffs, Niftis
 from pipeline.config.parse import parse
 from pipeline.errors import ConfigError
 from pipeline.filters.base import FILTERS
@@ -225,6 +226,22 @@ run: {device: cuda, workers: 0, threads: 2, batch: 8, memory: 4GiB, max_failed: 
 def test_previews_are_all_none_or_chosen(loaded: Load, png: str, value: Png | None) -> None:
     config = loaded(HEAD.replace("path: out", f"path: out, png: {png}") + "filters: [sobel]")
     assert config.output.png == value
+
+
+@pytest.mark.parametrize(
+    ("keys", "geotiff", "nifti"),
+    [
+        ("", None, None),
+        ("geotiff: true, nifti: false", GeoTiffs(), None),
+        ("nifti: {filters: ['log*']}", None, Niftis(("log*",))),
+        ("geotiff: {dtype: float16}, nifti: true", GeoTiffs(dtype="float16"), Niftis()),
+    ],
+)
+def test_maps_become_files_of_other_formats_where_asked_for(
+    loaded: Load, keys: str, geotiff: GeoTiffs | None, nifti: Niftis | None
+) -> None:
+    config = loaded(HEAD.replace("path: out", f"path: out, {keys}") + "filters: [sobel]")
+    assert (config.output.geotiff, config.output.nifti) == (geotiff, nifti)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 from pipeline.config.learning import Learn
 from pipeline.config.load import ALWAYS
+from pipeline.config.outputs import GeoTiffs, Niftis
 from pipeline.config.quantities import BoundaryRule
 from pipeline.config.schema import VERSION, Common, Input, Limits, Output, Png, Run
 from pipeline.config.sweep import needs_name, swept_fields
@@ -25,6 +26,8 @@ _SECTIONS: Mapping[str, type[Any]] = {
     "input": Input,
     "output": Output,
     "output.png": Png,
+    "output.geotiff": GeoTiffs,
+    "output.nifti": Niftis,
     "limits": Limits,
     "run": Run,
     "learn": Learn,

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.boundary import Boundary
 from pipeline.config.learning import Learn
+from pipeline.config.outputs import GeoTiffs, Niftis, switched
 from pipeline.config.quantities import (
     BoundaryRule,
     Budget,
@@ -131,18 +132,6 @@ class Png:
         return next(pairs, None)
 
 
-def _png(value: object) -> object:
-    if isinstance(value, bool):
-        return Png() if value else None
-    if value is None or isinstance(value, Png):
-        return value
-    if not isinstance(value, dict):
-        message = "must be true, false or a mapping; write true for previews of everything"
-        raise ValueError(message)
-    # behind a validator of our own, pydantic's strict mode takes tuples only
-    return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
-
-
 @dataclass(frozen=True, config=_STRICT)
 class Output:
     """Where results go, and which are kept beside the statistics."""
@@ -157,8 +146,23 @@ class Output:
     ] = "none"
     png: Annotated[
         Png | None,
-        BeforeValidator(_png, json_schema_input_type=bool | Png),
+        BeforeValidator(switched(Png), json_schema_input_type=bool | Png),
         Field(description="draw previews", json_schema_extra={"default": False}),
+    ] = None
+    geotiff: Annotated[
+        GeoTiffs | None,
+        BeforeValidator(switched(GeoTiffs), json_schema_input_type=bool | GeoTiffs),
+        Field(
+            description="write a GeoTIFF file per response", json_schema_extra={"default": False}
+        ),
+    ] = None
+    nifti: Annotated[
+        Niftis | None,
+        BeforeValidator(switched(Niftis), json_schema_input_type=bool | Niftis),
+        Field(
+            description="write a NIfTI file per response and band",
+            json_schema_extra={"default": False},
+        ),
     ] = None
 
 
