@@ -92,7 +92,9 @@ class Tiles(Dataset[Loaded]):
                 if job.first and not job.turn:
                     fingerprints[key] = fingerprint(tile.source.members)
                 pixels, mask = read_box(tile.source, box)
-                read.append(Read(tile, pixels, mask, regions_in(self.plan, tile.source, tile.core)))
+                rois = regions_in(self.plan, tile.source, tile.core)
+                sample = None if job.turn is None else _sample(tile.source)
+                read.append(Read(tile, pixels, mask, rois, sample))
                 if before != _status(tile.source.members):
                     message = "the file changed while it was read; run again when it is at rest"
                     raise ReadError("changed", message)
@@ -104,19 +106,21 @@ class Tiles(Dataset[Loaded]):
                 traces.append((key, traceback.format_exc()))
         bad = {source.key for source, _ in failures}
         batches = _stack([one for one in read if one.tile.source.key not in bad], box)
-        if job.turn is not None:
-            batches = tuple(replace(b, sample=_sample(b.tiles[0].source)) for b in batches)
         return Loaded(job, batches, tuple(failures), fingerprints, tuple(traces))
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A tile's pixels as stored, where they are valid, and the parts of regions in its core."""
+    """A tile's pixels as stored, where they are valid, and the parts of regions in its core.
+
+    sample: of the scene that it is a tile of.
+    """
 
     tile: Tile
     pixels: Pixels
     mask: Mask | None
     rois: tuple[Roi, ...]
+    sample: tuple[Tensor, Tensor | None] | None
 
 
 def _box(plan: Plan, tile: Tile) -> Region:
@@ -142,7 +146,8 @@ def _stack(read: Sequence[Read], box: Region) -> tuple[Batch, ...]:
             masks = [one.mask for one in part if one.mask is not None]
             valid = torch.from_numpy(np.stack(masks)) if masked else None
             bands, rois = tiles[0].source.header.bands, tuple(one.rois for one in part)
-            batches.append(Batch(tiles, box, bands, values, valid, regions=rois))
+            sample = part[0].sample
+            batches.append(Batch(tiles, box, bands, values, valid, sample=sample, regions=rois))
     return tuple(batches)
 
 

@@ -1,0 +1,227 @@
+"""Scenes that are cut into tiles say what they would say whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import rasterio
+from command import tree
+from PIL import Image
+from rasterio import Affine
+from running import failures, look, run_bank, write_config
+
+import pipeline.plan
+from pipeline.output import Output
+
+Array = npt.NDArray[Any]
+SHAPE = (600, 700)
+HOLE = 60_000
+FILTERS = [
+    "identity",
+    {"sobel": {"output": "magnitude"}},
+    {"gaussian": {"sigma": 2}},
+    {"laws": {"kernels": ["L5E5"], "energy": 7}},
+    {"gabor": {"wavelength": 6}},
+    {"wavelet": {"wavelet": "haar", "level": 2, "subbands": "LH"}},
+]
+
+
+def write_scene(path: Path, pixels: Array, **options: Any) -> Path:
+    """A tiled raster, (C, H, W), somewhere on the ground."""
+    count, height, width = pixels.shape
+    layout = {"driver": "GTiff", "count": count, "height": height, "width": width}
+    options = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"} | options
+    place = {"crs": "EPSG:32631", "transform": Affine(10, 0, 5e5, 0, -10, 5e6)}
+    with rasterio.open(path, "w", dtype=pixels.dtype, **layout, **place, **options) as file:
+        file.write(pixels)
+    return path
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Array:
+    """Two bands with structure, a large mean, and holes that cross the borders of tiles."""
+    rng = np.random.default_rng(7)
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    smooth = 20_000 + 900 * np.sin(x / 9) * np.cos(y / 13)
+    bands = np.stack([smooth, smooth / 3]) + rng.normal(0, 40, (2, *SHAPE))
+    found = bands.round().astype(np.uint16)
+    found[:, 240:300, 500:530] = HOLE
+    found[1, 10:40, 250:260] = HOLE
+    return found
+
+
+@pytest.fixture
+def tiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of 256 pixels from quite small images on: the same code, 64 times as fast."""
+    monkeypatch.setattr(pipeline.plan, "SCENE", 100_000)
+    monkeypatch.setattr(pipeline.plan, "_CORES", (256, 512))
+
+
+def both(config: Path, scene: Path, tmp_path: Path, monkeypatch: Any) -> tuple[Output, Output]:
+    """What a config leaves of a scene read whole, and of one read in tiles."""
+    whole = run_bank(config, tmp_path / "whole", scene)
+    monkeypatch.setattr(pipeline.plan, "SCENE", 100_000)
+    monkeypatch.setattr(pipeline.plan, "_CORES", (256, 512))
+    found = look(config, tmp_path / "unused", scene)
+    assert len(found.plan.tiles(found.sources[0])) == 9
+    return whole, run_bank(config, tmp_path / "tiles", scene)
+
+
+def statistics(output: Output) -> dict[tuple[str, ...], dict[str, Any]]:
+    """Rows by band, region and filter."""
+    rows = output.statistics.to_pylist()
+    return {(row.pop("band"), row.pop("region"), row.pop("filter")): row for row in rows}
+
+
+@pytest.mark.parametrize("holes", [False, True], ids=["all valid", "holes"])
+@pytest.mark.parametrize("boundary", ["reflect", "mirror", "nearest", "constant", "valid", "auto"])
+def test_tiles_equal_the_whole(
+    boundary: str, holes: bool, pixels: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not holes:
+        pixels = np.where(pixels == HOLE, 20_000, pixels)
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=HOLE)
+    config = write_config(
+        tmp_path / "bank.yaml",
+        boundary=boundary,
+        filters=FILTERS,
+        statistics=["all"],
+        output={"path": "unused", "maps": "float32"},
+    )
+    whole, tiles = both(config, scene, tmp_path, monkeypatch)
+    expected, found = statistics(whole), statistics(tiles)
+    assert found.keys() == expected.keys()
+    for key, row in found.items():
+        wanted, spread = expected[key], expected[key]["range"]
+        for name in ("n_pixels", "n_valid"):
+            assert row[name] == wanted[name], (key, name)
+        for name in ("mean", "std", "min", "max", "p01", "p50", "p99", "mad", "medad", "rms"):
+            assert row[name] == pytest.approx(wanted[name], abs=1e-5 * spread), (key, name)
+        assert row["support"] == pytest.approx(wanted["support"], abs=1e-6)
+        assert row["entropy"] == pytest.approx(wanted["entropy"], abs=1e-2)
+        band, _, name = key
+        a, b = (output.maps("scene.tif", name, band) for output in (tiles, whole))
+        np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * spread)
+
+
+def test_statistics_of_the_pixels_themselves_are_exact(
+    pixels: Array, tmp_path: Path, tiled: None
+) -> None:
+    """Integers below 2^24: sums have no rounding, and percentiles are pixels."""
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=HOLE)
+    config = write_config(tmp_path / "bank.yaml", statistics=["all"])
+    rows = statistics(run_bank(config, tmp_path / "out", scene))
+    for band, plane in zip("12", pixels, strict=True):
+        row, seen = rows[band, "image", "identity"], plane[plane != HOLE].astype(np.float64)
+        assert (row["n_pixels"], row["n_valid"]) == (plane.size, seen.size)
+        assert (row["min"], row["max"]) == (seen.min(), seen.max())
+        assert row["mean"] == seen.sum() / seen.size
+        assert row["energy"] == np.square(seen).sum()
+        assert row["std"] == pytest.approx(seen.std(), rel=1e-12)
+        for percent in (1, 5, 10, 25, 50, 75, 90, 95, 99):
+            assert row[f"p{percent:02}"] == np.percentile(seen, percent)
+
+
+def test_threads_and_readers_change_no_byte(pixels: Array, tmp_path: Path, tiled: None) -> None:
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=HOLE)
+    write_scene(tmp_path / "other.tif", pixels[:, :300, :310], nodata=HOLE)
+    config = write_config(
+        tmp_path / "bank.yaml",
+        filters=FILTERS[:3],
+        statistics=["all"],
+        output={"path": "unused", "maps": "float32", "png": True},
+    )
+    paths = [scene, tmp_path / "other.tif"]
+    run_bank(config, tmp_path / "one", paths, threads=1)
+    run_bank(config, tmp_path / "many", paths, threads=3, workers=2)
+    assert tree(tmp_path / "one") == tree(tmp_path / "many")
+
+
+def test_a_damaged_block_fails_its_scene_alone(pixels: Array, tmp_path: Path, tiled: None) -> None:
+    """Tiles that came before it leave nothing behind, nor do those that come after."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.tif", "b.tif", "c.tif"):
+        write_scene(folder / name, pixels, nodata=HOLE)
+    with rasterio.open(folder / "b.tif") as file:
+        at = int(file.get_tag_item("BLOCK_OFFSET_2_3", "TIFF", bidx=1))
+    data = bytearray((folder / "b.tif").read_bytes())
+    data[at : at + 400] = bytes(400)
+    (folder / "b.tif").write_bytes(data)
+    config = write_config(
+        tmp_path / "bank.yaml",
+        filters=FILTERS[:3],
+        statistics=["mean", "p50"],
+        output={"path": "unused", "maps": "float32", "png": True},
+    )
+    out = run_bank(config, tmp_path / "out", folder)
+    assert list(failures(out)) == ["b.tif"]
+    assert failures(out)["b.tif"].startswith("corrupt")
+    for table in (out.statistics, out.table("maps"), out.table("regions")):
+        assert set(table.column("image").to_pylist()) == {"a.tif", "c.tif"}
+    assert not (tmp_path / "out/png/b.tif").exists()
+    assert not (tmp_path / "out/.tmp").exists()
+
+
+def test_a_file_that_changes_between_its_tiles_fails(
+    pixels: Array, tmp_path: Path, tiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.stages import read
+
+    scene = write_scene(tmp_path / "scene.tif", pixels)
+    plain, seen = read.read_box, []
+
+    def touching(*arguments: Any) -> Any:
+        seen.append(1)
+        if len(seen) == 100:  # 64 of them are the sample
+            scene.touch()
+        return plain(*arguments)
+
+    monkeypatch.setattr(read, "read_box", touching)
+    out = run_bank(write_config(tmp_path / "bank.yaml"), tmp_path / "out", scene)
+    assert failures(out)["scene.tif"].startswith("changed")
+
+
+def test_previews_are_means_of_blocks(pixels: Array, tmp_path: Path, tiled: None) -> None:
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=HOLE)
+    png = {"what": "maps", "depth": 16, "size": 200}
+    config = write_config(tmp_path / "bank.yaml", output={"path": "unused", "png": png})
+    run_bank(config, tmp_path / "out", scene)
+    image = Image.open(tmp_path / "out/png/scene.tif/2/identity.png")
+    offset, scale = (float(image.text[f"filterbank:{name}"]) for name in ("offset", "scale"))
+    assert (image.text["filterbank:size"], image.text["filterbank:reduced"]) == ("600x700", "4")
+    codes = np.asarray(image)
+    blocks = pixels[1].astype(np.float64).reshape(150, 4, 175, 4)
+    valid = blocks != HOLE
+    count = valid.sum((1, 3))
+    np.testing.assert_array_equal(codes == 0, count == 0)
+    means = np.where(valid, blocks, 0).sum((1, 3)) / np.maximum(count, 1)
+    np.testing.assert_allclose(
+        (offset + scale * codes)[count > 0], means[count > 0], rtol=0, atol=0.51 * scale
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"filters": [{"simoncelli": {"level": 1}}]}, "simoncelli"),
+        ({"boundary": "wrap", "filters": ["sobel"]}, "sobel"),
+        ({"prepare": [{"rescale": {"from": "image"}}]}, "rescale"),
+    ],
+)
+def test_what_needs_all_of_an_image_is_not_cut_but_named_where_it_is_too_large(
+    changes: dict[str, Any], name: str, pixels: Array, tmp_path: Path, tiled: None
+) -> None:
+    scene = write_scene(tmp_path / "scene.tif", pixels)
+    config = write_config(tmp_path / "bank.yaml", **changes)
+    found = look(config, tmp_path / "out", scene)
+    assert len(found.plan.tiles(found.sources[0])) == 1
+    (source,) = look(config, tmp_path / "out", scene, memory=1 << 20).sources
+    assert source.failure is not None
+    assert source.failure.kind == "limit"
+    assert f"because of {name}" in source.failure.error
