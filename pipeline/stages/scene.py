@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -268,3 +269,5 @@ class Scenes:
         self._over.add(key)
         if key in self._open:
             self._open.pop(key).close()
+            with suppress(OSError):  # another scene is in it
+                self._folder.rmdir()
