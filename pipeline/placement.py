@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -23,12 +23,14 @@ class Placement:
 
     origin: the centre of the first pixel; steps: from a pixel to the next one along z, y and x, in
     the unit of the image's grid. An image of two axes has a step along z too: off its plane.
-    space: which coordinates these are, as NIfTI numbers them.
+    space: which coordinates these are, as NIfTI numbers them; frame: DICOM's UID of them, empty
+    where there is none.
     """
 
     origin: Vector
     steps: tuple[Vector, Vector, Vector]
     space: int = SCANNER
+    frame: str = field(default="", compare=False)
 
     @classmethod
     def of(cls, affine: npt.ArrayLike, space: int = SCANNER) -> Placement | None:

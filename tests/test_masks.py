@@ -87,13 +87,16 @@ def refusal(path: Path, info: ImageInfo, label: str | None = None) -> tuple[Fail
 
 
 # ---------------------------------------------------------------- contours
-def structures(path: Path, rois: dict[int, tuple[str, list[tuple[str, np.ndarray]]]]) -> Path:
+def structures(
+    path: Path, rois: dict[int, tuple[str, list[tuple[str, np.ndarray]]]], frame: str = "1.5"
+) -> Path:
     """An RTSTRUCT of ROIs by number: a name, and contours of a type, (N, 3) in mm."""
     found = dataset(np.zeros((1, 1), np.uint8), SOPClassUID=STRUCTURES, PatientName=NAMED)
     for name in ("PixelData", "Rows", "Columns"):
         del found[name]
     found.StructureSetROISequence = [
-        item(ROINumber=number, ROIName=name) for number, (name, _) in rois.items()
+        item(ROINumber=number, ROIName=name, ReferencedFrameOfReferenceUID=frame)
+        for number, (name, _) in rois.items()
     ]
     found.ROIContourSequence = [
         item(
@@ -164,6 +167,24 @@ def test_a_contour_in_a_contour_is_a_hole_however_it_is_drawn(tmp_path: Path) ->
     want[1, 3:6, 4:7] = False
     np.testing.assert_array_equal(masks["two"], want)
     np.testing.assert_array_equal(masks["keyhole"], want)
+
+
+def test_masks_of_another_examination_are_refused(tmp_path: Path) -> None:
+    """The same places in another frame of reference are other places."""
+    there = replace(planes()[0], frame="1.5")
+    info = replace(volume(), geo=there.placement(volume().grid))
+    for frame, fits in (("1.5", True), ("1.7", False)):
+        square = loop(0, [[1, 1], [1, 4], [4, 4], [4, 1]])
+        path = structures(tmp_path / "rs.dcm", {1: ("a", [square])}, frame)
+        other = segmentation(
+            tmp_path / "seg.dcm", CELLS[0][:1], [(1, planes()[0])], FrameOfReferenceUID=frame
+        )
+        for mask in (path, other):
+            if fits:
+                assert masked(mask, info).any()
+            else:
+                assert "another frame of reference" in refusal(mask, info)[1]
+            assert masked(mask, volume()).any()  # which has none
 
 
 def test_what_surrounds_nothing_is_an_empty_mask_and_doubled_names_are_numbers(

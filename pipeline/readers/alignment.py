@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.errors import ReadError
 from pipeline.placement import Placement, placement_of
 from pipeline.types import ImageInfo, Ints, Region
 from pipeline.units import METRES
@@ -50,6 +51,13 @@ def millimetres(info: ImageInfo) -> Placement | None:
     if factor == 1:
         return placement
     return Placement.of(np.diag([factor, factor, factor, 1]) @ placement.affine, placement.space)
+
+
+def refuse_other_frame(image: Placement, frame: object) -> None:
+    """Refuse what DICOM says is in other coordinates than the image, as of another examination."""
+    if frame and image.frame and str(frame) != image.frame:
+        message = "is in another frame of reference than the image; take the mask of this image"
+        raise ReadError("unsupported", message)
 
 
 def indices(image: Placement, points: Floats) -> Floats:

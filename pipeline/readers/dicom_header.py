@@ -32,6 +32,7 @@ HEADER = (
     *("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     *("ModalityLUTSequence", "Units", "DoseGridScaling", "DoseUnits", "GridFrameOffsetVector"),
+    "FrameOfReferenceUID",
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
     *("RedPaletteColorLookupTableDescriptor", *_SPACE, *_SCALE),
 )
@@ -261,7 +262,10 @@ def plane_of(dataset: FileDataset, frame: int) -> Plane | None:
     orientation, position = _numbers(turn, 6), _numbers(corner, 3)
     if orientation is None or position is None:
         return None
-    plane = Plane(str(dataset.get("SeriesInstanceUID", "")), orientation, position)
+    series, reference = (
+        dataset.get(f"{name}UID") for name in ("SeriesInstance", "FrameOfReference")
+    )
+    plane = Plane(str(series or ""), orientation, position, str(reference or ""))
     if not plane.is_orthonormal:
         return None
     offsets = dataset.get("GridFrameOffsetVector")  # of a dose: the other frames have no words

@@ -25,12 +25,13 @@ class Plane:
     """Where a slice lies, in the patient's (x, y, z) as DICOM has it, in mm.
 
     series: the SeriesInstanceUID; orientation: the directions along a row and along a column;
-    position: the centre of the first pixel.
+    position: the centre of the first pixel; frame: the UID of these coordinates.
     """
 
     series: str
     orientation: tuple[float, ...]
     position: tuple[float, ...]
+    frame: str = ""
 
     @property
     def directions(self) -> npt.NDArray[np.float64]:
@@ -132,7 +133,8 @@ def _place(first: Plane, step: npt.NDArray[np.float64], grid: Grid) -> Placement
     columns = (across * row, down * column, step, np.asarray(first.position))
     affine = np.eye(4)
     affine[:3] = np.transpose([TO_RAS * column for column in columns])
-    return Placement.of(affine)
+    found = Placement.of(affine)
+    return found and replace(found, frame=first.frame)
 
 
 def deepen(grid: Grid, step: float) -> Grid:

@@ -44,9 +44,11 @@ def _values(reader: Reader, path: str, info: ImageInfo, region: Region) -> Pixel
     if len(info.shape) != 3 or len(pages) != info.shape[0]:
         message = f"{len(pages)} pages or frames; a mask has one, or one for each slice"
         raise ReadError("unsupported", message)
+    grid = replace(info.grid, spacing=info.grid.spacing[1:])
+    plane = replace(info, shape=info.shape[1:], grid=grid, geo=None)
     slices = []
     for page in range(region.start[0], region.stop[0]):
-        _turn(pages[page], replace(info, shape=info.shape[1:], geo=None))
+        _turn(pages[page], plane)
         with reader.open(path, page) as window:
             slices.append(_plane(window, Region(region.start[1:], region.stop[1:])))
     return np.stack(slices)
@@ -119,8 +121,8 @@ def _places_differ(mask: ImageInfo, image: ImageInfo) -> bool:
     rows, columns = image.shape
     corners = np.array([(x, y, 1.0) for x in (0, columns) for y in (0, rows)]).T
     mine, theirs = (np.reshape(g, (2, 3)) for g in (one.transform, other.transform))
-    apart = np.linalg.solve(theirs[:, :2], (mine - theirs) @ corners)
-    return bool(np.abs(apart).max() > OFF)
+    step = np.hypot(*theirs[:, :2]).min()
+    return bool(np.hypot(*(mine - theirs) @ corners).max() > OFF * step)
 
 
 def _misfit(mask: ImageInfo, image: ImageInfo) -> ReadError:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pipeline.errors import ReadError
 from pipeline.placement import Placement
-from pipeline.readers.alignment import Floats, indices
+from pipeline.readers.alignment import Floats, indices, refuse_other_frame
 from pipeline.readers.base import Mask
 from pipeline.readers.dicom_series import TO_RAS
 from pipeline.types import Region
@@ -35,6 +35,8 @@ def contoured(
     that lie elsewhere are passed over.
     """
     drawn = {str(item.ReferencedROINumber): item for item in dataset.get(ELEMENTS[1]) or ()}
+    for item in dataset.get(ELEMENTS[0]) or ():
+        refuse_other_frame(image, item.get("ReferencedFrameOfReferenceUID"))
     return {
         str(item.ROINumber): partial(_draw, drawn.get(str(item.ROINumber)), image, depth, region)
         for item in dataset.get(ELEMENTS[0]) or ()

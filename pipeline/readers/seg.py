@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.errors import ReadError
 from pipeline.placement import Placement
-from pipeline.readers.alignment import Turn, align, indices
+from pipeline.readers.alignment import Turn, align, indices, refuse_other_frame
 from pipeline.readers.base import Mask
 from pipeline.readers.dicom import decode
 from pipeline.readers.dicom_header import find, grid_of, plane_of
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pydicom import FileDataset
 
 ELEMENTS = ("SegmentSequence", "SegmentationType", "MaximumFractionalValue")
+FRAMES = "PerFrameFunctionalGroupsSequence"
 LABELMAP = "LABELMAP"
 ASIDE_MM = 0.1  # how far a frame may lie from an image of one slice that it is of
 
@@ -37,6 +38,10 @@ def segmented(
     kind = str(dataset.get("SegmentationType", ""))
     if kind not in ("BINARY", "FRACTIONAL", LABELMAP):
         message = "a segmentation that is neither binary nor fractional nor a label map"
+        raise ReadError("unsupported", message)
+    refuse_other_frame(image, dataset.get("FrameOfReferenceUID"))
+    if len(dataset.get(FRAMES) or ()) != int(dataset.get("NumberOfFrames") or 1):
+        message = "a segmentation whose frames do not each say where they lie; export it again"
         raise ReadError("unsupported", message)
     frames = _Frames(dataset, kind, image, shape)
     return {number: partial(frames.draw, int(number), region) for number in names(dataset)}
@@ -71,7 +76,7 @@ class _Frames:
 
     def _of(self, number: int) -> Iterator[int]:
         """The frames that may hold a segment."""
-        for frame in range(int(self.dataset.get("NumberOfFrames") or 1)):
+        for frame in range(len(self.dataset.get(FRAMES))):
             group = "SegmentIdentificationSequence"
             (found,) = find(self.dataset, frame, group, "ReferencedSegmentNumber")
             if self.kind == LABELMAP or found == number:
