@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import WriteError
+from pipeline.writers.geoparquet import FIELDS as GEO_FIELDS
 
 FORMAT = 1
 """Version of the output folder's layout, in every footer."""
@@ -63,7 +64,7 @@ REGIONS = pa.schema(
         ("stop", _INTS),
         ("n_pixels", pa.int64()),
         ("size", pa.float64()),
-        ("geometry", pa.binary()),
+        *GEO_FIELDS,
     ]
 )
 
