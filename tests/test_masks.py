@@ -521,6 +521,17 @@ def test_what_is_no_mask_is_refused(tmp_path: Path, pixels: np.ndarray, said: st
     assert said in refusal(tmp_path / "m.tif", info)[1]
 
 
+def test_a_large_mask_is_not_decoded_for_every_tile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.readers.labels.OFTEN", 98)
+    Image.fromarray(np.zeros((9, 11), np.uint8)).save(tmp_path / "m.png")
+    with pytest.raises(ReadError, match="9x11 in one piece; write .* tiled GeoTIFF") as caught:
+        read_masks(str(tmp_path / "m.png"), FLOOR, Region((0, 0), (9, 10)))
+    assert caught.value.kind == "limit"
+    assert list(read_masks(str(tmp_path / "m.png"), FLOOR, everything(FLOOR))) == []
+
+
 def test_a_file_that_is_no_image_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.txt").write_text("1 0 1")
     assert "no known image format" in refusal(tmp_path / "m.txt", FLOOR)[1]

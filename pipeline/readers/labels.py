@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from math import prod
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from pipeline.types import Georeference, ImageInfo, Ints, Region
 ALIKE = 1e-3  # spacings relative to themselves that count as equal
 OFF = 0.1  # of a pixel: how far the corners of two rasters may lie apart
 LARGEST = 2**53  # floating-point numbers beyond are not whole by what they mean
+OFTEN = 1 << 26  # pixels
 MANY = 10_000  # labels in one region: more are no labels but measurements
 
 
@@ -36,6 +38,8 @@ def _values(reader: Reader, path: str, info: ImageInfo, region: Region) -> Pixel
     pages = reader.probe(path)
     if len(pages) == 1:
         turn = _turn(pages[0], info)
+        if region != Region.whole(info.shape):
+            _refuse_to_decode_often(pages[0])
         with reader.open(path, 0) as window:
             if turn == Turn():
                 return _plane(window, region)
@@ -52,6 +56,13 @@ def _values(reader: Reader, path: str, info: ImageInfo, region: Region) -> Pixel
         with reader.open(path, page) as window:
             slices.append(_plane(window, Region(region.start[1:], region.stop[1:])))
     return np.stack(slices)
+
+
+def _refuse_to_decode_often(mask: ImageInfo) -> None:
+    """Refuse a large mask of which each tile of a scene would decode everything."""
+    if prod(mask.shape) > OFTEN and not mask.windowed:
+        message = f"{_grid_text(mask)} in one piece; write the mask of a scene as a tiled GeoTIFF"
+        raise ReadError("limit", message)
 
 
 def _plane(window: Window, region: Region) -> Pixels:
