@@ -526,7 +526,7 @@ def test_a_large_mask_is_not_decoded_for_every_tile(
 ) -> None:
     monkeypatch.setattr("pipeline.readers.labels.OFTEN", 98)
     Image.fromarray(np.zeros((9, 11), np.uint8)).save(tmp_path / "m.png")
-    with pytest.raises(ReadError, match="9x11 in one piece; write .* tiled GeoTIFF") as caught:
+    with pytest.raises(ReadError, match="9x11 in one piece") as caught:
         read_masks(str(tmp_path / "m.png"), FLOOR, Region((0, 0), (9, 10)))
     assert caught.value.kind == "limit"
     assert list(read_masks(str(tmp_path / "m.png"), FLOOR, everything(FLOOR))) == []
