@@ -7,9 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from pipeline.derive import derived
+from pipeline.errors import PlanError, ReadError
 from pipeline.plan import Plan, choose_bands
 from pipeline.readers.picture import COLOUR
-from pipeline.types import Batch
+from pipeline.steps import Prepared
+from pipeline.types import Batch, ImageInfo, Region, Tile
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in luminance (ITU-R BT.601), as in JPEG and Pillow."""
@@ -21,26 +24,63 @@ _MEAN_DOMINATES = 8.0
 def prepare(plan: Plan, batch: Batch) -> Batch:
     """Move a batch to the device and make it ready for the bank.
 
-    Out: values (N, C, *box) float32 with the offset (N, C) removed. Invalid pixels hold 0.
+    Out: values (N, C, *box) float32 with the offset (N, C) removed. Invalid pixels hold 0. The
+    sources, boxes and regions are those after the steps. Raises ReadError, kind `unsupported`,
+    where a step cannot take the images.
     """
-    values = batch.values.to(plan.device, non_blocking=True)
-    valid = None if batch.valid is None else batch.valid.to(plan.device, non_blocking=True)
-    wide = values.to(torch.float64)
-    if valid is not None:
-        wide = torch.where(valid, wide, 0.0)
-    wide, valid = _choose(plan, wide, valid, batch)
-    for step in plan.config.prepare:
-        wide = step.apply(wide, valid, batch.tiles[0].source.header)
-    offset = _offset(
-        wide, valid, integer=not values.is_floating_point() and not plan.config.prepare
-    )
+    images, bands = _prepared(plan, batch)
+    looked = images if batch.sample is None else _prepared(plan, _sample(batch, *batch.sample))[0]
+    changed = plan.config.prepare or plan.config.derive
+    integer = not (batch.values.is_floating_point() or changed)
+    offset = _offset(looked.values, looked.valid, integer=integer)
+    wide, valid = images.values, images.valid
     if offset is not None:
         wide = wide - offset.reshape(*offset.shape, *(1,) * (wide.ndim - 2))
     if valid is not None:
         wide = torch.where(valid, wide, 0.0)
-    labels = plan.labels(batch.tiles[0].source.header)
-    narrow = wide.to(torch.float32)
-    return replace(batch, bands=labels, values=narrow, valid=valid, offset=offset)
+    return replace(
+        batch,
+        tiles=tuple(map(_moved, batch.tiles, images.infos)),
+        box=images.box,
+        bands=bands,
+        values=wide.to(torch.float32),
+        valid=valid,
+        offset=offset,
+        regions=images.regions,
+    )
+
+
+def _sample(batch: Batch, values: Tensor, valid: Tensor | None) -> Batch:
+    """The sample of a scene as if it were all of an image."""
+    box = Region.whole(tuple(values.shape[2:]))
+    return replace(batch, box=box, values=values, valid=valid, regions=())
+
+
+def _prepared(plan: Plan, batch: Batch) -> tuple[Prepared, tuple[str, ...]]:
+    """The chosen bands of a batch after the steps, those derived from them, and their labels."""
+    wide = batch.values.to(plan.device, non_blocking=True).to(torch.float64)
+    valid = None if batch.valid is None else batch.valid.to(plan.device, non_blocking=True)
+    if valid is not None:
+        wide = torch.where(valid, wide, 0.0)
+    wide, valid = _choose(plan, wide, valid, batch)
+    infos = tuple(tile.source.header for tile in batch.tiles)
+    regions = batch.regions or ((),) * len(batch.tiles)
+    images = Prepared(wide, valid, batch.box, infos, regions)
+    labels = plan.labels(infos[0])[: wide.shape[1]]
+    try:
+        for step in plan.config.prepare:
+            images = step.apply(images)
+        wide, valid, bands = derived(plan.config.derive, images.values, images.valid, labels)
+    except PlanError as error:
+        raise ReadError("unsupported", str(error)) from error
+    return replace(images, values=wide, valid=valid), bands
+
+
+def _moved(tile: Tile, info: ImageInfo) -> Tile:
+    """The tile in the grid after the steps; one that steps resample is the whole image."""
+    source = replace(tile.source, info=info)
+    core = tile.core if info.shape == tile.source.header.shape else Region.whole(info.shape)
+    return Tile(source, core)
 
 
 def select(batch: Batch, bands: tuple[int, ...], labels: tuple[str, ...]) -> Batch:

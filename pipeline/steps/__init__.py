@@ -1,6 +1,10 @@
 """Prepare steps, enrolled by the import lines below. Importing this loads no torch."""
 
+from pipeline.steps import resample as resample
 from pipeline.steps import rescale as rescale
-from pipeline.steps.base import STEPS, Step
+from pipeline.steps import resegment as resegment
+from pipeline.steps import round as round
+from pipeline.steps import zscore as zscore
+from pipeline.steps.base import STEPS, Prepared, Step
 
-__all__ = ["STEPS", "Step"]
+__all__ = ["STEPS", "Prepared", "Step"]

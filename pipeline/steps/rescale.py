@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import numpy as np
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from pipeline.errors import ReadError
-from pipeline.steps.base import STEPS
+from pipeline.errors import PlanError
+from pipeline.steps.base import STEPS, Prepared
 from pipeline.types import ImageInfo
 
 if TYPE_CHECKING:
@@ -66,28 +67,33 @@ class Rescale:
         """True for `from: image`: its range depends on every pixel."""
         return self.from_ == "image"
 
-    def apply(self, values: Tensor, valid: Tensor | None, info: ImageInfo) -> Tensor:
-        """Map (N, C, *spatial) float64; invalid pixels are mapped too, but never measured.
+    def info(self, info: ImageInfo) -> ImageInfo:
+        """The same image, in no unit of the file.
 
         Raises
         ------
-        ReadError
-            Of kind `unsupported` for `from: dtype` and an image that does not hold integers.
+        PlanError
+            For `from: dtype` and an image that does not hold integers.
         """
-        low, span = self._range(values, valid, info)
+        if self.from_ == "dtype":
+            _limits(info.dtype)
+        return replace(info, value_unit=None)
+
+    def apply(self, images: Prepared) -> Prepared:
+        """Map all pixels; the invalid ones too, which are never measured."""
+        low, span = self._range(images)
         first, last = self.to
         # one exactly rounded operation at a time: alone or in a batch, the bits are the same
-        return (values - low) / span * (last - first) + first
+        values = (images.values - low) / span * (last - first) + first
+        return replace(images, values=values, infos=tuple(map(self.info, images.infos)))
 
-    def _range(
-        self, values: Tensor, valid: Tensor | None, info: ImageInfo
-    ) -> tuple[Tensor | float, Tensor]:
+    def _range(self, images: Prepared) -> tuple[Tensor | float, Tensor]:
         """Where the range starts, and how wide it is."""
         if self.from_ == "image":
-            return _range_of_images(values, valid)
-        low, high = _limits(info.dtype) if self.from_ == "dtype" else self.from_
+            return _range_of_images(images.values, images.valid)
+        low, high = _limits(images.infos[0].dtype) if self.from_ == "dtype" else self.from_
         # a tensor: CUDA multiplies by the reciprocal of a plain number, which rounds twice
-        return low, values.new_tensor(high - low)
+        return low, images.values.new_tensor(high - low)
 
 
 def _limits(name: str) -> tuple[float, float]:
@@ -100,7 +106,7 @@ def _limits(name: str) -> tuple[float, float]:
             f"rescale from: dtype needs integer pixels (got {name}); "
             "write from: image, or from: [low, high]"
         )
-        raise ReadError("unsupported", message)
+        raise PlanError(message)
     limits = np.iinfo(dtype)
     return float(limits.min), float(limits.max)
 
