@@ -3,38 +3,48 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from glob import has_magic
 from pathlib import Path
 
 from pipeline.config.schema import Input
 from pipeline.errors import InputError
+from pipeline.pairing import is_beside, pair
+from pipeline.patterns import compile_globs, patterns_of
 from pipeline.readers import identify, parts_beside, why_no_image
-from pipeline.types import Member
+from pipeline.types import Member, Source
+
+_BESIDE = "mask or qa layer"
+_ASKED = ("excluded", "not included", "band not in input.bands", "no mask", _BESIDE)
+"""Reasons that the config itself gives."""
 
 
 @dataclass(frozen=True)
 class Listing:
     """What lies below the input roots.
 
-    members: files to process, ordered by the bytes of their names; skipped: why and how often
-    something was left out; waiting: names of files younger than `min_age`.
+    sources: images to process, unopened, ordered by the bytes of their first files' names;
+    skipped: why and how often something was left out; waiting: names of files younger than
+    `min_age`, and of those that are one image with such a file.
     """
 
-    members: tuple[Member, ...]
+    sources: tuple[Source, ...]
     skipped: Counter[str] = field(default_factory=Counter)
     waiting: tuple[str, ...] = ()
 
     @property
+    def members(self) -> tuple[Member, ...]:
+        """The files of all images, without their masks and layers of classes."""
+        return tuple(member for source in self.sources for member in source.members)
+
+    @property
     def asked_out(self) -> int:
         """How many files the config's own patterns left out."""
-        return self.skipped["excluded"] + self.skipped["not included"]
+        return sum(self.skipped[reason] for reason in _ASKED)
 
 
 def list_members(config: Input, *, output: Path | None = None, now: float) -> Listing:
@@ -49,25 +59,35 @@ def list_members(config: Input, *, output: Path | None = None, now: float) -> Li
     top = Path(os.path.commonpath([start.root for start in starts]))
     skipped: Counter[str] = Counter()
     found: dict[str, Member] = {}
-    chosen, refused = compile_globs(config.include or ()), compile_globs(config.exclude)
+    beside: dict[str, Member] = {}
+    belongs = is_beside(config)
+    included, refused = patterns_of(config.include or ()), compile_globs(config.exclude)
     for start in starts:
-        for path, status in _walk(start.path, top, output, skipped):
+        walked = start.root if config.mask or config.qa else start.path
+        for path, status in _walk(walked, top, output, skipped):
             name = os.path.relpath(path, top)
-            inside = os.path.relpath(path, start.root)
-            if start.glob and not compile_globs(("/" + start.glob,))("/" + inside):
+            if belongs(name) and not refused(name):
+                beside[name] = _member(path, name, status)
+                skipped[_BESIDE] += 1
+            elif not start.names(path):
                 continue
-            if refused(name):
+            elif refused(name):
                 skipped["excluded"] += 1
-            elif config.include is not None and not chosen(name):
+            elif config.include is not None and all(p.match(name) is None for p in included):
                 skipped["not included"] += 1
             elif config.include is None and not start.names_files and (why := why_no_image(path)):
                 skipped[why] += 1
             else:
                 found[name] = _member(path, name, status)
-    members = sorted(found.values(), key=lambda m: os.fsencode(m.name))
-    young = _young(members, config.min_age, now)
-    ready = tuple(m for m in members if m.name not in young)
-    return Listing(ready, skipped, tuple(sorted(young)))
+    sources, left_out = pair(_ordered(found.values()), _ordered(beside.values()), config)
+    young = _young(sources, config.min_age, now)
+    ready = tuple(source for source in sources if source.key not in young)
+    waiting = (m.name for s in sources if s.key in young for m in s.members)
+    return Listing(ready, skipped + left_out, tuple(sorted(waiting)))
+
+
+def _ordered(members: Iterable[Member]) -> list[Member]:
+    return sorted(members, key=lambda member: os.fsencode(member.name))
 
 
 def _member(path: str, name: str, status: os.stat_result) -> Member:
@@ -81,17 +101,19 @@ def _member(path: str, name: str, status: os.stat_result) -> Member:
     return Member(path, name, size, latest, parts, each)
 
 
-def slices_of(members: Iterable[Member], folders: Collection[str]) -> list[Member]:
+def slices_of(sources: Iterable[Source], folders: Collection[str]) -> list[Source]:
     """The DICOM files in some folders: what may be one series."""
-    inside = (m for m in members if m.folder in folders)
-    return [member for member in inside if identify(member.path) == "dicom"]
+    inside = (s for s in sources if s.layout != "joined" and s.members[0].folder in folders)
+    return [source for source in inside if identify(source.members[0].path) == "dicom"]
 
 
-def _young(members: Sequence[Member], min_age: float, now: float) -> set[str]:
-    """Names of files to be left for the next run; a series waits for its youngest slice."""
-    fresh = [m for m in members if min_age and m.mtime_ns > (now - min_age) * 1e9]
-    folders = {m.folder for m in slices_of(fresh, {m.folder for m in fresh})}
-    return {m.name for m in (*fresh, *slices_of(members, folders))}
+def _young(sources: Sequence[Source], min_age: float, now: float) -> set[str]:
+    """Keys of images to be left for the next run; a series waits for its youngest slice."""
+    latest = (now - min_age) * 1e9
+    fresh = [s for s in sources if min_age and any(m.mtime_ns > latest for m in s.files)]
+    series = slices_of(fresh, {s.members[0].folder for s in fresh})
+    folders = {s.members[0].folder for s in series}
+    return {s.key for s in (*fresh, *slices_of(sources, folders))}
 
 
 def check_roots(config: Input) -> None:
@@ -110,6 +132,13 @@ class _Start:
     def names_files(self) -> bool:
         """Whether it says what its files are: it is one, or a glob with a suffix (`*.jp2`)."""
         return not self.path.is_dir() or Path(self.glob).suffix not in ("", ".*")
+
+    def names(self, path: str) -> bool:
+        """Whether it names a file: it is that file, or its folder, or a glob that matches."""
+        if not self.glob:
+            return self.path.is_dir() or path == str(self.path)
+        inside = os.path.relpath(path, self.root)
+        return compile_globs(("/" + self.glob,))("/" + inside)
 
 
 def _start(given: str) -> _Start:
@@ -179,48 +208,3 @@ def _regular(entry: os.DirEntry[str], limit: str, skipped: Counter[str]) -> os.s
 
 def _within(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
-@lru_cache(maxsize=64)
-def compile_globs(globs: Sequence[str]) -> Callable[[str], bool]:
-    """Match relative POSIX paths: `*` and `?` stay within a part, `**/` spans any number of them.
-
-    A pattern without `/` is matched against the last part, as in .gitignore.
-
-    >>> match = compile_globs(("*.png", "scans/**/a?.tif"))
-    >>> match("x/y.png"), match("scans/1/2/a7.tif"), match("other/a7.tif")
-    (True, True, False)
-    """
-    rules = [("/" in glob, re.compile(_translate(glob), re.DOTALL)) for glob in globs]
-
-    def match(name: str) -> bool:
-        last = name.rsplit("/", 1)[-1]
-        return any(rule.fullmatch(name if whole else last) for whole, rule in rules)
-
-    return match
-
-
-def _character_class(token: str) -> str:
-    """A class such as [a-z]; taken literally where it is none, as a shell does."""
-    pattern = token.replace("[!", "[^", 1).replace("\\", "\\\\")
-    try:
-        re.compile(pattern)
-    except re.error:
-        return re.escape(token)
-    return pattern
-
-
-def _translate(glob: str) -> str:
-    out = ""
-    for token in re.findall(r"\*\*/|\*+|\?|\[!?\]?[^]]*\]|.", glob, re.DOTALL):
-        if token == "**/":
-            out += "(?:.*/)?"
-        elif token.startswith("*"):
-            out += ".*" if len(token) > 1 else "[^/]*"
-        elif token == "?":
-            out += "[^/]"
-        elif len(token) > 1:
-            out += _character_class(token)
-        else:
-            out += re.escape(token)
-    return out

@@ -6,31 +6,41 @@ import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 from pipeline.errors import ReadError
 from pipeline.types import Member
 
+Given: TypeAlias = Sequence[tuple[str, str]]
+"""What a name or a table says of an image besides its files, by column."""
 
-def stamp(members: Sequence[Member]) -> int:
+
+def stamp(members: Sequence[Member], given: Given = ()) -> int:
     """The time of a file in nanoseconds; of several, a hash of all sizes and times, below zero.
 
-    The latest of several times would hide a change of a file that is not the latest.
+    The latest of several times would hide a change of a file that is not the latest. What is given
+    besides is in the hash.
     """
-    if len(members) == 1 and not members[0].parts:
+    if len(members) == 1 and not members[0].parts and not given:
         return members[0].mtime_ns
-    each = [member.parts or ((member.bytes, member.mtime_ns),) for member in members]
+    each: list[object] = [m.parts or ((m.bytes, m.mtime_ns),) for m in members]
+    each += given
     return -1 - (int.from_bytes(hashlib.sha256(repr(each).encode()).digest()[:8]) >> 1)
 
 
-def fingerprint(members: Sequence[Member]) -> str:
-    """SHA-256 over the bytes of every file a source is made of. Raises ReadError, kind `io`."""
+def fingerprint(members: Sequence[Member], given: Given = ()) -> str:
+    """SHA-256 over the bytes of every file a source is made of, and of what is given besides.
+
+    Raises ReadError, kind `io`.
+    """
     total = hashlib.sha256()
     for member in members:
         try:
             total.update(_hash(member))
         except OSError as error:
             raise ReadError("io", error.strerror or type(error).__name__) from error
-    return total.hexdigest() if len(members) > 1 else _hash(members[0]).hex()
+    files = total.hexdigest() if len(members) > 1 else _hash(members[0]).hex()
+    return hashlib.sha256(f"{files}{[*given]}".encode()).hexdigest() if given else files
 
 
 @lru_cache(maxsize=8)

@@ -3,39 +3,82 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from pipeline.config.schema import Input, Limits
+from pipeline.config.table import Cells, spacing_of
 from pipeline.errors import ReadError
 from pipeline.keys import escape
+from pipeline.pairing import band_of, given_of, lookup, shared_fields
 from pipeline.readers import identify
 from pipeline.readers.base import READERS
 from pipeline.readers.dicom_series import Plane, group, join, name
-from pipeline.types import Failure, Grid, ImageInfo, Member, Source
+from pipeline.readers.joined import join_bands, short_name
+from pipeline.readers.quality import check_quality
+from pipeline.types import Failure, Grid, ImageInfo, Member, Scaling, Source
 
 Unit: TypeAlias = tuple[Source, ...]
 """Sources of the same files: the pages of one, or a series."""
 
 
-def open_all(members: Iterable[Member], config: Input, limits: Limits) -> list[Unit]:
-    """The sources of all files, by files, in the order of the bytes of their first names.
+def open_all(sources: Sequence[Source], config: Input, limits: Limits) -> list[Unit]:
+    """The images of all listed sources, by files, in the order of the bytes of their first names.
 
     DICOM slices of one folder, series, size and orientation are one source, a volume, unless
     `pages` parts volumes. A lone slice and one without a position are images of their own.
     """
     units: list[Unit] = []
     folders: dict[str, list[Source]] = {}
-    for member in members:
-        sources = open_headers(member, config, limits)
-        if config.pages in ("auto", "volume") and _is_slice(sources[0]):
-            folders.setdefault(member.folder, []).append(sources[0])
+    for listed in sources:
+        found = open_headers(listed, config, limits)
+        if config.pages in ("auto", "volume") and _is_slice(found[0]):
+            folders.setdefault(listed.members[0].folder, []).append(found[0])
         else:
-            units.append(sources)
+            units.append(found)
     for slices in folders.values():
         units += ((source,) for source in _volumes(slices, limits))
-    return sorted(units, key=lambda unit: min(os.fsencode(m.name) for m in unit[0].members))
+    incomplete = {m: s.failure for s in sources if s.failure is not None for m in s.members}
+    cells = lookup(config)
+    ready = [tuple(_ready(s, incomplete, config, cells(s.fields, s.key)) for s in u) for u in units]
+    return sorted(ready, key=lambda unit: min(os.fsencode(m.name) for m in unit[0].members))
+
+
+def _ready(
+    source: Source, incomplete: Mapping[Member, Failure], config: Input, cells: Cells
+) -> Source:
+    """A source with what its listing and the table say of it."""
+    given = given_of(source.fields, cells)
+    columns = tuple((name, text) for name, text in given if name in config.columns)
+    source = replace(source, fields=columns, given=given)
+    lacking = [incomplete[member] for member in source.members if member in incomplete]
+    if source.failure is None and lacking:
+        return source.fail(lacking[0])
+    if source.failure is not None:
+        return source
+    try:
+        source = _as_told(source, config, cells)
+        if source.qa is not None:
+            check_quality(source.qa, source.header)
+    except ReadError as error:
+        return source.fail(Failure(error.kind, str(error)))
+    return source
+
+
+def _as_told(source: Source, config: Input, cells: Cells) -> Source:
+    """A source whose grid and values are those that the table says."""
+    info = source.header
+    if "spacing" in cells:
+        steps = _steps(spacing_of(cells["spacing"]), len(info.shape), "spacing in input.table")
+        info = replace(info, grid=Grid(steps, cells.get("unit", info.grid.unit or config.unit)))
+    elif "unit" in cells and info.grid.unit is not None:
+        info = replace(info, grid=replace(info.grid, unit=cells["unit"]))
+    if "scale" in cells or "offset" in cells:
+        slope, intercept = float(cells.get("scale", 1)), float(cells.get("offset", 0))
+        source = replace(source, scaling=Scaling(slope, intercept, info.nodata))
+        info = replace(info, dtype="float64", nodata=None)
+    return replace(source, info=info)
 
 
 def _is_slice(source: Source) -> bool:
@@ -69,7 +112,11 @@ def _series(slices: Sequence[Source], limits: Limits) -> Source:
     infos = [source.header for source in slices]
     members = tuple(source.members[0] for source in slices)
     key = f"{escape(members[0].folder)}#series={name(infos[0])}"
-    source = Source(key, members, first.reader, layout="files")
+    fields = shared_fields(slices)
+    source = replace(first, key=key, members=members, layout="files", info=None, fields=fields)
+    if any((s.masks, s.qa) != (first.masks, first.qa) for s in slices):
+        message = "slices with different masks or qa layers; let input.mask name one for a series"
+        return source.fail(Failure("incomplete", message))
     try:
         order, info = join(infos)
     except ReadError as error:
@@ -77,23 +124,58 @@ def _series(slices: Sequence[Source], limits: Limits) -> Source:
     return _limited(replace(source, members=tuple(members[i] for i in order), info=info), limits)
 
 
-def open_headers(member: Member, config: Input, limits: Limits) -> tuple[Source, ...]:
-    """The sources of one file, from its header; a file that cannot be used is one failed source."""
-    key = escape(member.name)
-    name = identify(member.path) or ""
+def open_headers(source: Source, config: Input, limits: Limits) -> tuple[Source, ...]:
+    """The sources of one that was listed, from its headers; one failed source where it has none.
+
+    What failed at listing is looked into nonetheless: its files may be of one series.
+    """
+    listed = replace(source, failure=None)
     try:
-        if member.bytes > limits.bytes:
-            message = f"file of {member.bytes} bytes is over limits.bytes ({limits.bytes})"
-            raise ReadError("limit", message)
-        if not name:
-            message = "no reader knows this format; exclude it, or convert it"
-            raise ReadError("unsupported", message)
-        pages = READERS[name]().probe(member.path)
-        arranged = _arrange(Source(key, (member,), name), pages, config.pages)
-        sources = [replace(source, info=_describe(source.header, config)) for source in arranged]
+        if source.layout == "joined":
+            opened: tuple[Source, ...] = (_open_bands(source, config, limits),)
+        else:
+            name, pages = _probe(source.members[0], limits)
+            opened = _arrange(replace(listed, reader=name), pages, config.pages)
+        described = [replace(one, info=_describe(one.header, config)) for one in opened]
     except ReadError as error:
-        return (Source(key, (member,), name, failure=Failure(error.kind, str(error))),)
-    return tuple(_limited(source, limits) for source in sources)
+        name = identify(source.members[0].path) or ""
+        return (replace(listed, reader=name).fail(Failure(error.kind, str(error))),)
+    return tuple(_limited(one, limits) for one in described)
+
+
+def _probe(member: Member, limits: Limits) -> tuple[str, Sequence[ImageInfo]]:
+    """The reader of a file, and the headers of its pages. Raises ReadError."""
+    if member.bytes > limits.bytes:
+        message = f"file of {member.bytes} bytes is over limits.bytes ({limits.bytes})"
+        raise ReadError("limit", message)
+    name = identify(member.path)
+    if name is None:
+        raise ReadError("unsupported", "no reader knows this format; exclude it, or convert it")
+    return name, READERS[name]().probe(member.path)
+
+
+def _open_bands(source: Source, config: Input, limits: Limits) -> Source:
+    """An image of several files, a band in each. Raises ReadError, which names the file."""
+    if source.failure is not None:
+        raise ReadError(source.failure.kind, source.failure.error)
+    readers, infos = set[str](), []
+    for member in source.members:
+        file = short_name(member)
+        try:
+            reader, pages = _probe(member, limits)
+        except ReadError as error:
+            raise ReadError(error.kind, f"{file}: {error}") from error
+        if len(pages) > 1:
+            message = f"{file} has {len(pages)} pages; files that are joined have one each"
+            raise ReadError("unsupported", message)
+        readers.add(reader)
+        infos.append(pages[0])
+    if len(readers) > 1:
+        message = f"files of several formats ({', '.join(sorted(readers))}); convert them to one"
+        raise ReadError("unsupported", message)
+    labels = [band_of(member, config) for member in source.members]
+    info = join_bands(labels, [short_name(member) for member in source.members], infos)
+    return replace(source, reader=readers.pop(), info=info)
 
 
 def _describe(info: ImageInfo, config: Input) -> ImageInfo:
@@ -102,16 +184,24 @@ def _describe(info: ImageInfo, config: Input) -> ImageInfo:
     if info.grid.unit == "unknown" and config.unit is not None:
         info = replace(info, grid=replace(info.grid, unit=config.unit))
     elif info.grid.unit is None and spacing is not None:
-        ndim = len(info.shape)
-        given = spacing if isinstance(spacing, tuple) else (spacing,) * ndim
-        if len(given) != ndim:
-            message = f"input.spacing has {len(given)} values, the image {ndim} axes"
-            raise ReadError("unsupported", message)
-        info = replace(info, grid=Grid(given, config.unit))
+        given = spacing if isinstance(spacing, tuple) else (spacing,)
+        info = replace(
+            info, grid=Grid(_steps(given, len(info.shape), "input.spacing"), config.unit)
+        )
     return info if config.nodata is None else replace(info, nodata=config.nodata)
 
 
-def _arrange(base: Source, pages: Sequence[ImageInfo], rule: str) -> list[Source]:
+def _steps(given: tuple[float, ...], ndim: int, what: str) -> tuple[float, ...]:
+    """One step per axis of a pixel size that is one number or has as many. Raises ReadError."""
+    if len(given) == 1:
+        return given * ndim
+    if len(given) != ndim:
+        message = f"{what} has {len(given)} values, the image {ndim} axes"
+        raise ReadError("unsupported", message)
+    return given
+
+
+def _arrange(base: Source, pages: Sequence[ImageInfo], rule: str) -> tuple[Source, ...]:
     """Turn the pages of one file into sources, bands of one, or one volume.
 
     `auto` makes several pages several sources and takes a three-dimensional array as a volume.
@@ -119,18 +209,18 @@ def _arrange(base: Source, pages: Sequence[ImageInfo], rule: str) -> list[Source
     first = pages[0]
     stack = len(pages) == 1 and len(first.shape) == 3
     if len(pages) == 1 and not (stack and rule in ("sources", "bands")):
-        return [replace(base, info=first)]
+        return (replace(base, info=first),)
     if stack:
         grid = Grid(first.grid.spacing[1:], first.grid.unit)
         pages = [replace(first, shape=first.shape[1:], grid=grid)] * first.shape[0]
     if rule in ("auto", "sources"):
         word = "page" if base.reader in ("tiff", "raster", "npy") else "frame"
         layout: Literal["slice", "page"] = "slice" if stack else "page"
-        return [
+        return tuple(
             replace(base, key=f"{base.key}#{word}={i + 1}", page=i, layout=layout, info=info)
             for i, info in enumerate(pages)
-        ]
-    return [_join(base, pages, rule)]
+        )
+    return (_join(base, pages, rule),)
 
 
 def _join(base: Source, pages: Sequence[ImageInfo], rule: str) -> Source:

@@ -29,8 +29,8 @@ def run(survey: Survey, journal: Journal) -> Iterator[ShardReport | Progress]:
     empty = {shard.id for shard in survey.shards if not shard.sources and not shard.kept}
     if gone := state.replaced | state.unsealed | empty:
         store.drop(root, gone)
-    for shard, members in survey.todo.touched.items():
-        store.touch(root, shard, members)
+    for shard, stamps in survey.todo.touched.items():
+        store.touch(root, shard, stamps)
     store.write_filters(root, filters_table(plan))
     shards = [shard for shard in survey.shards if shard.id not in empty]
     if not shards:

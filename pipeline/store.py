@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,7 +16,8 @@ from pipeline.commit import Staging, has_size, recover, writing
 from pipeline.errors import PlanError, ReadError
 from pipeline.fingerprint import fingerprint, stamp
 from pipeline.keys import escape
-from pipeline.types import Member
+from pipeline.pairing import Fields, shared_fields
+from pipeline.types import Member, Source
 
 TABLES = ("statistics", "regions", "maps")
 PICTURES = ("png",)
@@ -69,11 +70,14 @@ class State:
 
 @dataclass(frozen=True)
 class Todo:
-    """What a run has to do about the listed files; `touched` have a new time and equal bytes."""
+    """What a run has to do about what is listed, by shard where it is stored.
 
-    new: tuple[Member, ...]
-    redo: Mapping[str, tuple[Member, ...]]
-    touched: Mapping[str, tuple[Member, ...]]
+    touched: images whose files have new times and equal bytes, and the stamps they now have.
+    """
+
+    new: tuple[Source, ...]
+    redo: Mapping[str, tuple[Source, ...]]
+    touched: Mapping[str, Mapping[str, int]]
     done: int
     vanished: tuple[Stored, ...]
     retried: int = 0
@@ -136,29 +140,22 @@ def _rows(path: Path, shard: str) -> tuple[Stored, ...]:
 
 def compare(
     state: State,
-    members: Sequence[Member],
+    sources: Sequence[Source],
     waiting: Sequence[str],
+    given: Callable[[Fields, str], Fields],
     *,
     version: str,
     retry_failed: bool,
     attempts: Mapping[str, int],
     max_attempts: int,
 ) -> Todo:
-    """Sort the listed files into new, changed, touched and done; what is stored but gone vanished.
+    """Sort what is listed into new, changed, touched and done; what is stored but gone vanished.
 
-    An image whose files have the stored sizes and times is taken as unchanged; with another time
-    their SHA-256 decides. Damaged shards are done again as a whole.
+    An image of the stored files, of the stored sizes and times, about which the same is given, is
+    taken as unchanged; with another time their SHA-256 decides. given: what decides results besides
+    files, by fields and key. Damaged shards are done again as a whole.
     """
-    files = {escape(member.name): member for member in members}
-
-    @cache
-    def look(row: Stored) -> str:
-        found = [files[name] for name in row.files if name in files]
-        if len(found) < len(row.files) or sum(m.bytes for m in found) != row.bytes:
-            return "changed"
-        if stamp(found) == row.mtime_ns:
-            return "same"
-        return "touched" if _hash(found) == row.fingerprint else "changed"
+    known = _Listed(sources, given)
 
     def again(row: Stored) -> bool:
         if row.status != "failed":
@@ -169,61 +166,86 @@ def compare(
             return attempts.get(row.image, 1) < max_attempts or retry_failed
         return retry_failed or row.version != version
 
-    new: list[Member] = []
-    redo: dict[str, list[Member]] = {}
-    touched: dict[str, list[Member]] = {}
+    new: list[Source] = []
+    redo: dict[str, list[Source]] = {}
+    touched: dict[str, dict[str, int]] = {}
     done: set[str] = set()
     retried = 0
-    for name, member in files.items():
-        rows = state.by_file.get(name, ())
+    for source in sources:
+        names = (escape(member.name) for member in source.members)
+        rows = tuple(dict.fromkeys(r for name in names for r in state.by_file.get(name, ())))
+        shard = rows[0].shard if rows else ""
         if not rows:
-            new.append(member)
-        elif rows[0].shard in state.damaged or len({row.files for row in rows}) > 1:
-            redo.setdefault(rows[0].shard, []).append(member)
+            new.append(source)
+        elif shard in state.damaged or len({row.files for row in rows}) > 1:
+            redo.setdefault(shard, []).append(source)
         elif any(again(row) for row in rows):
-            redo.setdefault(rows[0].shard, []).append(member)
+            redo.setdefault(shard, []).append(source)
             retried += 1
-        elif (looks := {look(row) for row in rows}) == {"same"}:
+        elif (looks := {known.look(row) for row in rows}) == {"same"}:
             done.update(row.image for row in rows)
-        elif "changed" not in looks:
-            touched.setdefault(rows[0].shard, []).append(member)
+        elif "changed" in looks:
+            redo.setdefault(shard, []).append(source)
         else:
-            redo.setdefault(rows[0].shard, []).append(member)
-    listed = {*files, *map(escape, waiting)}
+            touched.setdefault(shard, {}).update((row.image, known.stamp(row)) for row in rows)
+    listed = {*known.owners, *map(escape, waiting)}
     gone = [r for rows in state.shards.values() for r in rows if listed.isdisjoint(r.files)]
     return Todo(
         tuple(new),
         {shard: tuple(some) for shard, some in redo.items()},
-        {shard: tuple(some) for shard, some in touched.items()},
+        touched,
         len(done),
         tuple(gone),
         retried,
     )
 
 
-def _hash(members: Sequence[Member]) -> str | None:
-    try:
-        return fingerprint(members)
-    except ReadError:
-        return None
+class _Listed:
+    """What is listed now, asked about stored rows."""
+
+    def __init__(self, sources: Sequence[Source], given: Callable[[Fields, str], Fields]) -> None:
+        self.owners = {escape(m.name): source for source in sources for m in source.members}
+        self.given = given
+        self.look = cache(self._look)
+
+    def stamp(self, row: Stored) -> int:
+        """The stamp that a row's files and what is given about it have now."""
+        files, given = self._now(row)
+        return stamp([files[name] for name in row.files], given)
+
+    def _now(self, row: Stored) -> tuple[dict[str, Member], Fields]:
+        """The files that an image of a row's files would have now, by name, and what is given."""
+        owners = {s.key: s for name in row.files if (s := self.owners.get(name)) is not None}
+        files = {escape(m.name): m for source in owners.values() for m in source.files}
+        return files, self.given(shared_fields(tuple(owners.values())), row.image)
+
+    def _look(self, row: Stored) -> str:
+        files, given = self._now(row)
+        if files.keys() != set(row.files) or sum(m.bytes for m in files.values()) != row.bytes:
+            return "changed"
+        found = [files[name] for name in row.files]
+        if stamp(found, given) == row.mtime_ns:
+            return "same"
+        try:
+            same = fingerprint(found, given) == row.fingerprint
+        except ReadError:
+            same = row.fingerprint is None
+        return "touched" if same else "changed"
 
 
-def touch(root: Path, shard: str, members: Sequence[Member]) -> None:
+def touch(root: Path, shard: str, stamps: Mapping[str, int]) -> None:
     """Note new times of files whose bytes are the stored ones: rewrites the images part only."""
-    known = {escape(member.name): member for member in members}
     path = root / "images" / f"part-{shard}.parquet"
     table, footer = tables.read_table(path), tables.footer_of(path)
-    rows = zip(table.column("files").to_pylist(), table.column("mtime_ns").to_pylist(), strict=True)
-    column = [
-        stamp([known[name] for name in files]) if known.keys() >= set(files) else old
-        for files, old in rows
-    ]
+    rows = zip(table.column("image").to_pylist(), table.column("mtime_ns").to_pylist(), strict=True)
+    column = [stamps.get(image, old) for image, old in rows]
     index = table.schema.get_field_index("mtime_ns")
     table = table.set_column(index, table.schema.field(index), pa.array(column, pa.int64()))
     staging = Staging(root, shard)
     listed = {"filterbank:files": footer.pop("filterbank:files")}
     del footer["filterbank:sha256"]
-    table = table.cast(tables.IMAGES).replace_schema_metadata(footer)
+    columns = [name for name in table.column_names if name not in tables.IMAGES.names]
+    table = table.cast(tables.images_schema(columns)).replace_schema_metadata(footer)
     final = f"images/{path.name}"
     tables.write_sealed(staging.path(final), table, listed)
     staging.add(final)

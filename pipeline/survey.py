@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pipeline.errors import DeviceError, InputError, PlanError
 from pipeline.headers import Unit, open_all
 from pipeline.keys import escape
 from pipeline.lock import refuse_foreign
+from pipeline.pairing import Fields, given_of, lookup
 from pipeline.plan import Plan
 from pipeline.types import Failure, Shard, Source
 from pipeline.version import __version__
@@ -94,13 +95,14 @@ def survey(config: Config, options: Options) -> Survey:
     refuse_foreign(plan.root)
     _refuse_own_output(config, plan.root)
     listing = list_members(config.input, output=plan.root, now=time.time())
-    if not listing.members and not listing.waiting:
+    if not listing.sources and not listing.waiting:
         _refuse_empty(config, options, listing)
     _refuse_other_plan(plan, state)
     todo = store.compare(
         state,
-        listing.members,
+        listing.sources,
         listing.waiting,
+        _given(plan),
         version=__version__,
         retry_failed=options.retry_failed,
         attempts=attempts_of(plan.root),
@@ -114,6 +116,12 @@ def survey(config: Config, options: Options) -> Survey:
     pruned = _pruned(todo, state, options)
     shards = tuple(_shards(state, new[: options.limit], redo, pruned))
     return Survey(plan, listing, state, todo, shards, pruned)
+
+
+def _given(plan: Plan) -> Callable[[Fields, str], Fields]:
+    """What gives, by fields and key, all text that decides an image's results."""
+    cells = lookup(plan.config.input)
+    return lambda fields, key: given_of(fields, cells(fields, key))
 
 
 def _plan(config: Config, overwrite: str | None) -> tuple[Plan, store.State]:
@@ -218,22 +226,28 @@ def _units(
     A file that came, went or changed may change every series of its folder, so the slices there
     are grouped anew; what then is as it was stored stays.
     """
-    fresh = {m.name: m for some in (todo.new, *todo.redo.values()) for m in some}
-    folders = {m.folder for m in slices_of(fresh.values(), {m.folder for m in fresh.values()})}
-    members = fresh | {m.name: m for m in slices_of(listing.members, folders)}
+    fresh = {s.key: s for some in (todo.new, *todo.redo.values()) for s in some}
+    folders = {_folder(s) for s in slices_of(fresh.values(), set(map(_folder, fresh.values())))}
+    sources = fresh | {s.key: s for s in slices_of(listing.sources, folders)}
+    changed = {m.name for source in fresh.values() for m in source.members}
     png = plan.config.output.png
-    shown = {m.name for m in listing.members[: None if png is None else png.sample]}
+    first = listing.sources[: None if png is None else png.sample]
+    shown = {m.name for source in first for m in source.members}
     new: list[Unit] = []
     redo: list[Unit] = []
-    for unit in open_all(members.values(), plan.config.input, plan.config.limits):
+    for unit in open_all(tuple(sources.values()), plan.config.input, plan.config.limits):
         names = [m.name for m in unit[0].members]
         rows = _stored(state, unit)
-        if fresh.keys().isdisjoint(names) and _is_as_stored(unit, rows):
+        if changed.isdisjoint(names) and _is_as_stored(unit, rows):
             continue
         drawn = not shown.isdisjoint(names)
         ready = tuple(replace(checked(plan, source), drawn=drawn) for source in unit)
         (redo if rows else new).append(ready)
     return new, redo
+
+
+def _folder(source: Source) -> str:
+    return source.members[0].folder
 
 
 def _stored(state: store.State, unit: Unit) -> list[store.Stored]:
@@ -244,7 +258,7 @@ def _stored(state: store.State, unit: Unit) -> list[store.Stored]:
 
 
 def _is_as_stored(unit: Unit, rows: Sequence[store.Stored]) -> bool:
-    files = tuple(escape(member.name) for member in unit[0].members)
+    files = tuple(escape(member.name) for member in unit[0].files)
     keys = {source.key for source in unit}
     return keys == {row.image for row in rows} and all(row.files == files for row in rows)
 
@@ -258,7 +272,7 @@ def cut(units: Iterable[Unit], taken: set[str]) -> Iterator[Shard]:
     size = 0
     for unit in units:
         held += unit
-        size += sum(member.bytes for member in unit[0].members)
+        size += sum(member.bytes for member in unit[0].files)
         if len(held) >= SHARD_SOURCES or size >= SHARD_BYTES:
             yield Shard(_id(held, taken), tuple(held))
             held, size = [], 0

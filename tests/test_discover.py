@@ -15,9 +15,10 @@ from command import draw, filterbank, rows, status_of, tree, write_config
 from PIL import Image
 
 from pipeline.config.schema import Input
-from pipeline.discover import Listing, check_roots, compile_globs, list_members
+from pipeline.discover import Listing, check_roots, list_members
 from pipeline.errors import InputError
 from pipeline.keys import unescape
+from pipeline.patterns import compile_globs
 
 
 def listed(*paths: Path | str, output: Path | None = None, **keys: object) -> Listing:

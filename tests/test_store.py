@@ -16,6 +16,7 @@ import pipeline.writers.parquet as tables
 from pipeline import store
 from pipeline.errors import Locked
 from pipeline.lock import locked
+from pipeline.types import Member, Source
 
 
 @pytest.fixture
@@ -165,18 +166,36 @@ def test_status_warns_of_rows_by_different_versions(
 
 def test_a_failed_row_of_another_version_is_tried_again() -> None:
     row = store.Stored("a", "s", ("a",), "failed", "corrupt", 1, 1, "f", "1")
-    member = store.Member("/a", "a", 1, 1)
+    sources = [Source("a", (Member("/a", "a", 1, 1),), "")]
+
+    def given(_fields: object, _key: str) -> tuple[()]:
+        return ()
+
     again = {}
     for version in ("1", "2"):
         state = store.State(by_file={"a": (row,)}, shards={"s": (row,)})
         todo = store.compare(
-            state, [member], (), version=version, retry_failed=False, attempts={}, max_attempts=3
+            state,
+            sources,
+            (),
+            given,
+            version=version,
+            retry_failed=False,
+            attempts={},
+            max_attempts=3,
         )
         again[version] = bool(todo.redo)
         done = replace(row, status="done", kind=None)
         state = store.State(by_file={"a": (done,)}, shards={"s": (done,)})
         todo = store.compare(
-            state, [member], (), version=version, retry_failed=False, attempts={}, max_attempts=3
+            state,
+            sources,
+            (),
+            given,
+            version=version,
+            retry_failed=False,
+            attempts={},
+            max_attempts=3,
         )
         assert todo.done == 1
     assert again == {"1": False, "2": True}

@@ -16,7 +16,7 @@ import pytest
 from command import Said, draw, filterbank, rows, status_of, tree, write_config
 
 from pipeline import store
-from pipeline.types import Member
+from pipeline.types import Member, Source
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLES = ("images", "statistics", "regions", "maps")
@@ -206,9 +206,13 @@ def test_passing_failures_are_tried_on_each_run_until_their_attempts_are_used_up
     row = store.Stored("a", "s", ("a",), "failed", kind, 1, 1, "f", "1")
     state = store.State(by_file={"a": (row,)}, shards={"s": (row,)})
 
+    def given(_fields: object, _key: str) -> tuple[()]:
+        return ()
+
     def redone(attempts: int, *, retry: bool = False) -> bool:
         todo = store.compare(
-            state, [Member("/a", "a", 1, 1)], (), version="1", retry_failed=retry,
+            state, [Source("a", (Member("/a", "a", 1, 1),), "")], (), given, version="1",
+            retry_failed=retry,
             attempts={"a": attempts}, max_attempts=3,
         )  # fmt: skip
         return bool(todo.redo)

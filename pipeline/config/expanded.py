@@ -20,19 +20,20 @@ from pipeline.steps.base import STEPS, Step
 LARGEST = 1_000
 """Arrays of more numbers than this stand as their hash and shape."""
 
-_WHERE = frozenset({"path", "include", "exclude", "min_age"})
+_WHERE = frozenset({"path", "include", "exclude", "min_age", "table"})
 """Keys of `input` and `output` that say where, not what."""
 
 
 def expanded(config: Config) -> dict[str, Any]:
     """Everything that decides results, with every default and every sweep written out.
 
-    Without input.path, include, exclude and min_age, output.path, limits and run. Two configs
-    with equal answers give equal results. Infinite numbers and NaN are text.
+    Without input.path, include, exclude, table and min_age, output.path, limits and run; of the
+    patterns and the table only the columns they make. Two configs with equal answers give equal
+    results. Infinite numbers and NaN are text.
     """
     return {
         "version": config.version,
-        "input": _section(config.input),
+        "input": _section(config.input) | {"columns": list(config.input.columns)},
         "prepare": [{STEPS.name_of(step): parameters(step)} for step in config.prepare],
         "derive": [{band.label: band.text} for band in config.derive],
         "boundary": _canonical(config.boundary),

@@ -13,6 +13,7 @@ from pipeline.boundary import Boundary
 from pipeline.config.document import Document
 from pipeline.config.filterlist import named_filters, one_entry, refuse_valid
 from pipeline.config.formulas import derived_bands
+from pipeline.config.inputs import checked_input
 from pipeline.config.learning import Learn
 from pipeline.config.nodes import Entry, Node, gather, problem, shown
 from pipeline.config.parse import scalar
@@ -72,7 +73,7 @@ def load(
 def _config(document: Document, folder: Path, *, learning: bool) -> Config:
     section, required = document.section, document.required
     sections: dict[str, Callable[[], Any]] = {
-        "input": lambda: build(Input, required("input", "input: {path: data}"), "input"),
+        "input": lambda: _input(required("input", "input: {path: data}")),
         "prepare": lambda: _steps(_optional(document, "prepare", [])),
         "derive": lambda: derived_bands(_optional(document, "derive", {})),
         "boundary": lambda: _boundary(_optional(document, "boundary", "auto")),
@@ -91,6 +92,10 @@ def _config(document: Document, folder: Path, *, learning: bool) -> Config:
     config = Config(version=1, **dict(zip(sections, results[-len(sections) :], strict=True)))
     refuse_valid(config.filters, config.boundary)
     return config
+
+
+def _input(node: Node) -> Input:
+    return checked_input(build(Input, node, "input"), node)
 
 
 def _overridden(root: Node, given: Mapping[str, Any]) -> Node:

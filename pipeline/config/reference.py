@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
+from pipeline.config.inputs import Masks, Quality
 from pipeline.config.learning import Learn
 from pipeline.config.load import ALWAYS
 from pipeline.config.outputs import GeoTiffs, Niftis
@@ -25,6 +26,8 @@ Json: TypeAlias = dict[str, Any]
 _SECTIONS: Mapping[str, type[Any]] = {
     "input": Input,
     "output": Output,
+    "input.mask": Masks,
+    "input.qa": Quality,
     "output.png": Png,
     "output.geotiff": GeoTiffs,
     "output.nifti": Niftis,

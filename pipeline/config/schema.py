@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.boundary import Boundary
+from pipeline.config.inputs import Masks, PathPattern, Quality
 from pipeline.config.learning import Learn
 from pipeline.config.outputs import GeoTiffs, Niftis, switched
 from pipeline.config.quantities import (
@@ -24,8 +25,10 @@ from pipeline.config.quantities import (
     PreviewRange,
     Size,
 )
+from pipeline.config.table import CaseTable
 from pipeline.derive import Derived
 from pipeline.filters.base import Filter
+from pipeline.patterns import fields_of
 from pipeline.steps.base import Step
 
 VERSION = 1
@@ -70,12 +73,25 @@ class Input:
 
     path: Annotated[Paths, Field(description="folder, file or glob, or a list of them")]
     include: Annotated[
-        tuple[Text, ...] | None, Field(description="globs below the root; null: every image")
+        tuple[PathPattern, ...] | None,
+        Field(description="globs below the root, {field} becomes a column; null: every image"),
     ] = None
     exclude: Annotated[tuple[Text, ...], Field(description="globs below the root")] = ()
+    join: Annotated[
+        Text | None, Field(description="the field by which the files of one image's bands differ")
+    ] = None
     bands: Annotated[
         Bands, Field(description="all, luminance, or labels; numbers count from 1")
     ] = "all"
+    mask: Annotated[
+        Masks | None, Field(description="where images are measured; null: everywhere")
+    ] = None
+    qa: Annotated[
+        Quality | None, Field(description="classes of pixels that are invalid; null: none")
+    ] = None
+    table: Annotated[CaseTable, Field(description="a CSV file that says more about each image")] = (
+        None
+    )
     nodata: Annotated[
         float | None, Field(description="the value of invalid pixels; null: as the file says")
     ] = None
@@ -98,6 +114,16 @@ class Input:
             json_schema_extra={"default": "0s"},
         ),
     ] = 0.0
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Fields of the include patterns that say something of a whole image."""
+        return tuple(field for field in fields_of(self.include or ()) if field != self.join)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that the table of images has besides its own, all of text."""
+        return self.fields + (self.table.copied(self.fields) if self.table else ())
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -54,7 +54,7 @@ def draw(config: Config) -> Draw:
     listing = list_members(config.input, now=time.time())
     sources = [
         checked(plan, source)
-        for unit in open_all(listing.members, config.input, config.limits)
+        for unit in open_all(listing.sources, config.input, config.limits)
         for source in unit
     ]
     left_out = Counter(listing.skipped)
