@@ -35,9 +35,9 @@ def unescape(key: str) -> str:
     return os.fsdecode(plain)
 
 
-def picture_folder(key: str) -> str:
+def picture_folder(key: str, kind: str = "png") -> str:
     """Where an image's pictures are: `png/<key>`, each part cut to what a file system holds."""
-    return "/".join(["png", *(_shorten(part) for part in key.split("/"))])
+    return "/".join([kind, *(_shorten(part) for part in key.split("/"))])
 
 
 def picture_part(label: str) -> str:
