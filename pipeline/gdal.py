@@ -12,11 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
-from threading import Lock
+from threading import Condition
 
 from pipeline.errors import MissingDependency
 
 DRIVERS = frozenset({"GTiff", "JP2OpenJPEG", "VRT"})
+"""What may read a file."""
+
+WRITERS = frozenset({"COG", "GTiff", "MEM"})
+"""What is there while files are written: in another session, so that readers never meet it."""
 
 CACHE = 128 << 20
 """Bytes of decoded blocks that a process keeps: a row of 512-pixel blocks of a wide scene."""
@@ -33,13 +37,28 @@ OPTIONS: dict[str, str | int] = {
 }
 
 
+FAILURE = 3  # GDAL's CE_Failure; below it are warnings
+
+
 class GdalError(Exception):
     """What GDAL itself said of a file, not what was made of it on the way up."""
 
 
+def require() -> None:
+    """Raise MissingDependency without rasterio."""
+    try:
+        import rasterio  # noqa: F401
+    except ImportError as error:
+        message = "georeferenced rasters need rasterio; pip install 'filterbank[geo]' and run again"
+        raise MissingDependency(message) from error
+
+
 @contextmanager
-def session() -> Iterator[None]:
+def session(drivers: frozenset[str] = DRIVERS) -> Iterator[None]:
     """Run GDAL calls within these limits; its warnings go to the logger `rasterio`.
+
+    A session with other drivers waits until the ones before it have ended, so never open it inside
+    one.
 
     Raises
     ------
@@ -48,19 +67,32 @@ def session() -> Iterator[None]:
     GdalError
         For every error of rasterio and GDAL within the block.
     """
-    try:
-        from rasterio import Env
-        from rasterio._err import CPLE_BaseError
-        from rasterio.errors import RasterioError
-        from rasterio.session import DummySession
-    except ImportError as error:
-        message = "georeferenced rasters need rasterio; pip install 'filterbank[geo]' and run again"
-        raise MissingDependency(message) from error
-    with Env(DummySession(), **OPTIONS), _FEW_DRIVERS:
+    require()
+    from rasterio import Env
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
+    from rasterio.session import DummySession
+
+    with Env(DummySession(), **OPTIONS), _DRIVERS.only(drivers):
         try:
             yield
         except (RasterioError, CPLE_BaseError) as error:
             raise GdalError(_first_cause(error)) from error
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Run GDAL calls that write, in a session of their own drivers. Raises as `session` does.
+
+    What GDAL says while it closes a file counts too; rasterio does not listen to that, and the last
+    bytes may be those that the disk had no room for.
+    """
+    with session(WRITERS):
+        library = _library()
+        library.CPLErrorReset()
+        yield
+        if library.CPLGetLastErrorType() >= FAILURE:
+            raise GdalError(library.CPLGetLastErrorMsg().decode(errors="replace"))
 
 
 def _first_cause(error: BaseException) -> str:
@@ -77,27 +109,36 @@ class _Drivers:
     """
 
     def __init__(self) -> None:
-        self._lock, self._inside = Lock(), 0
+        self._turn, self._inside = Condition(), 0
+        self._names: frozenset[str] = frozenset()
         self._dropped: list[int] = []
 
-    def __enter__(self) -> None:
-        with self._lock:
+    @contextmanager
+    def only(self, names: frozenset[str]) -> Iterator[None]:
+        with self._turn:
+            self._turn.wait_for(lambda: not self._inside or self._names == names)
             self._inside += 1
-            library = _library()
-            for index in reversed(range(library.GDALGetDriverCount())):
-                driver = library.GDALGetDriver(index)
-                if library.GDALGetDriverShortName(driver).decode() not in DRIVERS:
-                    library.GDALDeregisterDriver(driver)
-                    self._dropped.append(driver)
+            self._names = names
+            self._drop()
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._inside -= 1
+                while self._dropped and not self._inside:
+                    _library().GDALRegisterDriver(self._dropped.pop())
+                self._turn.notify_all()
 
-    def __exit__(self, *exc: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            while self._dropped and not self._inside:
-                _library().GDALRegisterDriver(self._dropped.pop())
+    def _drop(self) -> None:
+        library = _library()
+        for index in reversed(range(library.GDALGetDriverCount())):
+            driver = library.GDALGetDriver(index)
+            if library.GDALGetDriverShortName(driver).decode() not in self._names:
+                library.GDALDeregisterDriver(driver)
+                self._dropped.append(driver)
 
 
-_FEW_DRIVERS = _Drivers()
+_DRIVERS = _Drivers()
 
 
 @cache
@@ -109,4 +150,5 @@ def _library() -> ctypes.CDLL:
     library.GDALGetDriverShortName.argtypes = [ctypes.c_void_p]
     library.GDALDeregisterDriver.argtypes = [ctypes.c_void_p]
     library.GDALRegisterDriver.argtypes = [ctypes.c_void_p]
+    library.CPLGetLastErrorMsg.restype = ctypes.c_char_p
     return library
