@@ -12,6 +12,7 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from pipeline.boundary import Boundary
+from pipeline.config.regions import Regions
 from pipeline.config.schema import Config, NamedFilter
 from pipeline.filters.base import Filter
 from pipeline.filters.weights import Weights
@@ -39,6 +40,7 @@ def expanded(config: Config) -> dict[str, Any]:
         "boundary": _canonical(config.boundary),
         "strict": config.strict,
         "filters": [_filter(named) for named in config.filters],
+        "regions": _regions(config.regions),
         "statistics": list(config.statistics),
         "output": _section(config.output),
     }
@@ -59,6 +61,16 @@ def _filter(named: NamedFilter) -> dict[str, Any]:
         "units": "physical" if named.unit else "pixels",
         **around,
     }
+
+
+def _regions(regions: Regions) -> list[Any]:
+    """The regions as a config says them; zones by the content of their file."""
+    found: list[Any] = [word for word in ("image", "mask") if getattr(regions, word)]
+    if regions.tiles:
+        found.append({"tiles": regions.tiles})
+    if regions.zones:
+        found.append({"zones": {"sha256": regions.zones.sha256}, "id": regions.zones.column})
+    return found
 
 
 def _section(section: Any) -> dict[str, Any]:

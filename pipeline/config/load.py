@@ -18,6 +18,7 @@ from pipeline.config.learning import Learn
 from pipeline.config.nodes import Entry, Node, gather, problem, shown
 from pipeline.config.parse import scalar
 from pipeline.config.quantities import parse_boundary
+from pipeline.config.regions import Regions, regions_of
 from pipeline.config.schema import Config, Input, Limits, Output, Run
 from pipeline.config.words import build
 from pipeline.errors import ConfigError
@@ -81,6 +82,7 @@ def _config(document: Document, folder: Path, *, learning: bool) -> Config:
         "filters": lambda: named_filters(
             required("filters", "filters: [sobel]"), folder, _unit(document)
         ),
+        "regions": lambda: _regions(document, folder),
         "statistics": lambda: _statistics(_optional(document, "statistics", ["all"])),
         "output": lambda: build(Output, required("output", "output: {path: out}"), "output"),
         "limits": lambda: build(Limits, section("limits"), "limits"),
@@ -132,6 +134,13 @@ def _learn(document: Document, folder: Path, *, required: bool) -> Learn | None:
     node = document.required("learn", "learn: {patches: pca, size: 9, file: bank.safetensors}")
     found = build(Learn, node, "learn")
     return replace(found, file=str(folder / found.file))
+
+
+def _regions(document: Document, folder: Path) -> Regions:
+    entry = document.root.entries.get("regions")
+    mask = document.section("input").entries.get("mask")
+    masked = mask is not None and mask.node.value is not None
+    return regions_of(entry.node if entry else None, folder, masked=masked)
 
 
 def _optional(document: Document, key: str, default: Any) -> Node:

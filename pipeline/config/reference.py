@@ -12,6 +12,7 @@ from pipeline.config.learning import Learn
 from pipeline.config.load import ALWAYS
 from pipeline.config.outputs import GeoTiffs, Niftis
 from pipeline.config.quantities import BoundaryRule
+from pipeline.config.regions import MAPPINGS, WORDS
 from pipeline.config.schema import VERSION, Common, Input, Limits, Output, Png, Run
 from pipeline.config.sweep import needs_name, swept_fields
 from pipeline.config.words import adapter
@@ -25,9 +26,9 @@ Json: TypeAlias = dict[str, Any]
 
 _SECTIONS: Mapping[str, type[Any]] = {
     "input": Input,
-    "output": Output,
     "input.mask": Masks,
     "input.qa": Quality,
+    "output": Output,
     "output.png": Png,
     "output.geotiff": GeoTiffs,
     "output.nifti": Niftis,
@@ -35,10 +36,12 @@ _SECTIONS: Mapping[str, type[Any]] = {
     "run": Run,
     "learn": Learn,
     "filters": Common,
+    **{f"regions: {word}": cls for word, cls in MAPPINGS.items()},
 }
 _DERIVE = "bands made of others after prepare, as {ndvi: '(nir - red) / (nir + red)'}"
 _STRICT = "keep to engines whose bits do not depend on how images are cut into tiles"
 _BOUNDARY = "what lies beyond the edge; auto: reflect, of georeferenced images nodata"
+_REGIONS = "where responses are measured; default: mask where input.mask is given, else image"
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 _TYPES = {
     "number": "number",
@@ -79,6 +82,17 @@ def schema() -> Json:
             },
             "strict": {"type": "boolean", "default": False, "description": _STRICT},
             "filters": {**_choices(families, {"bank": bank}), "minItems": 1},
+            "regions": {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "anyOf": [
+                        {"enum": list(WORDS)},
+                        *(_inlined(adapter(cls).json_schema()) for cls in MAPPINGS.values()),
+                    ]
+                },
+                "description": _REGIONS,
+            },
             "statistics": {
                 "type": "array",
                 "items": {"enum": [*GROUPS, *ALWAYS, *COLUMNS]},

@@ -25,6 +25,7 @@ from pipeline.config.quantities import (
     PreviewRange,
     Size,
 )
+from pipeline.config.regions import WHOLE, Regions
 from pipeline.config.table import CaseTable
 from pipeline.derive import Derived
 from pipeline.filters.base import Filter
@@ -298,3 +299,4 @@ class Config:
     run: Run
     learn: Learn | None = None
     derive: tuple[Derived, ...] = ()
+    regions: Regions = WHOLE
