@@ -421,6 +421,11 @@ def affine_of(orientation: Sequence[float] = FLAT) -> np.ndarray:
     return affine
 
 
+TURNED = np.array(
+    [[-1, 0, 0, SHAPE[2] - 1], [0, 1, 0, 0], [0, 0, -1, SHAPE[0] - 1], [0, 0, 0, 1.0]]
+)
+
+
 def test_numbers_are_labels_and_zero_is_none(tmp_path: Path) -> None:
     path = nifti(tmp_path / "m.nii.gz", LABELS, affine_of())
     masks = read_masks(str(path), volume(), Region.whole(SHAPE))
@@ -444,6 +449,17 @@ def test_the_same_voxels_in_another_order_are_turned(
     for region in (everything(info), part):
         found = read_masks(str(tmp_path / "m.nii"), info, region)
         np.testing.assert_array_equal(found["2"], LABELS[region.slices()] == 2)
+
+
+def test_a_single_slice_takes_its_own_slice_of_a_mask(tmp_path: Path) -> None:
+    path = nifti(tmp_path / "m.nii", LABELS[::-1, :, ::-1], affine_of() @ TURNED)
+    for z, plane in enumerate(planes()):
+        info = ImageInfo(SHAPE[1:], ("1",), "int16", Grid(SPACING[1:], "mm"), geo=plane)
+        part = Region((2, 1), (9, 10))
+        mask = read_masks(str(path), info, part)["3"]
+        np.testing.assert_array_equal(mask, LABELS[z][part.slices()] == 3)
+    beyond = replace(info, geo=plane.moved(SPACING[0]))
+    assert refusal(path, beyond)[0] == "unsupported"
 
 
 def moved(by: float) -> np.ndarray:
@@ -519,6 +535,14 @@ def test_what_is_no_mask_is_refused(tmp_path: Path, pixels: np.ndarray, said: st
     tifffile.imwrite(tmp_path / "m.tif", pixels)
     info = replace(FLOOR, shape=pixels.shape) if pixels.size == 20_000 else FLOOR
     assert said in refusal(tmp_path / "m.tif", info)[1]
+
+
+def test_a_flat_mask_is_none_of_a_volume(tmp_path: Path) -> None:
+    path = nifti(tmp_path / "m.nii", LABELS[0], np.diag([0.25, 0.5, 2.5, 1]))
+    for place in (volume().geo, None):
+        kind, text = refusal(path, replace(volume(), geo=place))
+        assert kind == "unsupported"
+        assert "(9x11 of 0.5x0.25 mm" in text
 
 
 def test_a_large_mask_is_not_decoded_for_every_tile(

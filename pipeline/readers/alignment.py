@@ -31,15 +31,29 @@ class Turn:
     flips: tuple[bool, ...] = (False, False, False)
     start: Ints = (0, 0, 0)
 
-    def apply(self, voxels: npt.NDArray[T]) -> npt.NDArray[T]:
+    def there(self, voxels: npt.NDArray[T]) -> npt.NDArray[T]:
         """Voxels (z, y, x) of the one in the order of the other; a view."""
-        turned = voxels.transpose(self.axes)
-        return turned[tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)]
+        return voxels.transpose(self.axes)[self._flip]
 
-    def box(self, shape: Ints) -> Region:
-        """What of the other is covered by voxels of this shape."""
-        ends = (a + shape[axis] for a, axis in zip(self.start, self.axes, strict=True))
-        return Region(self.start, tuple(ends))
+    def back(self, voxels: npt.NDArray[T]) -> npt.NDArray[T]:
+        """Voxels of the other in the order of the one; a view."""
+        return voxels[self._flip].transpose(np.argsort(self.axes))
+
+    @property
+    def _flip(self) -> tuple[slice, ...]:
+        return tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)
+
+    def box(self, shape: Ints, region: Region | None = None) -> Region:
+        """What of the other the one covers, whose shape this is, or a region of it."""
+        part = region or Region.whole(shape)
+        low, high = [], []
+        for first, axis, flip in zip(self.start, self.axes, self.flips, strict=True):
+            start, stop = part.start[axis], part.stop[axis]
+            if flip:
+                start, stop = shape[axis] - stop, shape[axis] - start
+            low.append(first + start)
+            high.append(first + stop)
+        return Region(tuple(low), tuple(high))
 
 
 def millimetres(info: ImageInfo) -> Placement | None:

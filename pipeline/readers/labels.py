@@ -40,11 +40,11 @@ def _values(reader: Reader, path: str, info: ImageInfo, region: Region) -> Pixel
         turn = _turn(pages[0], info)
         if region != Region.whole(info.shape):
             _refuse_to_decode_often(pages[0])
+        box = turn.box(_deep(info.shape), Region(_deep(region.start, 0), _deep(region.stop)))
+        rank = len(pages[0].shape)
         with reader.open(path, 0) as window:
-            if turn == Turn():
-                return _plane(window, region)
-            everything = _plane(window, Region.whole(pages[0].shape))
-            return turn.apply(everything)[region.slices()]
+            found = _plane(window, Region(box.start[-rank:], box.stop[-rank:]))
+        return turn.back(found.reshape(box.shape)).reshape(region.shape)
     if len(info.shape) != 3 or len(pages) != info.shape[0]:
         message = f"{len(pages)} pages or frames; a mask has one, or one for each slice"
         raise ReadError("unsupported", message)
@@ -96,23 +96,29 @@ def _occurring(values: Pixels) -> set[int]:
 
 # ---------------------------------------------------------------- the grid
 def _turn(mask: ImageInfo, image: ImageInfo) -> Turn:
-    """How the mask's pixels fall on the image's. Raises ReadError where they do not."""
-    if len(mask.shape) != len(image.shape):
-        raise _misfit(mask, image)
-    here, there = millimetres(mask), millimetres(image)
-    if here is None or there is None:
-        turn: Turn | None = Turn()
-        if _spacings_differ(mask, image) or _places_differ(mask, image):
-            raise _misfit(mask, image)
+    """How the image's pixels fall on the mask's. Raises ReadError where they do not.
+
+    Where both say where they lie, an image of one slice may be one of the mask's.
+    """
+    shape, there = _deep(image.shape), _deep(mask.shape)
+    here, other = millimetres(image), millimetres(mask)
+    flat = len(image.shape) < len(mask.shape)
+    if here is not None and other is not None:
+        turn = align(here, shape, other)
     else:
-        turn = align(here, _deep(mask.shape), there)
-    if turn is None or turn.box(_deep(mask.shape)) != Region.whole(_deep(image.shape)):
+        alike = len(mask.shape) == len(image.shape) and not _spacings_differ(mask, image)
+        turn = Turn() if alike and not _places_differ(mask, image) else None
+    if turn is None:
+        raise _misfit(mask, image)
+    box = turn.box(shape)
+    if box != (box.clip(there) if flat else Region.whole(there)):
         raise _misfit(mask, image)
     return turn
 
 
-def _deep(shape: Ints) -> Ints:
-    return (1, *shape)[-3:]
+def _deep(shape: Ints, more: int = 1) -> Ints:
+    """As of a volume: one slice where there are no others."""
+    return (more, *shape)[-3:]
 
 
 def _spacings_differ(mask: ImageInfo, image: ImageInfo) -> bool:

@@ -70,7 +70,7 @@ class _Frames:
             box = turn.box((1, int(self.dataset.Rows), int(self.dataset.Columns)))
             both = box.overlap(region)
             if both.size:
-                found = turn.apply(self._inside(frame, number)[None])
+                found = turn.there(self._inside(frame, number)[None])
                 mask[both.slices(region.start)] |= found[both.slices(box.start)]
         return mask
 
