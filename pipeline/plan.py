@@ -176,11 +176,14 @@ class Plan:
         return {}
 
     def _bytes_needed(self, info: ImageInfo) -> int:
-        pixels, bands = max(prod(box) for box in self._boxes(info)), len(self.labels(info))
-        live = max(_live_planes(plan.bank.fast) for plan in self.banks(info))
+        pixels, labels = max(prod(box) for box in self._boxes(info)), len(self.labels(info))
         maps = 0 if self.config.output.maps == "none" else 4
-        kept = maps * len(self.responses) * bands
-        return pixels * (16 * len(info.bands) + 4 * bands * live + 4 * bands * _WORKING + kept)
+        kept = maps * len(self.responses) * labels
+        work = max(
+            4 * len(part.bands) * (_live_planes(part.bank.fast) + _WORKING)
+            for part in self.together(info)
+        )
+        return pixels * (16 * len(info.bands) + 4 * labels + work + kept)
 
     def _boxes(self, info: ImageInfo) -> tuple[Ints, Ints]:
         """Extents of what is computed at once, before and after the prepare steps, in pixels."""
@@ -220,6 +223,17 @@ class Plan:
         )
         cores = (Region(at, tuple(a + side for a in at)).clip(shape) for at in starts)
         return tuple(Tile(source, core) for core in cores)
+
+    def together(self, info: ImageInfo) -> tuple[BandPlan, ...]:
+        """The banks, with the bands that are computed at once: of a tile one, unless some join."""
+        if not self.is_scene(info):
+            return self.banks(info)
+        return tuple(
+            BandPlan(part.bands[i : i + many], part.labels[i : i + many], part.bank)
+            for part in self.banks(info)
+            for many in [len(part.bands) if any(o.joint for o in part.bank.outputs) else 1]
+            for i in range(0, len(part.bands), many)
+        )
 
     def _halo(self, info: ImageInfo) -> Ints:
         """Pixels around a core that some response depends on, per axis."""

@@ -79,7 +79,7 @@ def _cut(batch: Batch, part: slice) -> Batch:
 
 def responses(plan: Plan, info: ImageInfo, prepared: Batch) -> Iterator[Response]:
     """Every response of a prepared batch, one at a time; info: of its images as they are stored."""
-    for part in plan.banks(info):
+    for part in plan.together(info):
         yield from apply_bank(part.bank, select(prepared, part.bands, part.labels))
 
 
