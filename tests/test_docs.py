@@ -212,7 +212,7 @@ def test_flags_are_looked_at() -> None:
 
 def test_the_guide_names_everything_there_is() -> None:
     text = "\n".join(line for page in GUIDE for line in code_of(page))
-    words = set(re.findall(r"\w+", text))
+    words = {*re.findall(r"\w+", text), *re.findall(r"\w+:\w+", text)}
     assert {f"filterbank {name}" for name in cli.commands} <= set(
         re.findall(r"filterbank \w+", text)
     )
