@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import tifffile
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
+from running import failures, run_bank, write_config
 from skimage.draw import polygon2mask
 from slices import FLAT, dataset
 
@@ -388,7 +390,7 @@ def test_no_byte_that_flips_is_more_than_a_refusal(tmp_path: Path) -> None:
     rng, info = np.random.default_rng(3), volume()
     for path in files:
         data = path.read_bytes()
-        for _ in range(60):
+        for _ in range(30):
             broken = bytearray(data)
             broken[rng.integers(132, len(data))] ^= 1 << rng.integers(8)
             path.write_bytes(broken)
@@ -631,3 +633,41 @@ def test_a_real_segmentation_is_pydicoms(shared: Path) -> None:
     masks = read_masks(str(path), info, everything(info))
     assert list(masks) == ["Liver"]
     np.testing.assert_array_equal(masks["Liver"], found.pixel_array[list(order)] == 1)
+
+
+def test_a_series_with_contours_and_a_nifti_with_labels_measure_the_same(
+    shared: Path, tmp_path: Path
+) -> None:
+    data, files = shared / "data", tmp_path / "in"
+    nifti_name = "ibsi_STS_002_CT_{}.nii.gz"
+    shutil.copytree(data / "ct_dicom_series/ibsi_STS_002_CT", files / "ct")
+    (files / "roi").mkdir()
+    shutil.copy(data / "dicom_variants/ibsi_STS_002_CT_RS.dcm", files / "roi/a.dcm")
+    shutil.copy(data / "mri_nifti" / nifti_name.format("image"), files / "ct.nii.gz")
+    shutil.copy(data / "mri_nifti" / nifti_name.format("mask"), files / "roi/a.nii.gz")
+    found = []
+    for images, mask, label in (("ct/*.dcm", "dcm", "GTV_Mass_CT"), ("*.nii.gz", "nii.gz", "1")):
+        labels = {label: "GTV", "none": "gone"}
+        config = write_config(
+            tmp_path / f"{mask}.yaml",
+            input={
+                "path": str(files),
+                "include": [images],
+                "mask": {"path": f"roi/a.{mask}", "labels": labels},
+            },
+            statistics=["mean", "std", "p50"],
+        )
+        output = run_bank(config, tmp_path / mask)
+        assert failures(output) == {}
+        rows = output.statistics.drop_columns(["image"]).to_pylist()
+        found.append({row.pop("region"): row for row in rows})
+    assert found[0] == found[1]
+    assert found[0]["roi=GTV"]["n_valid"] == 17090
+    assert found[0]["roi=gone"]["n_valid"] == 0
+    assert found[0]["roi=gone"]["mean"] is None
+    voxels, inside = (
+        np.asarray(nibabel.load(data / "mri_nifti" / nifti_name.format(what)).dataobj)
+        for what in ("image", "mask")
+    )
+    want = voxels[inside == 1].mean(dtype=np.float64)
+    assert found[0]["roi=GTV"]["mean"] == pytest.approx(want, rel=1e-12)
