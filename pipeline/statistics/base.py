@@ -61,6 +61,13 @@ class Pixels(Protocol):
         """Sums of |x - centre|: centres (P, 2) to (P, *cells, 2)."""
         ...
 
+    def within(self, ends: Floats, centres: Floats) -> Floats:
+        """Count, and sums of x and of |x - centre|, of the x between two ends, both included.
+
+        ends (P, 2), centres (P,) to (P, *cells, 3).
+        """
+        ...
+
     def moments(self) -> Floats:
         """n, mean, M2, M3, M4 about that mean, sums of x and of x * x: (P, *cells, 7)."""
         ...

@@ -11,7 +11,7 @@ from pipeline.statistics.base import STATISTICS, Column, Statistic
 _ORDER = (
     "mean", "std", "variance", "min", "max", "skewness", "kurtosis", "energy", "rms",
     "p01", "p05", "p10", "p25", "p50", "p75", "p90", "p95", "p99", "iqr", "mad", "entropy",
-    "range", "medad",
+    "range", "medad", "rmad",
 )  # fmt: skip
 
 

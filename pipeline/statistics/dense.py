@@ -55,6 +55,20 @@ class Dense:
 
         return self._cells(2, sums)
 
+    def within(self, ends: Floats, centres: Floats) -> Floats:
+        """Count, and sums of x and of |x - centre|, of the x between two ends: (P, *cells, 3)."""
+        about = torch.from_numpy(np.column_stack((ends, centres))).to(self.block.values.device)
+
+        def sums(x: Tensor, valid: Tensor | None, plane: Tensor) -> tuple[Tensor, ...]:
+            low, high, centre = (column[:, None] for column in about[plane].unbind(1))
+            inside = (low <= x) & (x <= high)
+            if valid is not None:
+                inside &= valid
+            parts = (torch.ones_like(x), x, (x - centre).abs_())
+            return tuple(tree(torch.where(inside, part, 0.0)) for part in parts)
+
+        return self._cells(3, sums)
+
     def moments(self) -> Floats:
         """Moments of the cells: (P, *cells, 7)."""
         return self._cells(7, lambda x, valid, _: _two_pass(x, valid))

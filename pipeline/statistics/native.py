@@ -111,6 +111,28 @@ def _deviations(pixels: Array, starts: Array, centres: Array, out: Array) -> Non
 deviations = compiled(_deviations, "void(f4[::1], i8[::1], f8[:,::1], f8[:,::1])")
 
 
+def _within(pixels: Array, starts: Array, ends: Array, centres: Array, out: Array) -> None:
+    """out[cell] = n, sums of x and of |x - c|, of the x in a .. b; ends (P, 2), centres (P,)."""
+    lanes = np.empty((3, LANES))
+    cells = len(out) // len(centres)
+    for cell in range(len(out)):
+        x, c = pixels[starts[cell] : starts[cell + 1]], centres[cell // cells]
+        a, b = ends[cell // cells, 0], ends[cell // cells, 1]
+        lanes[:] = 0.0
+        n, total, apart = lanes[0], lanes[1], lanes[2]
+        for first in range(0, len(x), LANES):
+            run = x[first : first + LANES]
+            for j in range(len(run)):
+                inside = (a <= run[j]) & (run[j] <= b)
+                n[j] += 1.0 if inside else 0.0
+                total[j] += run[j] if inside else 0.0
+                apart[j] += abs(run[j] - c) if inside else 0.0
+        out[cell, 0], out[cell, 1], out[cell, 2] = _fold(n), _fold(total), _fold(apart)
+
+
+within = compiled(_within, "void(f4[::1], i8[::1], f8[:,::1], f8[::1], f8[:,::1])")
+
+
 def _moments(pixels: Array, starts: Array, out: Array) -> None:
     """out[cell] = n, mean, M2, M3, M4 about a mean that is corrected; sums of x and of x * x."""
     lanes = np.empty((6, LANES))

@@ -24,7 +24,8 @@ _NOWHERE = np.empty((0, 0, 0, 0), np.bool_)
 class Packed:
     """Valid pixels of P planes, (pixels,) float32; starts: of each cell, and the end.
 
-    bounds: of each plane, and the end; shape: (P, *cells); sieves: keys that were looked for.
+    bounds: of each plane, and the end; shape: (P, *cells); sieves, counted: keys that were looked
+    for, and how many there were, for the next statistic that asks.
     """
 
     pixels: npt.NDArray[np.float32]
@@ -32,6 +33,7 @@ class Packed:
     bounds: Counts
     shape: Ints
     sieves: dict[tuple[Ints, bytes], Sieve] = field(default_factory=dict, repr=False)
+    counted: dict[tuple[Ints, bytes], Counts] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, block: Block) -> Packed:
@@ -69,6 +71,12 @@ class Packed:
         native.deviations(self.pixels, self.starts, centres, out)
         return out.reshape(*self.shape, 2)
 
+    def within(self, ends: Floats, centres: Floats) -> Floats:
+        """Count, and sums of x and of |x - centre|, of the x between two ends: (P, *cells, 3)."""
+        out = np.empty((len(self.starts) - 1, 3))
+        native.within(self.pixels, self.starts, ends, centres, out)
+        return out.reshape(*self.shape, 3)
+
     def moments(self) -> Floats:
         """Moments of the cells: (P, *cells, 7)."""
         out = np.empty((len(self.starts) - 1, 7))
@@ -83,9 +91,12 @@ class Packed:
 
     def keys(self, leading: Counts, steps: Ints) -> Counts:
         """Count the bits that follow: (P, slots, 2^steps[-1])."""
-        out = np.zeros((*leading.shape, 1 << steps[-1]), np.int64)
-        native.count(*self._sieve(leading, steps[:-1]), 32 - sum(steps), out)
-        return out
+        mark = steps, leading.tobytes()
+        if mark not in self.counted:
+            out = np.zeros((*leading.shape, 1 << steps[-1]), np.int64)
+            native.count(*self._sieve(leading, steps[:-1]), 32 - sum(steps), out)
+            self.counted[mark] = out
+        return self.counted[mark]
 
     def _sieve(self, leading: Counts, steps: Ints) -> Sieve:
         """The keys that begin like a leading one, from those that did after one step less."""
