@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
 from typing import Any
 
 from pipeline.footprint import footprint, ground_polygons
+from pipeline.gdal import session
 from pipeline.types import Georeference, ImageInfo, Region, Roi, Source
 from pipeline.writers.geoparquet import located
 from pipeline.zones import Zones
@@ -49,21 +51,23 @@ class RegionRows:
         place = info.geo if isinstance(info.geo, Georeference) else None
         pixel = prod(info.grid.spacing) if info.grid.unit else None
         code = place.crs if place and place.crs and _CODE.fullmatch(place.crs) else None
-        return [
-            {
-                "image": source.key,
-                "region": region,
-                "kind": found.roi.kind,
-                "label": found.roi.label,
-                "start": found.box.start if found.box else None,
-                "stop": found.box.stop if found.box else None,
-                "n_pixels": found.n_pixels,
-                "size": None if pixel is None else found.n_pixels * pixel,
-                "proj:code": code,
-                **located(self._geometry(found, place)),
-            }
-            for region, found in sorted(self._found.pop(source.key, {}).items())
-        ]
+        extents = sorted(self._found.pop(source.key, {}).items())
+        with session() if place else nullcontext():  # once, not for each outline
+            return [
+                {
+                    "image": source.key,
+                    "region": region,
+                    "kind": found.roi.kind,
+                    "label": found.roi.label,
+                    "start": found.box.start if found.box else None,
+                    "stop": found.box.stop if found.box else None,
+                    "n_pixels": found.n_pixels,
+                    "size": None if pixel is None else found.n_pixels * pixel,
+                    "proj:code": code,
+                    **located(self._geometry(found, place)),
+                }
+                for region, found in extents
+            ]
 
     def _geometry(self, found: _Extent, place: Georeference | None) -> bytes | None:
         if found.roi.kind == "zone" and self.zones is not None and found.roi.label is not None:
