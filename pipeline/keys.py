@@ -8,6 +8,7 @@ import re
 import unicodedata
 
 _MARKS = "%#\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\ufeff"
+_UNSURE = re.compile(r"[^ !\"$&-~]")  # all but plain ASCII is looked at letter by letter
 _LONGEST = 200
 
 
@@ -20,10 +21,11 @@ def escape(name: str) -> str:
     >>> escape("a/50% #1\\n.png")
     'a/50%25 %231%0A.png'
     """
-    return "".join(_escape(char) for char in name)
+    return _UNSURE.sub(_escape, name)
 
 
-def _escape(char: str) -> str:
+def _escape(match: re.Match[str]) -> str:
+    char = match[0]
     if char in _MARKS or unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp"):
         return "".join(f"%{byte:02X}" for byte in os.fsencode(char))
     return char

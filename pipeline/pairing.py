@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from pipeline.config.schema import Input
 from pipeline.config.table import Cells
@@ -13,7 +14,11 @@ from pipeline.keys import escape
 from pipeline.patterns import Pattern, patterns_of, text_of
 from pipeline.types import Failure, Member, Source
 
-Fields = tuple[tuple[str, str], ...]
+Fields: TypeAlias = tuple[tuple[str, str], ...]
+"""What fields stand for, by their names."""
+
+_NAMED = 3
+"""How many files too many are named."""
 
 
 def is_beside(config: Input) -> Callable[[str], bool]:
@@ -32,7 +37,8 @@ def pair(
     What lacks a band, a mask or classes, or has one twice, has a failure, `incomplete`.
     """
     skipped: Counter[str] = Counter()
-    layers = _layers(tuple(beside), config)
+    others = tuple(beside)
+    mask, classify = _masking(others, config), _classifying(others, config)
     groups: dict[str, list[Member]] = {}
     for member in images:
         groups.setdefault(_key(member.name, config), []).append(member)
@@ -42,11 +48,11 @@ def pair(
         skipped["band not in input.bands"] += unwanted
         if not source.members:
             continue
-        with_layers = layers(source)
-        if with_layers is None:
+        masked = mask(source)
+        if masked is None:
             skipped["no mask"] += 1
         else:
-            sources.append(with_layers)
+            sources.append(classify(masked))
     return sources, +skipped
 
 
@@ -162,15 +168,16 @@ def _rater(found: tuple[str, Member]) -> str:
     return found[0]
 
 
-def _layers(members: Sequence[Member], config: Input) -> Callable[[Source], Source | None]:
-    """What gives sources their masks and classes; None for one that is left out without a mask."""
-    mask, qa = config.mask, config.qa
+def _masking(members: Sequence[Member], config: Input) -> Callable[[Source], Source | None]:
+    """What gives sources their masks; None for one that is left out without."""
+    rule = config.mask
+    if rule is None:
+        return lambda source: source
     by_name = {member.name: member for member in members}
-    masks = _Beside.of(mask.path, members, config.fields) if mask and mask.path else None
-    classes = _Beside.of(qa.path, members, config.fields) if qa else None
+    masks = _Beside.of(rule.path, members, config.fields) if rule.path else None
     cells = lookup(config)
 
-    def masked(source: Source, rule: str) -> Source | None:
+    def give(source: Source) -> Source | None:
         named = cells(source.fields, source.key).get("mask")
         if named is not None:
             found = [("", by_name[named])] if named in by_name else []
@@ -179,23 +186,25 @@ def _layers(members: Sequence[Member], config: Input) -> Callable[[Source], Sour
             found, why = [*masks.to(source)], masks.wanted(source)
         else:
             found, why = [], "the table names none"
-        source = replace(source, masks=tuple(found))
-        if found or rule == "fail":
-            return _complete(source, "mask", found, why)
-        return source if rule == "image" else None
+        if found or rule.missing == "fail":
+            source = _complete(source, "mask", found, why)
+            return source if source.failure else replace(source, masks=tuple(found))
+        return source if rule.missing == "image" else None
 
-    def give(source: Source) -> Source | None:
-        if mask is not None:
-            found = masked(source, mask.missing)
-            if found is None:
-                return None
-            source = found
-        if qa is not None and classes is not None:
-            layers = classes.to(source)
-            layer = layers[0][1] if len(layers) == 1 else None
-            source = replace(source, qa=layer, invalid=qa.invalid)
-            source = _complete(source, "qa layer", layers, classes.wanted(source))
-        return source
+    return give
+
+
+def _classifying(members: Sequence[Member], config: Input) -> Callable[[Source], Source]:
+    """What gives sources their layers of classes."""
+    rule = config.qa
+    if rule is None:
+        return lambda source: source
+    layers = _Beside.of(rule.path, members, config.fields)
+
+    def give(source: Source) -> Source:
+        found = layers.to(source)
+        source = _complete(source, "qa layer", found, layers.wanted(source))
+        return source if source.failure else replace(source, qa=found[0][1], invalid=rule.invalid)
 
     return give
 
@@ -206,7 +215,10 @@ def _complete(source: Source, what: str, found: Sequence[tuple[str, Member]], wh
     twice = [escape(member.name) for rater, member in found if doubled[rater] > 1]
     if source.failure is not None or (found and not twice):
         return source
-    text = f"several files for one {what}: {', '.join(twice)}" if twice else f"no {what}: {why}"
+    if not twice:
+        return source.fail(Failure("incomplete", f"no {what}: {why}"))
+    more = f" and {len(twice) - _NAMED} more" if len(twice) > _NAMED else ""
+    text = f"several files for one {what}: {', '.join(twice[:_NAMED])}{more}"
     return source.fail(Failure("incomplete", text))
 
 

@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from pipeline.keys import escape
 
 _TOKEN = re.compile(r"\*\*/|\*+|\?|\[!?\]?[^]]*\]|\{[^{}]*\}|.", re.DOTALL)
+_UNCLEAR = re.compile(r"%[0-9A-F]{2}|[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -89,16 +90,14 @@ def fields_of(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def text_of(value: str) -> str:
-    """What a field matched as text that every table can hold.
+    """What a field stands for, as text that every table can hold; no two values become one.
 
-    >>> text_of("50%"), text_of("caf\\udce9")
-    ('50%', 'caf%E9')
+    Bytes that are not UTF-8 make it a key, and so does what could be taken for one.
+
+    >>> text_of("50%"), text_of("caf\\udce9"), text_of("caf%E9")
+    ('50%', 'caf%E9', 'caf%25E9')
     """
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return escape(value)
-    return value
+    return escape(value) if _UNCLEAR.search(value) else value
 
 
 @lru_cache(maxsize=64)

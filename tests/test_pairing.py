@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from pipeline.config.inputs import TAKEN
 from pipeline.discover import Listing, list_members
 from pipeline.errors import ConfigError
 from pipeline.pairing import lookup
-from pipeline.patterns import Pattern
+from pipeline.patterns import Pattern, text_of
 from pipeline.types import Failure, Source
 from pipeline.writers.parquet import IMAGES, images_schema
 
@@ -100,6 +101,17 @@ def test_fields_are_columns_of_text_and_null_where_a_pattern_has_none(listed: Li
         "p%E9/tue/c.tif": {"who": "p%E9", "day": "tue"},
     }
     assert found.skipped == Counter({"not included": 1})
+
+
+def test_fields_of_hostile_names_are_text_and_no_two_are_alike(shared: Path) -> None:
+    names = json.loads((shared / "hostile" / "names.json").read_text())
+    parts = {n for n in names if n and "/" not in n and "\0" not in n and n not in (".", "..")}
+    parts |= {"caf%E9", "caf\udce9", "50%", "{who}"}
+    fields = {part: Pattern("{who}/*.png").match(f"{part}/a.png") for part in parts}
+    assert fields == {part: {"who": part} for part in parts}
+    texts = {text_of(part) for part in parts}
+    assert len(texts) == len(parts)
+    assert all(text.encode() for text in texts)
 
 
 def test_the_config_alone_decides_the_columns(tmp_path: Path) -> None:
