@@ -17,8 +17,9 @@ _UNCLEAR = re.compile(r"%[0-9A-F]{2}|[\ud800-\udfff]")
 class Pattern:
     """A glob in which `{field}` stands for one or more characters of one part of a path.
 
-    A pattern without `/` is matched against the last part, as in .gitignore. Raises ValueError for
-    braces that hold no name. As with `*`, what comes first takes as much as it can.
+    A pattern without `/` is matched against the last part, as in .gitignore; `./` is the root. As
+    with `*`, what comes first takes as much as it can. Raises ValueError for braces that hold no
+    name.
 
     Examples
     --------
@@ -75,7 +76,7 @@ class Pattern:
 
     @cached_property
     def _rule(self) -> re.Pattern[str]:
-        return re.compile(_translate(self.text, fields=True), re.DOTALL)
+        return re.compile(_translate(self.text.removeprefix("./"), fields=True), re.DOTALL)
 
 
 @lru_cache(maxsize=64)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+import slices
 from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.transform import Affine
 
-from pipeline.config.inputs import Quality
+from pipeline.config.inputs import Masks, Quality
 from pipeline.config.schema import Input, Limits
 from pipeline.config.table import read_table
 from pipeline.discover import list_members
@@ -104,6 +106,32 @@ def test_each_band_has_the_nodata_of_its_file(tmp_path: Path) -> None:
     expected = np.ones((3, 28, 28), np.bool_)
     expected[1] = DEEP[0, 2:30, 2:30] != value
     np.testing.assert_array_equal(valid, expected)
+
+
+def test_a_sentinel_2_product_is_one_image_with_its_classes(tmp_path: Path) -> None:
+    inside = tmp_path / "S2A_T31.SAFE/GRANULE/L2A_T31_A1/IMG_DATA"
+    lossless = {"driver": "JP2OpenJPEG", "REVERSIBLE": "YES", "QUALITY": 100, "tiled": False}
+    lossless |= {"blockxsize": 64, "blockysize": 64}
+    for band, plane in zip(("B02", "B04", "B08"), DEEP, strict=True):
+        write(inside / f"R10m/T31_20261122_{band}_10m.jp2", plane, **lossless)
+    write(inside / "R10m/T31_20261122_TCI_10m.jp2", DEEP.astype(np.uint8), **lossless)
+    classes = np.arange(500, dtype=np.uint8).reshape(20, 25) % 12
+    coarse = {**lossless, "transform": PLACE @ Affine.scale(2)}
+    write(inside / "R20m/T31_20261122_SCL_20m.jp2", classes, **coarse)
+    (source,) = opened(
+        tmp_path,
+        include=("{product}.SAFE/GRANULE/*/IMG_DATA/R10m/*_{day}_{band}_10m.jp2",),
+        bands=("B04", "B08"),
+        qa=Quality(path="{product}.SAFE/GRANULE/*/IMG_DATA/R20m/*_{day}_SCL_20m.jp2", invalid=(3,)),
+    )
+    assert (source.failure, source.header.bands) == (None, ("B04", "B08"))
+    assert source.fields == (("product", "S2A_T31"), ("day", "20261122"))
+    assert source.header.georeferenced
+    region = Region((7, 9), (31, 40))
+    np.testing.assert_array_equal(read_joined(source, region)[0], DEEP[1:, 7:31, 9:40])
+    assert source.qa is not None
+    clear = np.kron(classes, np.ones((2, 2), np.uint8))[7:31, 9:40] != 3
+    np.testing.assert_array_equal(qa_valid(source.qa, source.header, region, (3,)), clear)
 
 
 @pytest.mark.parametrize(
@@ -232,3 +260,43 @@ def test_values_are_scaled_in_float64_and_nodata_is_as_stored() -> None:
     assert mask is not None
     assert mask.tolist() == [[False, False, True]]
     assert scaled(stored, None, Scaling(2.0, 0.0))[1] is None
+
+
+# ---------------------------------------------------------------- series and real folders
+def test_a_series_has_one_mask_and_fails_as_one_without(tmp_path: Path) -> None:
+    for who, z in product(("p1", "p2"), range(3)):
+        slices.write(tmp_path / f"in/{who}/{z}.dcm", DEEP[z], **slices.place(float(z)))
+    (tmp_path / "in/p1_roi.nii").touch()
+    keys: dict[str, Any] = {"include": ("{who}/*.dcm",), "join": None}
+    first, second = opened(tmp_path / "in", **keys, mask=Masks(path="./{who}_roi.nii"))
+    assert (first.layout, first.fields, first.failure) == ("files", (("who", "p1"),), None)
+    assert [m.name for m in first.files] == [*(f"p1/{z}.dcm" for z in range(3)), "p1_roi.nii"]
+    assert (second.key.split("#")[0], len(second.members)) == ("p2", 3)
+    assert failure(second) == (
+        "incomplete: no mask: no file matches './{who}_roi.nii' with who='p2'"
+    )
+
+
+def test_real_bands_of_a_scene_are_what_rasterio_reads(shared: Path) -> None:
+    colours = ("red", "green", "blue")
+    (source,) = opened(shared / "data/satellite", include=("riotiler_{band}.tif",), bands=colours)
+    assert (source.failure, source.header.bands) == (None, colours)
+    region = Region((100, 17), (180, 200))
+    pixels, valid = read_joined(source, region)
+    for plane, member in zip(pixels, source.members, strict=True):
+        with rasterio.open(member.path) as file:
+            np.testing.assert_array_equal(plane, file.read(1)[region.slices()])
+    assert valid is not None
+    np.testing.assert_array_equal(valid, pixels != 0)
+
+
+def test_real_volumes_have_their_masks(shared: Path) -> None:
+    found = opened(
+        shared / "data/mri_nifti",
+        include=("ibsi_{case}_image.nii.gz",),
+        join=None,
+        mask=Masks(path="ibsi_{case}_mask.nii.gz"),
+    )
+    assert [source.failure for source in found] == [None] * 4
+    pairs = {dict(source.fields)["case"]: source.masks[0][1].name for source in found}
+    assert pairs == {case: f"ibsi_{case}_mask.nii.gz" for case in pairs}

@@ -69,6 +69,8 @@ def failures(listing: Listing) -> dict[str, Failure | None]:
         ("{p}/{p}_*.tif", "a/b_1.tif", None),
         ("{a}_{b}.tif", "1_2_3.tif", {"a": "1_2", "b": "3"}),
         ("{a}_{b}.tif", "_2.tif", None),
+        ("./{n}.tif", "a.tif", {"n": "a"}),
+        ("./{n}.tif", "a/a.tif", None),
         ("[ab]{n}.tif", "b{n}.tif", {"n": "{n}"}),
         ("[{]{n}[}].tif", "{7}.tif", {"n": "7"}),
     ],

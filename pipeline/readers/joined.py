@@ -43,6 +43,7 @@ def join_bands(
         bands=tuple(labels),
         nodata=first.nodata if len(nodata) == 1 else None,
         value_unit=first.value_unit if len(units) == 1 else None,
+        windowed=all(info.windowed for info in infos),
     )
 
 
