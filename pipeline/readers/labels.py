@@ -78,6 +78,7 @@ def _plane(window: Window, region: Region) -> Pixels:
         values = np.where(values == window.info.nodata, 0, values)
     if values.dtype.kind == "f":
         values = np.where(np.isnan(values), 0, values)
+        values = values.astype(np.float64)
         if (np.abs(values) > LARGEST).any() or (values != np.rint(values)).any():
             message = "holds fractions; a mask has whole numbers, one for each label"
             raise ReadError("unsupported", message)
