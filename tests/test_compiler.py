@@ -22,8 +22,9 @@ from pipeline.bank.costs import TOGETHER, column, cost
 from pipeline.bank.engine import correlate
 from pipeline.bank.explain import explain
 from pipeline.bank.expr import Blocks, Box, Conv, Edge, Input, Kernel, Map, Mix, Node, Product
-from pipeline.bank.lower import Combined, Dense, Recipe, Separated, Transformed, choose
+from pipeline.bank.lower import Dense, Recipe, Separated, Transformed, choose
 from pipeline.bank.passes import factors
+from pipeline.bank.reuse import Combined
 from pipeline.boundary import MODES, Boundary
 from pipeline.config import load
 from pipeline.errors import ConfigError

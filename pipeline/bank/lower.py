@@ -15,7 +15,6 @@ import numpy as np
 
 from pipeline.bank import costs
 from pipeline.bank.expr import (
-    Array,
     Blocks,
     Box,
     Conv,
@@ -27,14 +26,8 @@ from pipeline.bank.expr import (
     nodes_of,
     with_children,
 )
-from pipeline.bank.passes import TOLERANCE, Chain, factors
-from pipeline.types import Reach
-
-DEPENDENT = 1 << 24
-"""Weights of one bank; linear dependence is not looked for among more."""
-
-LARGEST_WEIGHT = 8.0
-"""Sum of |weights| of a linear combination: rounding errors grow no more than this."""
+from pipeline.bank.passes import Chain, factors
+from pipeline.bank.reuse import Combined, combinations, common_reach, multiples
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +49,6 @@ class Transformed:
     """Blocks, multiplied in the frequency domain."""
 
     kernel: Kernel
-
-
-@dataclass(frozen=True, slots=True)
-class Combined:
-    """A weighted sum of responses to other kernels."""
-
-    kernels: tuple[Kernel, ...]
-    weights: tuple[float, ...]
 
 
 Recipe = Dense | Separated | Transformed | Combined
@@ -107,93 +92,6 @@ def choose(kernels: Sequence[Kernel], *, strict: bool) -> Recipes:
     return {**recipes, **cheaper, **combined}
 
 
-# ---------------------------------------------------------------- reuse
-def multiples(kernels: Iterable[Kernel]) -> dict[Kernel, Combined]:
-    """Kernels that are a number times an earlier one: scaled and negated copies."""
-    first: dict[Kernel, tuple[Kernel, float]] = {}
-    found = {}
-    for kernel in kernels:
-        weight, normal = normalized(kernel)
-        if normal not in first:
-            first[normal] = kernel, weight
-        elif costs.mix(1) < costs.taps(kernel):
-            other, its = first[normal]
-            found[kernel] = Combined((other,), (weight / its,))
-    return found
-
-
-def normalized(kernel: Kernel) -> tuple[float, Kernel]:
-    """A number and a kernel of peak 1, whose product is the kernel to 12 digits."""
-    array = kernel.array
-    size = np.abs(array).ravel()
-    if not size.max():
-        return 1.0, kernel
-    peak = float(array.ravel()[np.argmax(size > size.max() * (1 - 1e-9))])
-    return peak, Kernel.of(np.round(array / peak, 12), kernel.origin)
-
-
-def combinations(kernels: Sequence[Kernel]) -> dict[Kernel, Combined]:
-    """Kernels that are linear combinations of others, as the orientations of a steerable filter.
-
-    Gram-Schmidt with pivots finds the ones to compute; of the others the weights are found by
-    least squares and checked against the same bound as factored kernels.
-    """
-    if len(kernels) < 2:
-        return {}
-    stack = aligned(kernels)
-    if stack.size > DEPENDENT:
-        return {}
-    sizes = np.abs(stack).sum(1)
-    rows = stack / sizes[:, None]
-    basis = _pivots(rows)
-    rest = [i for i in range(len(kernels)) if i not in basis]
-    if not rest:
-        return {}
-    weights = np.linalg.lstsq(rows[basis].T, rows[rest].T, rcond=None)[0].T
-    weights[np.abs(weights) < 1e-13] = 0.0
-    errors = np.abs(weights @ rows[basis] - rows[rest]).sum(1)
-    found = {}
-    for i, row, error in zip(rest, weights, errors, strict=True):
-        if error <= TOLERANCE and np.abs(row).sum() <= LARGEST_WEIGHT:
-            used = [
-                (basis[j], float(row[j] * sizes[i] / sizes[basis[j]])) for j in np.flatnonzero(row)
-            ]
-            found[kernels[i]] = Combined(
-                tuple(kernels[j] for j, _ in used), tuple(w for _, w in used)
-            )
-    return found
-
-
-def aligned(kernels: Sequence[Kernel]) -> Array:
-    """(kernels, taps): all of them over one window that holds them, origin on origin."""
-    before, after = zip(*_reach(kernels), strict=True)
-    out = np.zeros((len(kernels), *(a + b + 1 for a, b in zip(before, after, strict=True))))
-    for row, kernel in zip(out, kernels, strict=True):
-        corner = tuple(b - o for b, o in zip(before, kernel.origin, strict=True))
-        row[tuple(slice(c, c + n) for c, n in zip(corner, kernel.shape, strict=True))] = (
-            kernel.array
-        )
-    return out.reshape(len(kernels), -1)
-
-
-def _pivots(rows: Array) -> list[int]:
-    """Rows that span the others, to rounding; early ones, which are computed first anyway."""
-    left = rows.copy()
-    chosen: list[int] = []
-    start = np.linalg.norm(rows, axis=1).max()
-    while len(chosen) < min(rows.shape):
-        size = np.linalg.norm(left, axis=1)
-        size[chosen] = 0.0
-        if size.max() <= 1e-11 * start:
-            break
-        pivot = int(np.argmax(size > 0.3 * size.max()))
-        chosen.append(pivot)
-        direction = left[pivot] / size[pivot]
-        for _ in range(2):  # twice is enough
-            left = left - np.outer(left @ direction, direction)
-    return chosen
-
-
 # ---------------------------------------------------------------- engines
 def _cheapest(
     kernels: Sequence[Kernel], *, strict: bool
@@ -212,12 +110,12 @@ def _settle(
     kernels: Sequence[Kernel], chains: Mapping[Kernel, tuple[Chain, ...]], *, strict: bool
 ) -> tuple[dict[Kernel, Recipe], dict[Kernel, float]]:
     """Who shares depends on who takes part: begin with all, repeat until nobody changes."""
-    blocks = not strict and sum(a + b > 0 for a, b in _reach(kernels)) > 1
+    blocks = not strict and sum(a + b > 0 for a, b in common_reach(kernels)) > 1
     takes: dict[Kernel, Recipe] = {k: Dense(k) for k in kernels}
     each: dict[Kernel, float] = {}
     sharing, large = set(chains), list(kernels)
     for _ in range(8):
-        extent = tuple(a + b + 1 for a, b in _reach(large))
+        extent = tuple(a + b + 1 for a, b in common_reach(large))
         users = Counter(p for k in sharing for p in _prefixes(chains[k]))
         company = Counter((p[:-1], p[-1].shape) for p in users)
         company.update(((), k.shape) for k, r in takes.items() if isinstance(r, Dense))
@@ -264,22 +162,16 @@ def _runs(kernel: Kernel, *, strict: bool) -> bool:
     return max(kernel.shape) == array.size and bool(np.ptp(array) <= 1e-12 * abs(array.flat[0]))
 
 
-def _reach(kernels: Iterable[Kernel]) -> Reach:
-    """The reach that holds that of all kernels."""
-    every = list(zip(*(k.reach for k in kernels), strict=True))
-    return tuple((max(a for a, _ in axis), max(b for _, b in axis)) for axis in every)
-
-
 # ---------------------------------------------------------------- nodes
 def _build(kernel: Kernel, of: Node, recipes: Recipes, *, strict: bool) -> Node:
     recipe = recipes[kernel]
-    if isinstance(recipe, Combined):
+    if isinstance(recipe, Combined) and not _cheaper_again(kernel, recipe, recipes):
         parts = tuple(_build(k, of, recipes, strict=strict) for k in recipe.kernels)
         return Mix(parts, recipe.weights)
     if isinstance(recipe, Transformed):
         large = [k for k, r in recipes.items() if isinstance(r, Transformed)]
-        return Product(Blocks(of, _reach(large)), kernel)
-    if isinstance(recipe, Dense):
+        return Product(Blocks(of, common_reach(large)), kernel)
+    if isinstance(recipe, Combined | Dense):
         return _one(of, kernel, strict=strict)
     if len(recipe.chains) == 1:  # nobody else has its last pass: it takes the weight
         (chain,) = recipe.chains
@@ -288,6 +180,13 @@ def _build(kernel: Kernel, of: Node, recipes: Recipes, *, strict: bool) -> Node:
         return _chain(of, passes, strict=strict)
     parts = tuple(_chain(of, chain.passes, strict=strict) for chain in recipe.chains)
     return Mix(parts, tuple(chain.weight for chain in recipe.chains))
+
+
+def _cheaper_again(kernel: Kernel, recipe: Combined, recipes: Recipes) -> bool:
+    """Whether a copy costs less beside kernels of its window than made from the one it copies."""
+    dense = [k for k, r in recipes.items() if isinstance(r, Dense) and k.shape == kernel.shape]
+    copied = len(recipe.kernels) == 1 and recipe.kernels[0] in dense
+    return copied and costs.taps(kernel, len(dense)) < costs.mix(1)
 
 
 def _chain(of: Node, passes: Iterable[Kernel], *, strict: bool) -> Node:
