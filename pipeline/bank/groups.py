@@ -32,7 +32,7 @@ def group(order: Sequence[Node], margin: Mapping[Node, Reach]) -> tuple[tuple[No
         if mine is not None:
             near = range(position + 1, min(position + AHEAD, len(order)))
             alike += [p for p in near if windows[p] == mine and p not in taken]
-        size = ceil(len(alike) / ceil(len(alike) / TOGETHER))  # five are three and two
+        size = ceil(len(alike) / ceil(len(alike) / TOGETHER))  # four are two and two
         taken.update(alike[:size])
         steps.append(tuple(order[p] for p in alike[:size]))
     return tuple(steps)

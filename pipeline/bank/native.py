@@ -27,7 +27,7 @@ from pipeline.compiled import compiled
 LANES = 16 if get_host_cpu_features().get("avx512f") else 8
 """float32 numbers in a vector register."""
 
-VECTORS = {1: 6, 2: 6, 3: 4, 4: 3, 5: 2}
+VECTORS = {1: 6, 2: 6, 3: 4, 4: 3}
 """Vectors of each line in a tile, by how many lines are computed together: 12 sums in registers."""
 
 STEP = 4096
