@@ -14,7 +14,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from dataclasses import dataclass
+from functools import cached_property
 from math import cos, pi, sin, sqrt
 
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as a run does, and numpy by itself
@@ -146,10 +147,17 @@ BANKS: dict[str, Callable[[], Weights]] = {
 
 
 # ---------------------------------------------------------------- tools
-@cache
-def compiled(kernels: tuple[Kernel, ...]) -> BankPlan:
-    """Once for a folder of images, so not part of what is measured."""
-    return compile_bank([(str(i), Conv(Input(), k), EDGE) for i, k in enumerate(kernels)], 2)
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """Kernels, and what is made of them once for a folder of images: not part of what is timed."""
+
+    kernels: Weights
+
+    @cached_property
+    def plan(self) -> BankPlan:
+        """The compiled bank."""
+        named = enumerate(map(Kernel.of, self.kernels))
+        return compile_bank([(str(i), Conv(Input(), k), EDGE) for i, k in named], 2)
 
 
 def batch_of(image: Image) -> Batch:
@@ -159,39 +167,39 @@ def batch_of(image: Image) -> Batch:
     return Batch((Tile(Source("x", (), "npy", info=info), whole),), whole, ("1",), values)
 
 
-def by_plan(bank: Weights, image: Image) -> Iterator[Image]:
-    for response in apply_bank(compiled(tuple(map(Kernel.of, bank))), batch_of(image)):
+def by_plan(bank: Bank, image: Image) -> Iterator[Image]:
+    for response in apply_bank(bank.plan, batch_of(image)):
         yield response.values[0, 0].numpy()
 
 
-def by_torch(bank: Weights, image: Image) -> Iterator[Image]:
+def by_torch(bank: Bank, image: Image) -> Iterator[Image]:
     """One conv2d for all kernels of a size."""
-    sizes = dict.fromkeys(k.shape for k in bank)
+    sizes = dict.fromkeys(k.shape for k in bank.kernels)
     x = torch.from_numpy(image[None, None])
     found: dict[int, Image] = {}
     with torch.inference_mode():
         for size in sizes:
-            which = [i for i, k in enumerate(bank) if k.shape == size]
-            weights = torch.from_numpy(np.stack([bank[i] for i in which])[:, None]).float()
+            which = [i for i, k in enumerate(bank.kernels) if k.shape == size]
+            weights = torch.from_numpy(np.stack([bank.kernels[i] for i in which])[:, None]).float()
             pad = tuple(n // 2 for n in reversed(size) for _ in range(2))
             y = torch.nn.functional.conv2d(torch.nn.functional.pad(x, pad, "reflect"), weights)
             found |= {i: plane.numpy() for i, plane in zip(which, y[0], strict=True)}
-    for i in range(len(bank)):
+    for i in range(len(bank.kernels)):
         yield found[i]
 
 
-def by_opencv(bank: Weights, image: Image) -> Iterator[Image]:
+def by_opencv(bank: Bank, image: Image) -> Iterator[Image]:
     import cv2
 
     cv2.setNumThreads(1)
-    for kernel in bank:
+    for kernel in bank.kernels:
         yield cv2.filter2D(
             image, cv2.CV_32F, kernel.astype(np.float32), borderType=cv2.BORDER_REFLECT_101
         )
 
 
-def by_scipy(bank: Weights, image: Image) -> Iterator[Image]:
-    for kernel in bank:
+def by_scipy(bank: Bank, image: Image) -> Iterator[Image]:
+    for kernel in bank.kernels:
         yield ndimage.correlate(image, kernel.astype(np.float32), mode="mirror")
 
 
@@ -199,7 +207,7 @@ PLAN = "plan"
 TOOLS = {PLAN: by_plan, "conv2d": by_torch, "OpenCV": by_opencv, "scipy": by_scipy}
 
 
-def spend(tool: Callable[..., Iterator[object]], bank: Weights, image: object) -> float:
+def spend(tool: Callable[..., Iterator[object]], bank: Bank, image: object) -> float:
     began = time.process_time()
     for _ in tool(bank, image):
         pass
@@ -224,7 +232,7 @@ def compare(side: int, repeats: int) -> None:
     print(f"{side} x {side}, ns of CPU time per pixel and response, one thread (ratio to the plan)")
     print(f"{'bank':<22}{PLAN:>7}" + "".join(f"{t:>16}" for t in TOOLS if t != PLAN) + "   error")
     for name, make in BANKS.items():
-        bank = make()
+        bank = Bank(make())
         for tool in TOOLS.values():
             spend(tool, bank, small)  # warm: caches, first calls
         best = dict.fromkeys(TOOLS, float("inf"))
@@ -235,13 +243,13 @@ def compare(side: int, repeats: int) -> None:
         best["scipy"] = spend(by_scipy, bank, small) / small.size
         error = max(
             float(np.abs(got - (want := truth(image, kernel))).max() / np.ptp(want))
-            for kernel, got in zip(bank, by_plan(bank, image), strict=True)
+            for kernel, got in zip(bank.kernels, by_plan(bank, image), strict=True)
         )
-        cost = {t: b / len(bank) * 1e9 for t, b in best.items()}
+        cost = {t: b / len(bank.kernels) * 1e9 for t, b in best.items()}
         rest = "".join(
             f"{cost[t]:>8.2f}{f'({cost[t] / cost[PLAN]:.1f})':>8}" for t in TOOLS if t != PLAN
         )
-        print(f"{f'{name} ({len(bank)})':<22}{cost[PLAN]:>7.2f}{rest}   {error:.1e}")
+        print(f"{f'{name} ({len(bank.kernels)})':<22}{cost[PLAN]:>7.2f}{rest}   {error:.1e}")
 
 
 # ---------------------------------------------------------------- memory

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -120,13 +121,9 @@ def _evaluate_one(node: Node, step: Step, parts: Sequence[Value], batch: Batch) 
 def _response(output: Output, value: Value, batch: Batch) -> Response:
     """Cut the margin off; with the boundary `valid`, also what depends on pixels outside."""
     tile = batch.tiles[0]
-    region = tile.core
-    if output.boundary.mode == "valid":
-        shrink = tuple((-before, -after) for before, after in output.reach)
-        region = region.overlap(Region.whole(tile.source.header.shape).grow(shrink))
+    shrink = output.reach if output.boundary.mode == "valid" else None
+    region, cut = _answered(tile.core, value.margin, tile.source.header.shape, shrink)
     bands = ("all",) if output.joint else batch.bands
-    whole = tile.core.grow(value.margin) if any(map(any, value.margin)) else tile.core
-    cut = None if region == whole else (slice(None), *region.slices(whole.start))
     planes = (len(batch.tiles), len(bands), *region.shape)
 
     def view(x: Tensor) -> Tensor:
@@ -136,6 +133,18 @@ def _response(output: Output, value: Value, batch: Batch) -> Response:
     support = None if value.support is None else view(value.support)
     base = None if value.base is None else value.base.reshape(planes[:2])
     return Response(output.name, bands, region, view(value.data), valid, support, base)
+
+
+@lru_cache(maxsize=64)
+def _answered(
+    core: Region, margin: Reach, shape: Ints, shrink: Reach | None
+) -> tuple[Region, tuple[slice, ...] | None]:
+    """The region of a response, and where in core + margin it lies; None where that is all."""
+    whole, region = core.grow(margin), core
+    if shrink is not None:
+        inside = Region.whole(shape).grow(tuple((-before, -after) for before, after in shrink))
+        region = core.overlap(inside)
+    return region, None if region == whole else (slice(None), *region.slices(whole.start))
 
 
 # ---------------------------------------------------------------- what lies beyond the image

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from math import prod
-from typing import Any
+from operator import mul
 
 import numpy as np
 import numpy.typing as npt
@@ -96,10 +97,8 @@ def _empty(shape: Ints) -> Tensor:
     What torch takes from posix_memalign and frees is, in glibc before 2.38, just too small for the
     next result of the same size: a bank would take twice what lives.
     """
-    count = prod(shape)
-    flat = np.empty(count + 16, np.float32)
-    start = -flat.__array_interface__["data"][0] // 4 % 16
-    return torch.from_numpy(flat[start : start + count]).view(shape)
+    memory = torch.from_numpy(np.empty(prod(shape) + 16, np.float32))
+    return memory.as_strided(shape, _strides(shape), -memory.data_ptr() // 4 % 16)
 
 
 def _shifted(x: Tensor, corner: Ints, kernel: Kernel, shape: Ints) -> Tensor:
@@ -153,7 +152,7 @@ def _launch(kernels: tuple[Kernel, ...], corner: Ints, strides: Ints, out: Ints)
     at, weights = _taps(kernels)
     size = 4 * np.array(strides, np.int64)
     taps = (at + corner) @ size[1:]
-    steps, to_steps, counts = _loops(size), _loops(4 * _strides(out)), _loops(np.array(out), 1)
+    steps, to_steps, counts = _loops(size), 4 * _loops(_strides(out)), _loops(out, 1)
     rows = min(LINES, len(taps)) if len(kernels) == 1 and column(kernels[0]) else 1
     if rows > 1:
         along = 5 - len(out) + int(np.argmax(kernels[0].shape))
@@ -174,18 +173,20 @@ def _sum_launch(
     sizes = [4 * np.array(s, np.int64) for s in strides]
     taps = np.array([size[1:] @ corner for size, corner in zip(sizes, corners, strict=True)])
     steps = np.stack([_loops(size) for size in sizes])
-    to_steps, counts = _loops(4 * _strides(out)), _loops(np.array(out), 1)
+    to_steps, counts = 4 * _loops(_strides(out)), _loops(out, 1)
     single = np.array(weights, np.float32)
     return _Launch(taps, steps, single, np.zeros(1, np.int64), to_steps, counts, out[-1], False)
 
 
-def _loops(sizes: npt.NDArray[Any], filled: int = 0) -> Words:
+def _loops(sizes: Sequence[int] | Words, filled: int = 0) -> Words:
     """Of planes and lines, without the last axis, as three nested loops."""
     return np.pad(sizes[:-1], (4 - len(sizes), 0), constant_values=filled).astype(np.int64)
 
 
-def _strides(shape: Ints) -> Words:
-    return np.cumprod([1, *shape[:0:-1]], dtype=np.int64)[::-1]
+@lru_cache(maxsize=4096)
+def _strides(shape: Ints) -> Ints:
+    """Of contiguous memory, in numbers."""
+    return tuple(accumulate(shape[:0:-1], mul, initial=1))[::-1]
 
 
 @lru_cache(maxsize=4096)
