@@ -215,7 +215,7 @@ def test_masks_give_a_region_per_rater_and_label(tmp_path: Path) -> None:
     assert not found["roi=ann/node %231"].any()
     rows = RegionRows(None)
     rows.add(masked, parts)
-    first, second, *_ = rows.rows(masked, info)
+    first, second, *_ = rows.rows(masked)
     assert (first["start"], first["stop"], first["n_pixels"]) == ((3, 20), (9, 30), 60)
     assert (first["label"], first["size"], first["geometry"]) == ("GTV", None, None)
     assert (second["label"], second["n_pixels"], second["start"]) == ("node %231", 0, None)
@@ -233,7 +233,7 @@ def test_rows_of_regions_do_not_depend_on_tiles(tmp_path: Path) -> None:
         rows = RegionRows(plan.config.regions.zones)
         for core in cores(SHAPE, edge):
             rows.add(source(), regions_in(plan, source(), core))
-        collected.append(rows.rows(source(), SCENE))
+        collected.append(rows.rows(source()))
     assert collected[0] == collected[1]
     found = {row["region"]: row for row in collected[0]}
     assert len(found) == 1 + 9 + 4

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.footprint import footprint, ground_polygons
 from pipeline.gdal import session
-from pipeline.types import Georeference, ImageInfo, Region, Roi, Source
+from pipeline.types import Georeference, Region, Roi, Source
 from pipeline.writers.geoparquet import located
 from pipeline.zones import Zones
 
@@ -43,11 +43,9 @@ class RegionRows:
             box = old.box if not roi.size else _around(old.box, roi.box)
             found[roi.region] = replace(old, box=box, n_pixels=old.n_pixels + roi.size)
 
-    def rows(self, source: Source, info: ImageInfo) -> list[dict[str, Any]]:
-        """The rows of a source, as `pipeline.writers.parquet.REGIONS` has them.
-
-        info: of the image as it was measured, after the prepare steps.
-        """
+    def rows(self, source: Source) -> list[dict[str, Any]]:
+        """The rows of a source, prepared, as `pipeline.writers.parquet.REGIONS` has them."""
+        info = source.header
         place = info.geo if isinstance(info.geo, Georeference) else None
         pixel = prod(info.grid.spacing) if info.grid.unit else None
         code = place.crs if place and place.crs and _CODE.fullmatch(place.crs) else None
