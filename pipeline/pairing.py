@@ -66,7 +66,7 @@ def lookup(config: Input) -> Callable[[Fields, str], Cells]:
 
 def given_of(fields: Fields, cells: Cells) -> Fields:
     """All text that decides results besides the files."""
-    return (*fields, *cells.items())
+    return (*fields, *sorted(cells.items()))
 
 
 def shared_fields(sources: Sequence[Source]) -> Fields:

@@ -38,7 +38,7 @@ def run(survey: Survey, journal: Journal) -> Iterator[ShardReport | Progress]:
     from pipeline.stages.blame import blame
     from pipeline.work import work
 
-    budget = plan.config.run.failures_allowed(len(survey.listing.members))
+    budget = plan.config.run.failures_allowed(len(survey.listing.sources))
     failed = 0
     for report in run_local(partial(work, plan), partial(blame, plan), shards):
         if isinstance(report, ShardReport):

@@ -246,8 +246,8 @@ def test_a_table_says_scale_and_spacing_of_its_image(tmp_path: Path) -> None:
     assert source.scaling == Scaling(0.5, -1.0, 7)
     assert source.fields == (("day", "1"), ("note", "x"))
     assert source.given == (
-        ("day", "1"), ("scale", "0.5"), ("offset", "-1"), ("spacing", "0.2 0.1"), ("unit", "um"),
-        ("note", "x"),
+        ("day", "1"), ("note", "x"), ("offset", "-1"), ("scale", "0.5"), ("spacing", "0.2 0.1"),
+        ("unit", "um"),
     )  # fmt: skip
 
 

@@ -320,7 +320,7 @@ def test_values_and_patterns_are_not_in_the_plan_but_columns_are(tmp_path: Path)
     def digest(section: str, table: str = "who\n") -> dict[str, Any]:
         return expanded(configured(tmp_path, section, table=table))
 
-    one = digest("include: ['{who}/*.tif'], table: TABLE", "who,note\na,1\n")
-    assert one == digest("include: ['{who}.tif'], table: TABLE", "who,note,scale\na,2,3\n")
+    one = digest("include: ['{who}/*.tif'], table: TABLE", "who,note,age\na,1,2\n")
+    assert one == digest("include: ['{who}.tif'], table: TABLE", "age,who,note,scale\n1,a,2,3\n")
     assert one != digest("include: ['{who}.tif'], table: TABLE", "who,age\n")
     assert one != digest("include: ['{day}.tif']")

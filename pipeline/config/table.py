@@ -33,9 +33,9 @@ class Table:
         return tuple(column for column in self.columns if column in known)
 
     def copied(self, fields: Iterable[str]) -> tuple[str, ...]:
-        """Its columns that become columns of the images."""
+        """Its columns that become columns of the images, in one order wherever they stand."""
         known = {*self.joined_on(fields), *APPLIED}
-        return tuple(column for column in self.columns if column not in known)
+        return tuple(sorted(column for column in self.columns if column not in known))
 
     def index(self, fields: Iterable[str]) -> Callable[[Cells], Cells]:
         """What looks up the row of a source by its fields and `image`; nothing where none is.
