@@ -18,6 +18,7 @@ from pipeline.bank.expr import Blocks, Input, Node, Spectrum
 from pipeline.boundary import Boundary
 from pipeline.config import Config, NamedFilter, expanded, response_id
 from pipeline.config.schema import matches
+from pipeline.derive import derived_labels
 from pipeline.errors import PlanError
 from pipeline.readers.picture import COLOUR
 from pipeline.responses import any_rank, expressions
@@ -140,7 +141,10 @@ class Plan:
         return {"config": self.config, "device": self.device}
 
     def labels(self, info: ImageInfo) -> tuple[str, ...]:
-        """The band labels that are filtered: those of `input.bands`. Raises PlanError."""
+        """The bands that are filtered: of `input.bands`, then derived ones. Raises PlanError."""
+        return derived_labels(self.config.derive, self._chosen(info))
+
+    def _chosen(self, info: ImageInfo) -> tuple[str, ...]:
         wanted = self.config.input.bands
         if wanted == "all":
             return info.bands
@@ -309,7 +313,7 @@ def choose_bands(wanted: tuple[int | str, ...], labels: tuple[str, ...]) -> Ints
 
 def _among(wanted: tuple[int | str, ...], labels: tuple[str, ...], stored: tuple[str, ...]) -> Ints:
     """Positions in `labels`, the bands that are filtered; numbers count the file's bands from 1."""
-    if labels != ("luminance",):
+    if labels[0] != "luminance":
         numbered = [stored[i] for i in choose_bands(wanted, stored)]
         wanted = tuple(numbered)
     return choose_bands(wanted, labels)

@@ -13,6 +13,7 @@ import torch
 from pipeline.bank.apply import apply_bank
 from pipeline.errors import DeviceError, ReadError
 from pipeline.plan import Plan
+from pipeline.stages.extents import RegionRows
 from pipeline.stages.measure import Columns, parts
 from pipeline.stages.prepare import prepare, select
 from pipeline.stages.render import Pictures
@@ -25,13 +26,15 @@ MapRow = tuple[str, str, tuple[int, ...], npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What is kept of images: columns of statistics rows; maps and pictures by image key.
+    """What is kept of images: columns of statistics rows; by image key, the rows of its regions,
+    its maps and pictures.
 
     failure: why there is nothing of these sources.
     """
 
     sources: tuple[Source, ...]
     rows: Mapping[str, list[Any]] = field(default_factory=dict)
+    regions: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     maps: Mapping[str, Iterable[MapRow]] = field(default_factory=dict)
     pictures: Mapping[str, Iterable[tuple[str, bytes]]] = field(default_factory=dict)
     failure: Failure | None = None
@@ -79,8 +82,12 @@ def _cut(batch: Batch, part: slice) -> Batch:
 
 def responses(plan: Plan, info: ImageInfo, prepared: Batch) -> Iterator[Response]:
     """Every response of a prepared batch, one at a time; info: of its images as they are stored."""
+    alone = plan.is_scene(info)
     for part in plan.together(info):
-        yield from apply_bank(part.bank, select(prepared, part.bands, part.labels))
+        batch = select(prepared, part.bands, part.labels)
+        if alone and batch.valid is not None and batch.valid.all():  # of these bands in this tile
+            batch = replace(batch, valid=None)
+        yield from apply_bank(part.bank, batch)
 
 
 def _compute(plan: Plan, batch: Batch) -> Result:
@@ -90,6 +97,10 @@ def _compute(plan: Plan, batch: Batch) -> Result:
     prepared = prepare(plan, batch)
     pictures = Pictures(plan, sources)
     pictures.photograph(batch)
+    regions = RegionRows(config.regions.zones)
+    for tile, rois in zip(prepared.tiles, prepared.regions, strict=True):
+        regions.add(tile.source, rois)
+    extents = {tile.source.key: regions.rows(tile.source) for tile in prepared.tiles}
     rows = Rows(config.statistics)
     maps: dict[str, list[MapRow]] = {s.key: [] for s in sources}
     for response in responses(plan, sources[0].header, prepared):
@@ -103,7 +114,7 @@ def _compute(plan: Plan, batch: Batch) -> Result:
         pictures.add(response)
     for kept in maps.values():
         kept.sort(key=lambda row: row[:2])
-    return Result(sources, rows.columns, maps, pictures.finish())
+    return Result(sources, rows.columns, extents, maps, pictures.finish())
 
 
 class Rows:

@@ -20,6 +20,9 @@ from pipeline.fingerprint import fingerprint
 from pipeline.keys import escape
 from pipeline.plan import Plan
 from pipeline.readers.base import READERS
+from pipeline.readers.joined import read_joined
+from pipeline.readers.quality import qa_valid
+from pipeline.readers.scaling import scaled
 from pipeline.stages.regions import regions_in
 from pipeline.types import Batch, Failure, Member, Region, Roi, Source, Tile
 
@@ -85,17 +88,17 @@ class Tiles(Dataset[Loaded]):
         for tile in job.tiles:
             key = tile.source.key
             try:
-                before = _status(tile.source.members)
-                if job.turn is not None and not _as_listed(tile.source.members, before):
+                before = _status(tile.source.files)
+                if job.turn is not None and not _as_listed(tile.source.files, before):
                     message = "the file changed after it was listed; run again when it is at rest"
                     raise ReadError("changed", message)
                 if job.first and not job.turn:
-                    fingerprints[key] = fingerprint(tile.source.members)
+                    fingerprints[key] = fingerprint(tile.source.files, tile.source.given)
                 pixels, mask = read_box(tile.source, box)
                 rois = regions_in(self.plan, tile.source, tile.core)
                 sample = None if job.turn is None else _sample(tile.source)
                 read.append(Read(tile, pixels, mask, rois, sample))
-                if before != _status(tile.source.members):
+                if before != _status(tile.source.files):
                     message = "the file changed while it was read; run again when it is at rest"
                     raise ReadError("changed", message)
             except ReadError as error:
@@ -173,10 +176,13 @@ def _sample(source: Source) -> tuple[Tensor, Tensor | None]:
 def read_box(source: Source, box: Region) -> tuple[Pixels, Mask | None]:
     """Pixels (C, *box.shape) of a source as stored, and where they are valid (None: everywhere).
 
-    Valid is what the file says AND finite in float32 AND not the nodata value, per band.
+    Valid is what the file says AND finite in float32 AND not the nodata value, per band, AND of no
+    invalid class.
     Raises ReadError, kind `changed` when the file is not what its header was at listing.
     """
     pixels, valid = _read_pages(source, box)
+    if source.scaling is not None:
+        pixels, valid = scaled(pixels, valid, source.scaling)
     info = source.header
     if pixels.shape != (len(info.bands), *box.shape) or str(pixels.dtype) != info.dtype:
         message = (
@@ -189,6 +195,9 @@ def read_box(source: Source, box: Region) -> tuple[Pixels, Mask | None]:
         masks.append(finite)
     if info.nodata is not None and (hit := pixels == info.nodata).any():
         masks.append(~hit)
+    if source.qa is not None:
+        seen = qa_valid(source.qa, info, box, source.invalid)
+        masks.append(np.broadcast_to(seen, pixels.shape))
     if not masks:
         return pixels, None
     mask = np.logical_and.reduce(masks)
@@ -199,6 +208,8 @@ def _read_pages(source: Source, box: Region) -> tuple[Pixels, Mask | None]:
     """Read a page, a slice of a page, or pages joined as bands (axis 0) or slices (axis 1)."""
     if source.layout == "files":
         return _read_files(source, box)
+    if source.layout == "joined":
+        return read_joined(source, box)
     reader, path = READERS[source.reader](), source.members[0].path
     if source.layout == "page":
         with reader.open(path, source.page) as window:

@@ -16,6 +16,7 @@ import pipeline.writers.parquet as tables
 from pipeline.commit import TMP
 from pipeline.errors import ReadError
 from pipeline.plan import Plan
+from pipeline.stages.extents import RegionRows
 from pipeline.stages.filter import MapRow, Result, Rows, failure_of, keep, responses
 from pipeline.stages.measure import Briefs, States, Tally, merge_states, parts
 from pipeline.stages.prepare import prepare
@@ -36,12 +37,12 @@ STORED = ""
 class Piece:
     """What one tile says of its scene in one pass.
 
-    tallies, from the first pass, or states, from a further one; maps and previews, which are like
-    maps of fewer pixels, come with the first.
+    tile: as it was prepared; tallies, from the first pass, or states, from a further one; maps,
+    previews, which are like maps of fewer pixels, and parts of regions come with the first.
     """
 
     tile: Tile
-    rois: tuple[Roi, ...]
+    rois: tuple[Roi, ...] = ()
     tallies: Mapping[Key, Tally] = field(default_factory=dict)
     states: Mapping[Key, States] = field(default_factory=dict)
     maps: Sequence[MapRow] = ()
@@ -62,7 +63,7 @@ def compute_tile(plan: Plan, batch: Batch, briefs: Mapping[Key, Briefs] | None) 
 def _first(plan: Plan, batch: Batch) -> Piece:
     statistics = accumulators(plan.config.statistics)
     prepared = prepare(plan, batch)
-    (tile,), (rois,) = batch.tiles, prepared.regions
+    (tile,) = batch.tiles
     tallies: dict[Key, Tally] = {}
     maps: list[MapRow] = []
     step = preview_step(plan, tile.source)
@@ -76,7 +77,13 @@ def _first(plan: Plan, batch: Batch) -> Piece:
             maps += rows
         if step and plan.draws(response.name):
             previews += [_preview(row, tile.core, step) for row in rows]
-    return Piece(tile, rois, tallies, maps=sorted(maps, key=lambda m: m[:2]), previews=previews)
+    return Piece(
+        prepared.tiles[0],
+        prepared.regions[0],
+        tallies,
+        maps=sorted(maps, key=lambda m: m[:2]),
+        previews=previews,
+    )
 
 
 def _further(plan: Plan, batch: Batch, briefs: Mapping[Key, Briefs]) -> Piece:
@@ -88,7 +95,7 @@ def _further(plan: Plan, batch: Batch, briefs: Mapping[Key, Briefs]) -> Piece:
             key = response.name, response.bands[part.rows.start], part.region
             if key in briefs:
                 states[key] = part.states(statistics, briefs[key])
-    return Piece(batch.tiles[0], prepared.regions[0], states=states)
+    return Piece(prepared.tiles[0], states=states)
 
 
 # ---------------------------------------------------------------- previews
@@ -158,6 +165,7 @@ class Scene:
         self._tallies: dict[Key, Tally] = {}
         self._states: dict[Key, States] = {}
         self._canvases: dict[tuple[str, str], _Canvas] = {}
+        self._regions = RegionRows(plan.config.regions.zones)
         folder.mkdir(parents=True)
         self._maps: tables.MapsWriter | None = None
         if plan.config.output.maps != "none":
@@ -176,6 +184,7 @@ class Scene:
             )
         if self._maps is not None:
             self._maps.add(self.source.key, piece.maps)
+        self._regions.add(piece.tile.source, piece.rois)
         for row in piece.previews:
             self._draw(row)
         self._seen += 1
@@ -198,7 +207,8 @@ class Scene:
             rows.add(name, region, [(key, band)], tally.n_pixels, measured)
         pictures = Pictures(self.plan, [self.source])
         self._picture(pictures)
-        return Result((self.source,), rows.columns, {key: self._kept()}, pictures.finish())
+        extents = {key: self._regions.rows(self.source)}
+        return Result((self.source,), rows.columns, extents, {key: self._kept()}, pictures.finish())
 
     def _kept(self) -> Iterator[MapRow]:
         """The maps, tile by tile, from where they wait for all of the scene to be good."""

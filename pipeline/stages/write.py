@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from math import prod
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,14 @@ import pipeline.writers.parquet as tables
 from pipeline.commit import Staging, has_size
 from pipeline.errors import ReadError
 from pipeline.fingerprint import fingerprint, stamp
-from pipeline.footprint import footprint
 from pipeline.keys import escape, picture_folder
 from pipeline.plan import Plan
 from pipeline.stages.filter import Result
 from pipeline.stages.read import Loaded
 from pipeline.statistics import COLUMNS
-from pipeline.types import Failure, Georeference, Region, Shard, ShardReport, Source
+from pipeline.types import Failure, Georeference, Shard, ShardReport, Source
 from pipeline.version import __version__, versions
+from pipeline.writers.geoparquet import METADATA as GEOPARQUET
 
 KEYS = ("image", "band", "region", "filter")
 
@@ -40,6 +40,7 @@ class Sink:
         self.staging = Staging(self.root, shard.id)
         self.metadata = footer(plan)
         self._rows: list[Mapping[str, list[Any]]] = []
+        self._regions: list[Mapping[str, Any]] = []
         self._failures: dict[str, Failure] = {
             s.key: s.failure for s in shard.sources if s.failure is not None
         }
@@ -67,6 +68,7 @@ class Sink:
                 self._failures.update(dict.fromkeys(keys, result.failure))
             else:
                 self._rows.append(result.rows)
+                self._regions += [row for key in keys for row in result.regions[key]]
                 good.update(dict.fromkeys(keys, result))
         for key in sorted(good):
             if self._maps is not None:
@@ -82,7 +84,8 @@ class Sink:
             self._maps.close()
             self.staging.add(f"maps/{self.part}")
         self._table("statistics", self._statistics(), list(KEYS))
-        self._table("regions", self._regions(), ["image", "region"])
+        regions = pa.Table.from_pylist(self._regions, schema=tables.REGIONS)
+        self._table("regions", regions, ["image", "region"], GEOPARQUET)
         old = self._old_files()
         files = {n: old[n] for n in self._kept_pictures(old)} | self.staging.files
         self._images(files)
@@ -90,12 +93,19 @@ class Sink:
         return self._report()
 
     # ------------------------------------------------------------ tables
-    def _table(self, name: str, table: pa.Table, keys: list[str]) -> None:
+    def _table(
+        self,
+        name: str,
+        table: pa.Table,
+        keys: list[str],
+        metadata: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Write one part: the stored rows of kept images and the new ones, sorted by keys."""
         table = pa.concat_tables([*self._stored(name, table.schema), table])
         table = table.sort_by([(key, "ascending") for key in keys])
         final = f"{name}/{self.part}"
-        tables.write_table(self.staging.path(final), table.replace_schema_metadata(self.metadata))
+        table = table.replace_schema_metadata({**self.metadata, **metadata})
+        tables.write_table(self.staging.path(final), table)
         self.staging.add(final)
 
     def _stored(self, name: str, schema: pa.Schema) -> list[pa.Table]:
@@ -119,13 +129,10 @@ class Sink:
                 columns.append(pa.array(flat, schema.field(name).type))
         return pa.table(columns, schema=schema)
 
-    def _regions(self) -> pa.Table:
-        rows = [_region(s) for s in self.shard.sources if s.key not in self._failures]
-        return pa.Table.from_pylist(rows, schema=tables.REGIONS)
-
     def _images(self, files: Mapping[str, tuple[int, str]]) -> None:
         rows = [self._image(source) for source in self.shard.sources]
-        table = pa.Table.from_pylist(rows, schema=tables.IMAGES)
+        schema = tables.images_schema(self.plan.config.input.columns)
+        table = pa.Table.from_pylist(rows, schema=schema)
         table = pa.concat_tables([*self._stored("images", table.schema), table])
         table = table.sort_by("image").replace_schema_metadata(self.metadata)
         final = f"images/{self.part}"
@@ -137,13 +144,14 @@ class Sink:
         failure, info = self._failures.get(source.key), source.info
         row: dict[str, Any] = {
             "image": source.key,
-            "files": [escape(member.name) for member in source.members],
+            **dict(source.fields),
+            "files": [escape(member.name) for member in source.files],
             "status": "failed" if failure else "done",
             "kind": failure.kind if failure else None,
             "error": failure.error if failure else None,
             "reader": source.reader or None,
-            "bytes": sum(member.bytes for member in source.members),
-            "mtime_ns": stamp(source.members),
+            "bytes": sum(member.bytes for member in source.files),
+            "mtime_ns": stamp(source.files, source.given),
             "fingerprint": self._fingerprint(source),
             "version": __version__,
             "device": self.plan.device,
@@ -165,7 +173,7 @@ class Sink:
         if source.key in self._fingerprints:
             return self._fingerprints[source.key]
         try:
-            return fingerprint(source.members)
+            return fingerprint(source.files, source.given)
         except ReadError:
             return None
 
@@ -211,25 +219,6 @@ def _maps_of(path: Path, image: str) -> Iterator[pa.Table]:
     if path.exists():
         for group in tables.row_groups_of(path, image):
             yield group.filter(pc.equal(group.column("image"), image))
-
-
-def _region(source: Source) -> dict[str, Any]:
-    shape = source.header.shape
-    grid = source.header.grid
-    size = prod(shape)
-    place = source.header.geo
-    return {
-        "image": source.key,
-        "region": "image",
-        "kind": "image",
-        "start": [0] * len(shape),
-        "stop": list(shape),
-        "n_pixels": size,
-        "size": size * prod(grid.spacing) if grid.unit else None,
-        "geometry": footprint(place, Region.whole(shape))
-        if isinstance(place, Georeference)
-        else None,
-    }
 
 
 def statistics_schema(plan: Plan) -> pa.Schema:
