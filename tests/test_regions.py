@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +245,9 @@ def test_rows_of_regions_do_not_depend_on_tiles(tmp_path: Path) -> None:
     assert corner["geometry"] == footprint(PLACE, Region((40, 40), (50, 60)))
     assert (dot["start"], dot["stop"], dot["n_pixels"], dot["size"]) == (None, None, 0, 0.0)
     assert {row["proj:code"] for row in found.values()} == {UTM}
+    degrees = source(replace(SCENE, grid=Grid((0.1, 0.1), "degree")))
+    rows.add(degrees, regions_in(plan, degrees, WHOLE))
+    assert {row["size"] for row in rows.rows(degrees)} == {None}
     shapes = geopandas.GeoSeries.from_wkb([found["zone=star"]["geometry"]], crs="OGC:CRS84")
     there = FRAME.geometry.iloc[[1]].to_crs("OGC:CRS84")
     assert shapes.geom_equals_exact(there, 1e-9, align=False).all()
@@ -280,4 +283,9 @@ def test_statistics_of_regions_are_those_of_their_pixels(tmp_path: Path) -> None
             assert rows[region]["max"] == inside.max()
         else:
             assert rows[region]["mean"] is None
-    assert json.loads(json.dumps(output.config["regions"]))[0] == {"tiles": 20}
+    frame = geopandas.read_parquet(tmp_path / "out/regions")
+    assert dict(zip(frame["region"], frame["n_pixels"], strict=True)) == {
+        region: mask.sum() for region, mask in expected.items()
+    }
+    tile = frame[frame["region"] == "tile=0,1"].to_crs(UTM).geometry.iloc[0]
+    assert tile.bounds == pytest.approx(on_scene(0, 20, 20, 20).bounds, abs=1e-3)

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.footprint import footprint, ground_polygons
 from pipeline.gdal import session
+from pipeline.readers.georeference import DEGREE
 from pipeline.types import Georeference, Region, Roi, Source
 from pipeline.writers.geoparquet import located
 from pipeline.zones import Zones
@@ -47,7 +48,8 @@ class RegionRows:
         """The rows of a source, prepared, as `pipeline.writers.parquet.REGIONS` has them."""
         info = source.header
         place = info.geo if isinstance(info.geo, Georeference) else None
-        pixel = prod(info.grid.spacing) if info.grid.unit else None
+        # square degrees are no area
+        pixel = None if info.grid.unit in (None, DEGREE) else prod(info.grid.spacing)
         code = place.crs if place and place.crs and _CODE.fullmatch(place.crs) else None
         extents = sorted(self._found.pop(source.key, {}).items())
         with session() if place else nullcontext():  # once, not for each outline
