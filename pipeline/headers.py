@@ -145,13 +145,14 @@ def open_headers(source: Source, config: Input, limits: Limits) -> tuple[Source,
 
 def _probe(member: Member, limits: Limits) -> tuple[str, Sequence[ImageInfo]]:
     """The reader of a file, and the headers of its pages. Raises ReadError."""
-    if member.bytes > limits.bytes:
-        message = f"file of {member.bytes} bytes is over limits.bytes ({limits.bytes})"
-        raise ReadError("limit", message)
-    name = identify(member.path)
+    name, large = identify(member.path), member.bytes > limits.bytes
     if name is None:
         raise ReadError("unsupported", "no reader knows this format; exclude it, or convert it")
-    return name, READERS[name]().probe(member.path)
+    pages = () if large and name != "raster" else READERS[name]().probe(member.path)
+    if large and not (pages and all(page.windowed for page in pages)):
+        message = f"file of {member.bytes} bytes is over limits.bytes ({limits.bytes})"
+        raise ReadError("limit", message)
+    return name, pages
 
 
 def _open_bands(source: Source, config: Input, limits: Limits) -> Source:
@@ -244,8 +245,10 @@ def _limited(source: Source, limits: Limits) -> Source:
     pixels = len(source.header.bands)
     for n in source.header.shape:
         pixels *= n
-    if pixels <= limits.pixels:
+    key = "scene" if source.header.windowed else "pixels"
+    if pixels <= getattr(limits, key):
         return source
     size = " x ".join(map(str, source.header.shape))
-    text = f"{size} x {len(source.header.bands)} bands is over limits.pixels ({limits.pixels})"
+    bands = len(source.header.bands)
+    text = f"{size} x {bands} bands is over limits.{key} ({getattr(limits, key)})"
     return source.fail(Failure("limit", text))

@@ -298,9 +298,15 @@ def checked(plan: Plan, source: Source) -> Source:
     except PlanError as error:
         return source.fail(Failure("unsupported", str(error)))
     if need > plan.memory:
-        text = f"needs about {need / 2**30:.1f} GiB of memory; raise run.memory"
+        text = f"needs about {need / 2**30:.1f} GiB of memory{_why(plan, source)}; raise run.memory"
         return source.fail(Failure("limit", text))
     return source
+
+
+def _why(plan: Plan, source: Source) -> str:
+    """What in the config keeps a scene from being cut into tiles."""
+    names = plan.needs_whole(source.header) if source.header.windowed else ()
+    return f" at once, because of {', '.join(names[:3])}" if names else ""
 
 
 def attempts_of(root: Path) -> dict[str, int]:

@@ -197,9 +197,18 @@ class Output:
 class Limits:
     """What is refused unread, as a failed row."""
 
-    pixels: Annotated[Count, Field(description="pixels of one image, all planes")] = 250_000_000
+    pixels: Annotated[
+        Count, Field(description="pixels of an image that is decoded whole, all bands")
+    ] = 250_000_000
+    scene: Annotated[
+        Count, Field(description="pixels of an image that is read by windows, all bands")
+    ] = 10_000_000_000
     bytes: Annotated[
-        Size, Field(description="size of one file", json_schema_extra={"default": "4GiB"})
+        Size,
+        Field(
+            description="size of a file that is decoded whole",
+            json_schema_extra={"default": "4GiB"},
+        ),
     ] = 4 << 30
 
 
