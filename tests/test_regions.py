@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from rasterio import Affine
 from rasterio.features import rasterize
-from running import run_bank, write_config
+from running import look, run_bank, write_config
 from shapely import Polygon, box
 from test_raster import write
 
+import pipeline.plan
 from pipeline.config import Config, expanded, load
 from pipeline.errors import ConfigError, ReadError
 from pipeline.footprint import footprint, moved
@@ -29,6 +31,7 @@ from pipeline.zones import Zones
 
 RNG = np.random.default_rng(3)
 UTM = "EPSG:32631"
+NUMBERS = ("mean", "p50", "max")
 PLACE = Georeference(UTM, (10.0, 0.0, 5e5, 0.0, -10.0, 5e6))
 SHAPE = (50, 60)
 SCENE = ImageInfo(SHAPE, ("1",), "uint8", Grid((10.0, 10.0), "m"), geo=PLACE)
@@ -289,3 +292,30 @@ def test_statistics_of_regions_are_those_of_their_pixels(tmp_path: Path) -> None
     }
     tile = frame[frame["region"] == "tile=0,1"].to_crs(UTM).geometry.iloc[0]
     assert tile.bounds == pytest.approx(on_scene(0, 20, 20, 20).bounds, abs=1e-3)
+
+
+def test_tiled_scenes_are_measured_in_regions_as_whole_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The zones cross the borders of four tiles."""
+    pixels = RNG.integers(0, 2**12, (1, 260, 300), dtype=np.uint16)
+    write(tmp_path / "a.tif", pixels, transform=Affine(2, 0, 5e5, 0, -2, 5e6), tiled=True)
+    config = write_config(
+        tmp_path / "c.yaml",
+        filters=["identity", {"gaussian": {"sigma": 1}}],
+        statistics=list(NUMBERS),
+        regions=["image", {"tiles": 100}, {"zones": str(zone_file(tmp_path)), "id": "name"}],
+    )
+    whole = run_bank(config, tmp_path / "whole", tmp_path / "a.tif")
+    monkeypatch.setattr(pipeline.plan, "SCENE", 10_000)
+    monkeypatch.setattr(pipeline.plan, "_CORES", (256, 512))
+    found = look(config, tmp_path / "unused", tmp_path / "a.tif")
+    assert len(found.plan.tiles(found.sources[0])) == 4
+    tiled = run_bank(config, tmp_path / "tiles", tmp_path / "a.tif")
+    assert tiled.table("regions").equals(whole.table("regions"))
+    rows, wanted = (one.statistics.to_pylist() for one in (tiled, whole))
+    assert len(rows) == 2 * (1 + 9 + 4)
+    for row, one in zip(rows, wanted, strict=True):
+        for name, value in row.items():
+            expected = pytest.approx(one[name], rel=1e-6) if name in NUMBERS else one[name]
+            assert value == expected
