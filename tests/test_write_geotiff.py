@@ -170,7 +170,7 @@ def test_sizes_are_upper_bounds(tmp_path: Path) -> None:
         order = [(Region.whole(shape), band) for band in range(2)]
         path = write(tmp_path / "a.tif", order, noise)
         size, most = path.stat().st_size, geotiff.bytes_kept(shape, 2)
-        assert noise.nbytes < size <= most <= geotiff.bytes_needed(shape, 2, 1)
+        assert noise.nbytes < size <= most <= geotiff.bytes_needed(shape, [2])
     assert geotiff.name_of("a/b.tif", "log_sigma_2") == "geotiff/a/b.tif/log_sigma_2.tif"
 
 

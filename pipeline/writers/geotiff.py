@@ -170,13 +170,15 @@ def bytes_kept(shape: Ints, bands: int, dtype: Depth = "float32") -> int:
     return int(blocks * BLOCK**2 * np.dtype(dtype).itemsize * (1 + SLACK)) + HEADER
 
 
-def bytes_needed(shape: Ints, bands: int, files: int, dtype: Depth = "float32") -> int:
-    """The most bytes that so many files of one scene take while they are made.
+def bytes_needed(shape: Ints, bands: Sequence[int], dtype: Depth = "float32") -> int:
+    """The most bytes that files of so many bands of one scene take while they are made.
 
     The tiles of all are there when the first is closed. Closing writes the overviews twice.
     """
-    tiles, kept = 4 * bands * _blocks(shape) * BLOCK**2, bytes_kept(shape, bands, dtype)
-    return files * max(tiles, kept) + 2 * bytes_kept(shape, bands) - tiles
+    tiles = [4 * n * _blocks(shape) * BLOCK**2 for n in bands]
+    kept = [bytes_kept(shape, n, dtype) for n in bands]
+    closing = [2 * bytes_kept(shape, n) - t for n, t in zip(bands, tiles, strict=True)]
+    return sum(map(max, tiles, kept)) + max(closing, default=0)
 
 
 def _levels(shape: Ints) -> Iterator[Ints]:
