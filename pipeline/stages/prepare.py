@@ -35,15 +35,16 @@ def prepare(plan: Plan, batch: Batch) -> Batch:
     offset = _offset(looked.values, looked.valid, integer=integer)
     wide, valid = images.values, images.valid
     if offset is not None:
-        wide = wide - offset.reshape(*offset.shape, *(1,) * (wide.ndim - 2))
+        wide -= offset.reshape(*offset.shape, *(1,) * (wide.ndim - 2))
+    narrow = wide.to(torch.float32)
     if valid is not None:
-        wide = torch.where(valid, wide, 0.0)
+        narrow.masked_fill_(~valid, 0.0)
     return replace(
         batch,
         tiles=tuple(map(_moved, batch.tiles, images.infos)),
         box=images.box,
         bands=bands,
-        values=wide.to(torch.float32),
+        values=narrow,
         valid=valid,
         offset=offset,
         regions=images.regions,
@@ -58,10 +59,10 @@ def _sample(batch: Batch, values: Tensor, valid: Tensor | None) -> Batch:
 
 def _prepared(plan: Plan, batch: Batch) -> tuple[Prepared, tuple[str, ...]]:
     """The chosen bands of a batch after the steps, those derived from them, and their labels."""
-    wide = batch.values.to(plan.device, non_blocking=True).to(torch.float64)
+    wide = batch.values.to(plan.device, non_blocking=True).to(torch.float64, copy=True)
     valid = None if batch.valid is None else batch.valid.to(plan.device, non_blocking=True)
     if valid is not None:
-        wide = torch.where(valid, wide, 0.0)
+        wide.masked_fill_(~valid, 0.0)
     wide, valid = _choose(plan, wide, valid, batch)
     infos = tuple(tile.source.header for tile in batch.tiles)
     regions = batch.regions or ((),) * len(batch.tiles)
