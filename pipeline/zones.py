@@ -14,7 +14,7 @@ from pipeline.polygons import Polygon
 from pipeline.vectors import Feature, read_features
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Zone:
     """One zone. name: escaped as in keys; polygons: rings of (x, y)."""
 

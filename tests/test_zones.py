@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from shapely import MultiPolygon, Polygon, box, to_wkb
 
+from pipeline.errors import MissingDependency
 from pipeline.zones import Zones
 
 PARTS = MultiPolygon([box(10, 0, 12, 2), box(20, 0, 22, 2)])
@@ -123,6 +125,13 @@ def test_files_that_are_wrong_are_refused(
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=told):
         Zones.read(tmp_path / name, "n")
+
+
+def test_a_shapefile_needs_the_extra_geo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "zones.shp")
+    monkeypatch.setitem(sys.modules, "shapefile", None)
+    with pytest.raises(MissingDependency, match=r"pip install 'filterbank\[geo\]'"):
+        Zones.read(path, "number")
 
 
 def test_a_damaged_shapefile_is_refused(tmp_path: Path) -> None:
