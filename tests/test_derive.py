@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from running import write_config
+from PIL import Image
+from running import failures, run_bank, write_config
 
 from pipeline import derive
 from pipeline.config import expanded, load
@@ -259,3 +260,33 @@ def test_every_problem_is_said_with_its_place(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("derive:\n", "derive: [ndvi]\nx:\n"))
     with pytest.raises(ConfigError, match=r"3:9: derive: must be a mapping \(got \['ndvi'\]\)"):
         load(path)
+
+
+# ---------------------------------------------------------------- whole runs
+def test_derived_bands_are_filtered_like_others_and_named_in_every_table(tmp_path: Path) -> None:
+    """An image that lacks what a formula needs is a failed row."""
+    rng = np.random.default_rng(23)
+    colours = rng.integers(0, 9, (6, 7, 3), dtype=np.uint8)  # with pixels of 0 / 0
+    (tmp_path / "in").mkdir()
+    Image.fromarray(colours).save(tmp_path / "in/a.png")
+    Image.fromarray(colours[..., 0]).save(tmp_path / "in/gray.png")
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        f"version: 1\ninput: {{path: {tmp_path / 'in'}, bands: [blue, red]}}\n"
+        "prepare: [{rescale: {from: [0, 255]}}]\n"
+        "derive: {index: (blue - red) / (blue + red)}\nfilters: [identity]\n"
+        "statistics: [mean, min]\noutput: {path: unused, maps: float32}\n"
+    )
+    output = run_bank(path, tmp_path / "out")
+    assert failures(output) == {"gray.png": "unsupported: has no band 'blue'; its bands are 1"}
+    rows = {(row["filter"], row["band"]): row for row in output.statistics.to_pylist()}
+    assert sorted(rows) == [("identity", band) for band in ("blue", "index", "red")]
+    red, _, blue = np.moveaxis(colours / 255, 2, 0)
+    with np.errstate(invalid="ignore"):
+        index = (blue - red) / (blue + red)
+    found = output.maps("a.png", "identity", "index")
+    np.testing.assert_allclose(found, index, rtol=1e-6, atol=1e-7)
+    assert np.isnan(found).any()
+    row = rows["identity", "index"]
+    assert row["n_valid"] == np.isfinite(index).sum()
+    assert row["mean"] == pytest.approx(np.nanmean(index), rel=1e-6)
