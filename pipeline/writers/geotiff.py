@@ -77,7 +77,7 @@ class GeoTiff:
         tags: Mapping[str, str],
         dtype: Depth = "float32",
     ) -> None:
-        self.path, self.shape, self.dtype = path, shape, dtype
+        self.path, self.dtype = path, dtype
         self._tiles = path.with_name(f"{path.name}.tiles")
         with self._writing():
             self._dataset = _create(self._tiles, shape, len(labels), place)
