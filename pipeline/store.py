@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,12 @@ import pyarrow as pa
 
 import pipeline.writers.parquet as tables
 from pipeline.commit import Staging, has_size, recover, writing
-from pipeline.errors import PlanError, ReadError
-from pipeline.fingerprint import fingerprint, stamp
-from pipeline.keys import escape
-from pipeline.pairing import Fields, shared_fields
-from pipeline.types import Member, Source
+from pipeline.errors import PlanError
 
 TABLES = ("statistics", "regions", "maps")
 PICTURES = ("png",)
 FILTERS = "filters.parquet"
-TRANSIENT = frozenset({"io", "timeout", "crashed", "changed"})
-"""Failures that the file's bytes do not decide: tried again on each run."""
+METHODS = "methods.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +44,7 @@ class State:
 
     damaged: shards of which a file is missing or has another size; torn: those of them where it is
     a table; unsealed: damaged images parts, which say nothing; replaced: shards of another plan, to
-    be overwritten; filters: whether the table of responses is as it was written.
+    be overwritten; filters: whether the table of responses and methods.md are as they were written.
     """
 
     digest: str | None = None
@@ -66,21 +62,6 @@ class State:
     def by_key(self) -> Mapping[str, Stored]:
         """Rows by image."""
         return {row.image: row for rows in self.shards.values() for row in rows}
-
-
-@dataclass(frozen=True)
-class Todo:
-    """What a run has to do about what is listed, by shard where it is stored.
-
-    touched: images whose files have new times and equal bytes, and the stamps they now have.
-    """
-
-    new: tuple[Source, ...]
-    redo: Mapping[str, tuple[Source, ...]]
-    touched: Mapping[str, Mapping[str, int]]
-    done: int
-    vanished: tuple[Stored, ...]
-    retried: int = 0
 
 
 def load(root: Path, *, overwrite: str | None = None) -> State:
@@ -128,7 +109,7 @@ def load(root: Path, *, overwrite: str | None = None) -> State:
         frozenset(torn),
         frozenset(unsealed),
         frozenset(replaced),
-        (root / FILTERS).exists() and tables.check_seal(root / FILTERS),
+        check_filters(root) == {},
     )
 
 
@@ -136,101 +117,6 @@ def _rows(path: Path, shard: str) -> tuple[Stored, ...]:
     names = [one.name for one in fields(Stored) if one.name != "shard"]
     rows = tables.read_table(path, names).to_pylist()
     return tuple(Stored(shard=shard, **{**row, "files": tuple(row["files"])}) for row in rows)
-
-
-def compare(
-    state: State,
-    sources: Sequence[Source],
-    waiting: Sequence[str],
-    given: Callable[[Fields, str], Fields],
-    *,
-    version: str,
-    retry_failed: bool,
-    attempts: Mapping[str, int],
-    max_attempts: int,
-) -> Todo:
-    """Sort what is listed into new, changed, touched and done; what is stored but gone vanished.
-
-    An image of the stored files, of the stored sizes and times, about which the same is given, is
-    taken as unchanged; with another time their SHA-256 decides. given: what decides results besides
-    files, by fields and key. Damaged shards are done again as a whole.
-    """
-    known = _Listed(sources, given)
-
-    def again(row: Stored) -> bool:
-        if row.status != "failed":
-            return False
-        if row.kind == "dependency":  # which may be installed by now
-            return True
-        if row.kind in TRANSIENT:
-            return attempts.get(row.image, 1) < max_attempts or retry_failed
-        return retry_failed or row.version != version
-
-    new: list[Source] = []
-    redo: dict[str, list[Source]] = {}
-    touched: dict[str, dict[str, int]] = {}
-    done: set[str] = set()
-    retried = 0
-    for source in sources:
-        names = (escape(member.name) for member in source.members)
-        rows = tuple(dict.fromkeys(r for name in names for r in state.by_file.get(name, ())))
-        shard = rows[0].shard if rows else ""
-        if not rows:
-            new.append(source)
-        elif shard in state.damaged or len({row.files for row in rows}) > 1:
-            redo.setdefault(shard, []).append(source)
-        elif any(again(row) for row in rows):
-            redo.setdefault(shard, []).append(source)
-            retried += 1
-        elif (looks := {known.look(row) for row in rows}) == {"same"}:
-            done.update(row.image for row in rows)
-        elif "changed" in looks:
-            redo.setdefault(shard, []).append(source)
-        else:
-            touched.setdefault(shard, {}).update((row.image, known.stamp(row)) for row in rows)
-    listed = {*known.owners, *map(escape, waiting)}
-    gone = [r for rows in state.shards.values() for r in rows if listed.isdisjoint(r.files)]
-    return Todo(
-        tuple(new),
-        {shard: tuple(some) for shard, some in redo.items()},
-        touched,
-        len(done),
-        tuple(gone),
-        retried,
-    )
-
-
-class _Listed:
-    """What is listed now, asked about stored rows."""
-
-    def __init__(self, sources: Sequence[Source], given: Callable[[Fields, str], Fields]) -> None:
-        self.owners = {escape(m.name): source for source in sources for m in source.members}
-        self.given = given
-        self.look = cache(self._look)
-
-    def stamp(self, row: Stored) -> int:
-        """The stamp that a row's files and what is given about it have now."""
-        files, given = self._now(row)
-        return stamp([files[name] for name in row.files], given)
-
-    def _now(self, row: Stored) -> tuple[dict[str, Member], Fields]:
-        """The files that an image of a row's files would have now, by name, and what is given."""
-        owners = {s.key: s for name in row.files if (s := self.owners.get(name)) is not None}
-        files = {escape(m.name): m for source in owners.values() for m in source.files}
-        return files, self.given(shared_fields(tuple(owners.values())), row.image)
-
-    def _look(self, row: Stored) -> str:
-        files, given = self._now(row)
-        if files.keys() != set(row.files) or sum(m.bytes for m in files.values()) != row.bytes:
-            return "changed"
-        found = [files[name] for name in row.files]
-        if stamp(found, given) == row.mtime_ns:
-            return "same"
-        try:
-            same = fingerprint(found, given) == row.fingerprint
-        except ReadError:
-            same = row.fingerprint is None
-        return "touched" if same else "changed"
 
 
 def touch(root: Path, shard: str, stamps: Mapping[str, int]) -> None:
@@ -300,13 +186,36 @@ def files_in(root: Path, folders: Sequence[str]) -> Iterator[str]:
                 yield path.relative_to(root).as_posix()
 
 
-def write_filters(root: Path, table: pa.Table) -> None:
-    """Write the table of responses, unless it stands there already."""
+def write_filters(root: Path, table: pa.Table, methods: str) -> None:
+    """Write the table of responses, and beside it what was computed in words, where they do not
+    stand there already; the table's footer has the SHA-256 of the text.
+    """
     staging = Staging(root, "filters")
-    fresh = staging.path(FILTERS)
-    tables.write_sealed(fresh, table, {})
-    if (root / FILTERS).exists() and (root / FILTERS).read_bytes() == fresh.read_bytes():
+    text = methods.encode()
+    footer = {"filterbank:methods": hashlib.sha256(text).hexdigest()}
+    tables.write_sealed(staging.path(FILTERS), table, footer)
+    staging.path(METHODS).write_bytes(text)
+    names = (FILTERS, METHODS)
+    if all(_equal(root / name, staging.path(name)) for name in names):
         staging.discard()
         return
-    staging.add(FILTERS)
+    for name in names:
+        staging.add(name)
     staging.commit()
+
+
+def _equal(path: Path, other: Path) -> bool:
+    return path.exists() and path.read_bytes() == other.read_bytes()
+
+
+def check_filters(root: Path) -> dict[str, str]:
+    """What is wrong with the table of responses and the text beside it, by name."""
+    found = {name: "missing" for name in (FILTERS, METHODS) if not (root / name).exists()}
+    if FILTERS in found:
+        return found
+    if not tables.check_seal(root / FILTERS):
+        return {**found, FILTERS: "damaged"}
+    said = tables.footer_of(root / FILTERS).get("filterbank:methods")
+    if not found and said != hashlib.sha256((root / METHODS).read_bytes()).hexdigest():
+        return {METHODS: "damaged"}
+    return found

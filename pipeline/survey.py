@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline import store
+from pipeline.changes import Todo, compare
 from pipeline.config import Config, difference
 from pipeline.discover import Listing, list_members, slices_of
 from pipeline.errors import DeviceError, InputError, PlanError
@@ -19,11 +19,9 @@ from pipeline.keys import escape
 from pipeline.lock import refuse_foreign
 from pipeline.pairing import Fields, given_of, lookup
 from pipeline.plan import Plan
+from pipeline.shards import cut
 from pipeline.types import Failure, Shard, Source
 from pipeline.version import __version__
-
-SHARD_SOURCES = 64
-SHARD_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Survey:
     plan: Plan
     listing: Listing
     state: store.State
-    todo: store.Todo
+    todo: Todo
     shards: tuple[Shard, ...]
     pruned: tuple[str, ...] = ()
 
@@ -98,7 +96,7 @@ def survey(config: Config, options: Options) -> Survey:
     if not listing.sources and not listing.waiting:
         _refuse_empty(config, options, listing)
     _refuse_other_plan(plan, state)
-    todo = store.compare(
+    todo = compare(
         state,
         listing.sources,
         listing.waiting,
@@ -184,7 +182,7 @@ def _refuse_other_plan(plan: Plan, state: store.State) -> None:
     raise PlanError(message)
 
 
-def _pruned(todo: store.Todo, state: store.State, options: Options) -> tuple[str, ...]:
+def _pruned(todo: Todo, state: store.State, options: Options) -> tuple[str, ...]:
     if not options.prune or not todo.vanished:
         return ()
     stored = sum(len(rows) for rows in state.shards.values())
@@ -219,7 +217,7 @@ def _shards(
 
 
 def _units(
-    plan: Plan, state: store.State, todo: store.Todo, listing: Listing
+    plan: Plan, state: store.State, todo: Todo, listing: Listing
 ) -> tuple[list[Unit], list[Unit]]:
     """What is new, and what is to be done again: headers of its files, and of their series.
 
@@ -261,32 +259,6 @@ def _is_as_stored(unit: Unit, rows: Sequence[store.Stored]) -> bool:
     files = tuple(escape(member.name) for member in unit[0].files)
     keys = {source.key for source in unit}
     return keys == {row.image for row in rows} and all(row.files == files for row in rows)
-
-
-def cut(units: Iterable[Unit], taken: set[str]) -> Iterator[Shard]:
-    """Cut new sources into shards, each closed by its own files only: at 64 sources or 256 MiB.
-
-    A killed run that starts again therefore cuts where the first one did.
-    """
-    held: list[Source] = []
-    size = 0
-    for unit in units:
-        held += unit
-        size += sum(member.bytes for member in unit[0].files)
-        if len(held) >= SHARD_SOURCES or size >= SHARD_BYTES:
-            yield Shard(_id(held, taken), tuple(held))
-            held, size = [], 0
-    if held:
-        yield Shard(_id(held, taken), tuple(held))
-
-
-def _id(sources: Sequence[Source], taken: set[str]) -> str:
-    keys = "\n".join(source.key for source in sources)
-    salt = 0
-    while (name := hashlib.sha256(f"{keys}{salt or ''}".encode()).hexdigest()[:16]) in taken:
-        salt += 1
-    taken.add(name)
-    return name
 
 
 def checked(plan: Plan, source: Source) -> Source:

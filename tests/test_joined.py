@@ -166,8 +166,8 @@ def test_what_is_wrong_with_a_file_names_it(tmp_path: Path) -> None:
     first, second = opened(folder)
     assert failure(first).startswith("corrupt: 1_B2.tif: ")
     assert "a band called 'all'" in failure(second)
-    (small,) = opened(bands(tmp_path / "b"), Limits(pixels=40 * 50 * 3 - 1))
-    assert failure(small).startswith("limit: 40 x 50 x 3 bands is over limits.pixels")
+    (small,) = opened(bands(tmp_path / "b"), Limits(scene=40 * 50 * 3 - 1))
+    assert failure(small).startswith("limit: 40 x 50 x 3 bands is over limits.scene")
 
 
 # ---------------------------------------------------------------- classes

@@ -14,6 +14,7 @@ from command import draw, filterbank, rows, status_of, tree, write_config
 
 import pipeline.writers.parquet as tables
 from pipeline import store
+from pipeline.changes import compare
 from pipeline.errors import Locked
 from pipeline.lock import locked
 from pipeline.types import Member, Source
@@ -22,7 +23,7 @@ from pipeline.types import Member, Source
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished run over six images in two shards."""
-    monkeypatch.setattr("pipeline.survey.SHARD_SOURCES", 4)
+    monkeypatch.setattr("pipeline.shards.SHARD_SOURCES", 4)
     for i in range(6):
         draw(tmp_path / f"in/{i:02}.png", seed=i, size=8)
     made = write_config(tmp_path / "c.yaml", tmp_path / "in", tmp_path / "out")
@@ -174,7 +175,7 @@ def test_a_failed_row_of_another_version_is_tried_again() -> None:
     again = {}
     for version in ("1", "2"):
         state = store.State(by_file={"a": (row,)}, shards={"s": (row,)})
-        todo = store.compare(
+        todo = compare(
             state,
             sources,
             (),
@@ -187,7 +188,7 @@ def test_a_failed_row_of_another_version_is_tried_again() -> None:
         again[version] = bool(todo.redo)
         done = replace(row, status="done", kind=None)
         state = store.State(by_file={"a": (done,)}, shards={"s": (done,)})
-        todo = store.compare(
+        todo = compare(
             state,
             sources,
             (),

@@ -16,6 +16,7 @@ import pytest
 from command import Said, draw, filterbank, rows, status_of, tree, write_config
 
 from pipeline import store
+from pipeline.changes import TRANSIENT, compare
 from pipeline.types import Member, Source
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -201,7 +202,7 @@ def test_a_file_known_to_fail_is_left_alone_but_still_answers_5(line: Line) -> N
     assert tree(line.out) == before
 
 
-@pytest.mark.parametrize("kind", sorted(store.TRANSIENT))
+@pytest.mark.parametrize("kind", sorted(TRANSIENT))
 def test_passing_failures_are_tried_on_each_run_until_their_attempts_are_used_up(kind: str) -> None:
     row = store.Stored("a", "s", ("a",), "failed", kind, 1, 1, "f", "1")
     state = store.State(by_file={"a": (row,)}, shards={"s": (row,)})
@@ -210,7 +211,7 @@ def test_passing_failures_are_tried_on_each_run_until_their_attempts_are_used_up
         return ()
 
     def redone(attempts: int, *, retry: bool = False) -> bool:
-        todo = store.compare(
+        todo = compare(
             state, [Source("a", (Member("/a", "a", 1, 1),), "")], (), given, version="1",
             retry_failed=retry,
             attempts={"a": attempts}, max_attempts=3,

@@ -1,21 +1,16 @@
-"""What belongs to an image besides its own file, in the section `input`."""
+"""The section `input`: which files are read, and what belongs to an image besides its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, ConfigDict, Field, PlainValidator, WithJsonSchema
 from pydantic.dataclasses import dataclass
 
-from pipeline.config.nodes import Node, problem
-from pipeline.config.table import APPLIED
-from pipeline.errors import ConfigError
+from pipeline.config.quantities import Duration, Labels, Length, Paths, Text
+from pipeline.config.table import CaseTable
 from pipeline.patterns import Pattern, fields_of
-from pipeline.registry import nearest
-
-if TYPE_CHECKING:
-    from pipeline.config.schema import Input
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -44,6 +39,7 @@ TAKEN = frozenset(
 )
 """Columns of the tables that fields are joined to; upper case is no other name in SQL."""
 
+Bands: TypeAlias = Literal["all", "luminance"] | Labels
 Named: TypeAlias = tuple[tuple[str, str], ...]
 """(label in the mask file, name of the region)."""
 
@@ -119,62 +115,60 @@ class Quality:
     ]
 
 
-def checked_input(found: Input, node: Node) -> Input:
-    """Raise ConfigError where keys of the section contradict each other."""
-    problems = tuple(
-        line for key, text in _contradictions(found) for line in _at(node, key, text).problems
+@dataclass(frozen=True, config=_STRICT)
+class Input:
+    """Which files are read, and how."""
+
+    path: Annotated[Paths, Field(description="folder, file or glob, or a list of them")]
+    include: Annotated[
+        tuple[PathPattern, ...] | None,
+        Field(description="globs below the root, {field} becomes a column; null: every image"),
+    ] = None
+    exclude: Annotated[tuple[Text, ...], Field(description="globs below the root")] = ()
+    join: Annotated[
+        Text | None, Field(description="the field by which the files of one image's bands differ")
+    ] = None
+    bands: Annotated[
+        Bands, Field(description="all, luminance, or labels; numbers count from 1")
+    ] = "all"
+    mask: Annotated[
+        Masks | None, Field(description="where images are measured; null: everywhere")
+    ] = None
+    qa: Annotated[
+        Quality | None, Field(description="classes of pixels that are invalid; null: none")
+    ] = None
+    table: Annotated[CaseTable, Field(description="a CSV file that says more about each image")] = (
+        None
     )
-    if problems:
-        raise ConfigError(problems)
-    return found
+    nodata: Annotated[
+        float | None, Field(description="the value of invalid pixels; null: as the file says")
+    ] = None
+    pages: Annotated[
+        Literal["auto", "sources", "bands", "volume"],
+        Field(description="what the pages of one file are"),
+    ] = "auto"
+    spacing: Annotated[
+        Length | Annotated[tuple[Length, ...], Field(min_length=2, max_length=3)] | None,
+        Field(description="pixel size where the file has none; a number or (z, y, x)"),
+    ] = None
+    unit: Annotated[
+        Text | None,
+        Field(description="of spacing where the file names none, and of physical lengths"),
+    ] = None
+    min_age: Annotated[
+        Duration,
+        Field(
+            description="leave files that changed more recently for the next run",
+            json_schema_extra={"default": "0s"},
+        ),
+    ] = 0.0
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Fields of the include patterns that say something of a whole image."""
+        return tuple(field for field in fields_of(self.include or ()) if field != self.join)
 
-def _at(node: Node, key: str, text: str) -> ConfigError:
-    names: Any = tuple(key.split("."))
-    _, place = node.walk(names)
-    return problem(place.place, f"input.{key}", text)
-
-
-def _contradictions(found: Input) -> Iterator[tuple[str, str]]:
-    fields = fields_of(found.include or ())
-    yield from _of_join(found, fields)
-    paths = (("mask", found.mask and found.mask.path), ("qa", found.qa and found.qa.path))
-    for key, path in paths:
-        own = [f for f in fields_of((path,)) if f not in found.fields] if path else []
-        if found.join in own:
-            yield f"{key}.path", f"holds {{{found.join}}}, in which the joined files differ; use *"
-        elif len(own) > (key == "mask"):
-            named = ", ".join(f"{{{field}}}" for field in own)
-            text = f"holds {named} that no include pattern has"
-            yield f"{key}.path", f"{text}; a mask may add one field, a qa layer none"
-    yield from _of_table(found)
-
-
-def _of_join(found: Input, fields: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    if found.join is not None and found.join not in fields:
-        wish = f"; write include: ['*_{{{found.join}}}.tif']"
-        hint = nearest(found.join, fields) if fields else wish
-        yield "join", f"{found.join!r} is no field of an include pattern{hint}"
-
-
-def _of_table(found: Input) -> Iterator[tuple[str, str]]:
-    table = found.table
-    if found.mask and not found.mask.path and "mask" not in (table.columns if table else ()):
-        yield "mask", "has no path; give one, or a table with a column mask"
-    if table is None:
-        return
-    if not table.joined_on(found.fields):
-        known = ", ".join((*found.fields, "image"))
-        named = ", ".join(table.columns)
-        yield "table", f"has no column to join on (got {named}); give it one of: {known}"
-        return
-    if "mask" in table.columns and found.mask is None:
-        yield "table", "has a column mask; add mask: {labels: all}, or rename the column"
-    lower = {field.casefold(): field for field in found.fields}
-    for column in table.copied(found.fields):
-        if column.casefold() in TAKEN | {*lower, *APPLIED}:
-            yield "table", f"has a column {column!r}, a name that is taken; rename it"
-    try:
-        table.index(found.fields)
-    except ValueError as error:
-        yield "table", str(error)
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that the table of images has besides its own, all of text."""
+        return self.fields + (self.table.copied(self.fields) if self.table else ())

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipeline.boundary import Boundary
+from pipeline.config.consistent import checked_input
 from pipeline.config.document import Document
 from pipeline.config.filterlist import named_filters, one_entry, refuse_valid
 from pipeline.config.formulas import derived_bands
-from pipeline.config.inputs import checked_input
 from pipeline.config.learning import Learn
 from pipeline.config.nodes import Entry, Node, gather, problem, shown
 from pipeline.config.parse import scalar

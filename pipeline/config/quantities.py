@@ -1,4 +1,4 @@
-"""Values with a notation of their own: times, sizes, shares, boundaries, preview ranges.
+"""Kinds of values, some with a notation of their own: times, sizes, shares, boundaries, ranges.
 
 Each parser takes what it returns as well, so that `dataclasses.replace` works on the sections.
 """
@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from pipeline.boundary import MODES, Boundary
 from pipeline.registry import nearest
@@ -145,6 +145,10 @@ _BYTE_COUNT = {"type": "integer", "minimum": 1}
 _FILL = {"type": "object", "properties": {"constant": {"type": "number"}}}
 _PAIR = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
 
+Text: TypeAlias = Annotated[str, Field(min_length=1)]
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+Length: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Labels: TypeAlias = Annotated[tuple[Count | Text, ...], Field(min_length=1)]
 Paths: TypeAlias = Annotated[
     tuple[str, ...],
     PlainValidator(parse_paths),

@@ -7,39 +7,32 @@ from collections.abc import Iterable
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.boundary import Boundary
-from pipeline.config.inputs import Masks, PathPattern, Quality
+from pipeline.config.inputs import Input as Input
 from pipeline.config.learning import Learn
 from pipeline.config.outputs import GeoTiffs, Niftis, switched
 from pipeline.config.quantities import (
     BoundaryRule,
     Budget,
-    Duration,
+    Count,
+    Labels,
     Memory,
-    Paths,
     PreviewRange,
     Size,
+    Text,
 )
 from pipeline.config.regions import WHOLE, Regions
-from pipeline.config.table import CaseTable
 from pipeline.derive import Derived
 from pipeline.filters.base import Filter
-from pipeline.patterns import fields_of
 from pipeline.steps.base import Step
 
 VERSION = 1
 _STRICT = ConfigDict(extra="forbid")
-
-Text: TypeAlias = Annotated[str, Field(min_length=1)]
-Count: TypeAlias = Annotated[int, Field(ge=1)]
-Length: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Labels: TypeAlias = Annotated[tuple[Count | Text, ...], Field(min_length=1)]
-Bands: TypeAlias = Literal["all", "luminance"] | Labels
 
 
 def matches(name: str, globs: Iterable[str]) -> bool:
@@ -66,65 +59,6 @@ def _folder(value: str) -> str:
             message = f"holds {name!r}; only {{digest}} stands for something here"
             raise ValueError(message)
     return value
-
-
-@dataclass(frozen=True, config=_STRICT)
-class Input:
-    """Which files are read, and how."""
-
-    path: Annotated[Paths, Field(description="folder, file or glob, or a list of them")]
-    include: Annotated[
-        tuple[PathPattern, ...] | None,
-        Field(description="globs below the root, {field} becomes a column; null: every image"),
-    ] = None
-    exclude: Annotated[tuple[Text, ...], Field(description="globs below the root")] = ()
-    join: Annotated[
-        Text | None, Field(description="the field by which the files of one image's bands differ")
-    ] = None
-    bands: Annotated[
-        Bands, Field(description="all, luminance, or labels; numbers count from 1")
-    ] = "all"
-    mask: Annotated[
-        Masks | None, Field(description="where images are measured; null: everywhere")
-    ] = None
-    qa: Annotated[
-        Quality | None, Field(description="classes of pixels that are invalid; null: none")
-    ] = None
-    table: Annotated[CaseTable, Field(description="a CSV file that says more about each image")] = (
-        None
-    )
-    nodata: Annotated[
-        float | None, Field(description="the value of invalid pixels; null: as the file says")
-    ] = None
-    pages: Annotated[
-        Literal["auto", "sources", "bands", "volume"],
-        Field(description="what the pages of one file are"),
-    ] = "auto"
-    spacing: Annotated[
-        Length | Annotated[tuple[Length, ...], Field(min_length=2, max_length=3)] | None,
-        Field(description="pixel size where the file has none; a number or (z, y, x)"),
-    ] = None
-    unit: Annotated[
-        Text | None,
-        Field(description="of spacing where the file names none, and of physical lengths"),
-    ] = None
-    min_age: Annotated[
-        Duration,
-        Field(
-            description="leave files that changed more recently for the next run",
-            json_schema_extra={"default": "0s"},
-        ),
-    ] = 0.0
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Fields of the include patterns that say something of a whole image."""
-        return tuple(field for field in fields_of(self.include or ()) if field != self.join)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns that the table of images has besides its own, all of text."""
-        return self.fields + (self.table.copied(self.fields) if self.table else ())
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -14,7 +14,8 @@ from pipeline.discover import list_members
 from pipeline.errors import InputError, PlanError
 from pipeline.headers import open_all
 from pipeline.plan import Plan
-from pipeline.survey import SHARD_SOURCES, checked
+from pipeline.shards import SHARD_SOURCES
+from pipeline.survey import checked
 from pipeline.types import Failure, Ints, Shard, Source
 
 _COPIES = 6
