@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pipeline.bank.holes import MIN_SUPPORT
+from pipeline.bank.expr import MIN_SUPPORT
 from pipeline.boundary import Boundary
 from pipeline.config.expanded import parameters
 from pipeline.config.reference import summary

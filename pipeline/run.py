@@ -13,6 +13,7 @@ from pipeline.config import parameters
 from pipeline.errors import TooManyFailed
 from pipeline.execute.local import run_local
 from pipeline.journal import Journal
+from pipeline.methods import methods
 from pipeline.plan import Plan
 from pipeline.survey import Survey
 from pipeline.types import Progress, ShardReport
@@ -31,7 +32,7 @@ def run(survey: Survey, journal: Journal) -> Iterator[ShardReport | Progress]:
         store.drop(root, gone)
     for shard, stamps in survey.todo.touched.items():
         store.touch(root, shard, stamps)
-    store.write_filters(root, filters_table(plan))
+    store.write_filters(root, filters_table(plan), methods(plan))
     shards = [shard for shard in survey.shards if shard.id not in empty]
     if not shards:
         return

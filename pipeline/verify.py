@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pipeline.writers.parquet as tables
-from pipeline.store import FILTERS, PICTURES, TABLES, files_in
+from pipeline.store import PICTURES, TABLES, check_filters, files_in
 
 
 def verify(root: Path) -> list[str]:
@@ -24,10 +24,8 @@ def verify(root: Path) -> list[str]:
             problem = _problem(root / name, size, digest)
             if problem:
                 found.append(f"{name}: {problem}")
-    if known and not (root / FILTERS).exists():
-        found.append(f"{FILTERS}: missing")
-    elif known and not tables.check_seal(root / FILTERS):
-        found.append(f"{FILTERS}: damaged")
+    if known:
+        found += [f"{name}: {problem}" for name, problem in check_filters(root).items()]
     strays = (name for name in files_in(root, ("images", *PICTURES, *TABLES)) if name not in known)
     return found + [f"{name}: belongs to no shard" for name in strays]
 

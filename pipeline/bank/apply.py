@@ -18,6 +18,7 @@ from pipeline.bank.blocks import inverse as from_blocks
 from pipeline.bank.compile import BankPlan, Output, Step
 from pipeline.bank.engine import add_up, convolve, correlate, run_sums
 from pipeline.bank.expr import (
+    MIN_SUPPORT,
     Blocks,
     Box,
     Conv,
@@ -34,7 +35,7 @@ from pipeline.bank.expr import (
     Spectrum,
     add_reach,
 )
-from pipeline.bank.holes import MIN_SUPPORT, around_holes
+from pipeline.bank.holes import around_holes
 from pipeline.bank.pointwise import join_pixels, look_up, map_pixels
 from pipeline.bank.spectral import respond, transform
 from pipeline.bank.value import Value, extend, settle, trim

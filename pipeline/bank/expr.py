@@ -21,6 +21,9 @@ from pipeline.types import Ints, Reach
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
+MIN_SUPPORT = 0.75
+"""Share of a kernel's absolute weight that must lie on valid pixels for a valid response."""
+
 
 @dataclass(frozen=True, slots=True)
 class Kernel:

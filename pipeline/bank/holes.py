@@ -11,10 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.bank.engine import convolve
-from pipeline.bank.expr import Kernel
-
-MIN_SUPPORT = 0.75
-"""Share of a kernel's absolute weight that must lie on valid pixels for a valid response."""
+from pipeline.bank.expr import MIN_SUPPORT, Kernel
 
 BLOCK = 64
 """Side, in pixels, of the blocks in which holes are looked for."""
