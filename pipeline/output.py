@@ -121,17 +121,17 @@ class Output:
     def _wide(self, part: str, pairs: list[tuple[str, str]], ids: dict[str, str]) -> pa.Table:
         stored = tables.read_table(self.root / "statistics" / part)
         names = [name for name in stored.column_names if name not in _KEYS]
-        images = tables.read_table(self.root / "images" / part, ["image", "status"])
+        images = tables.read_table(self.root / "images" / part)
+        own = set(tables.IMAGES.names) - {"status"}
+        told = [name for name in images.column_names if name not in own]
+        says = {row["image"]: row for row in images.select(["image", *told]).to_pylist()}
         regions = stored.select(["image", "region"]).group_by(["image", "region"]).aggregate([])
         done = set(regions.column("image").to_pylist())
         rows = sorted(
             list(zip(*(regions.column(n).to_pylist() for n in ("image", "region")), strict=True))
-            + [(i, "image") for i in images.column("image").to_pylist() if i not in done]
+            + [(i, "image") for i in says if i not in done]
         )
         index = {row: i for i, row in enumerate(rows)}
-        status = dict(
-            zip(*(images.column(n).to_pylist() for n in ("image", "status")), strict=True)
-        )
         where = {pair: j for j, pair in enumerate(pairs)}
         at_row = np.array(
             [
@@ -154,7 +154,7 @@ class Output:
         out: dict[str, pa.Array] = {
             "image": pa.array([image for image, _ in rows], pa.string()),
             "region": pa.array([region for _, region in rows], pa.string()),
-            "status": pa.array([status[image] for image, _ in rows], pa.string()),
+            **{n: pa.array([says[image][n] for image, _ in rows], pa.string()) for n in told},
         }
         grids = {
             name: _spread(stored.column(name), at_row, at_pair, (len(rows), len(pairs)))

@@ -14,6 +14,7 @@ import pytest
 from command import filterbank, rows, status_of, write_config
 from PIL import Image
 
+from pipeline import open_output
 from pipeline.fingerprint import fingerprint
 from pipeline.types import Member
 
@@ -103,6 +104,10 @@ def test_an_image_of_several_files_has_their_values(study: Study) -> None:
     assert (monday["day"], monday["site"]) == ("mon", "Graz")
     assert (images["tue_B{band}.png",]["day"], images["tue_B{band}.png",]["site"]) == ("tue", None)
     found = rows(study.out, "statistics")
+    wide = open_output(study.out).wide().to_pylist()
+    assert [[row[name] for name in ("image", "status", "day", "site")] for row in wide] == [
+        ["mon_B{band}.png", "done", "mon", "Graz"], ["tue_B{band}.png", "done", "tue", None]
+    ]  # fmt: skip
     clear = ~np.isin(np.kron(CLASSES, np.ones((1, 2, 2), np.uint8)), (0, 3))
     values = np.stack([PLANES[0] * 0.5 - 1, PLANES[1]])
     for i, day in enumerate(("mon", "tue")):
