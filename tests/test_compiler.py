@@ -13,7 +13,7 @@ import pytest
 import torch
 from reference import cut_valid, evaluate, tolerance
 from running import write_config
-from test_bank import MADE_UP, batch, run
+from test_bank import MADE_UP, batch, nodata_rule, run
 
 from pipeline.bank import lower as lowering
 from pipeline.bank.apply import apply_bank
@@ -89,6 +89,33 @@ def test_every_engine_equals_scipy(monkeypatch, engine: str, mode: str, ndim: in
         image = rng.normal(3, 2, (2, *rng.integers(1, 24, ndim))).astype(np.float32)
         bank = [kernel(rng, ndim) for _ in range(3)]
         check(bank, image, Boundary(mode, 3.0 if mode == "constant" else 0.0))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_follows_the_rule_around_holes(monkeypatch, engine: str) -> None:
+    """And answers where no tap is missed what it answers for an image without holes."""
+    force(monkeypatch, engine)
+    rng = np.random.default_rng(15)
+    x = rng.normal(100, 5, size=(1, 1, 150, 140))
+    known = np.ones(x.shape, bool)
+    known[..., 20:26, 30:41] = known[..., 90, 5] = False
+    bank = [Kernel.of(w) for w in (rng.normal(size=(9, 7)), np.outer(*rng.random((2, 5))))]
+    named = [(str(i), Conv(Input(), k), Boundary("nodata")) for i, k in enumerate(bank)]
+    images = batch(np.where(known, x, np.nan), valid=known, offset=np.array([[100.0]]))
+    plain = respond(bank, np.where(known, x - 100, 0.0)[0], Boundary("constant"))
+    found = apply_bank(compile_bank(named, 2), images)
+    for k, got, full in zip(bank, found, plain, strict=True):
+        want, support = nodata_rule(np.where(known, x, 0.0)[0, 0], known[0, 0], k.array)
+        good = got.valid[0, 0].numpy()
+        np.testing.assert_array_equal(good, known[0, 0] & (support >= 0.75 - 1e-9))
+        np.testing.assert_allclose(got.values[0, 0].numpy()[good], want[good], atol=2e-3)
+        np.testing.assert_allclose(got.support[0, 0].numpy(), support, atol=1e-6)
+        whole = torch.from_numpy(support > 1 - 1e-9)
+        inside = (whole & (got.support[0, 0] == 1.0)).numpy()
+        assert inside.mean() > 0.8
+        np.testing.assert_array_equal(
+            got.residual[0, 0].numpy()[inside], full.residual[0, 0].numpy()[inside]
+        )
 
 
 # ---------------------------------------------------------------- reuse
@@ -238,6 +265,22 @@ def test_strict_tiles_equal_the_whole_bit_for_bit(mode: str) -> None:
         if part.valid is None and full.valid is not None:
             mine = part.values[full.valid[at]]
         assert torch.equal(mine, inside)
+
+
+def test_a_strict_tile_inside_a_scene_has_the_bits_of_the_whole() -> None:
+    """The whole has nodata around it, the tile misses nothing."""
+    rng = np.random.default_rng(16)
+    bank = [kernel(rng, 2, 9) for _ in range(4)]
+    bank += [Kernel.of(np.outer(bank[0].array[0], bank[1].array[0]))]
+    image = rng.normal(size=(1, 1, 60, 63)).astype(np.float32)
+    named = [(str(i), Conv(Input(), k), Boundary("nodata")) for i, k in enumerate(bank)]
+    found = compile_bank(named, 2, strict=True)
+    core = Region((17, 20), (40, 46))
+    tile = batch(image, core, found.box(core, (60, 63)))
+    for part, full in zip(apply_bank(found, tile), apply_bank(found, batch(image)), strict=True):
+        assert part.valid is None
+        assert full.valid is not None
+        assert torch.equal(part.values, full.values[..., 17:40, 20:46])
 
 
 @pytest.mark.parametrize("engine", ENGINES)

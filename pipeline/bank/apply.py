@@ -21,7 +21,6 @@ from pipeline.bank.expr import (
     MIN_SUPPORT,
     Blocks,
     Box,
-    Conv,
     Edge,
     Input,
     Join,
@@ -32,6 +31,9 @@ from pipeline.bank.expr import (
     Node,
     Pool,
     Product,
+    Repair,
+    Seen,
+    Spectral,
     Spectrum,
     add_reach,
 )
@@ -50,13 +52,12 @@ def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
     Batch values are (N, C, *box) float32 with `batch.offset` removed; it is added back through
     each kernel's sum, so that data with a large mean keep their digits.
     """
-    masked = not _complete(plan, batch)
-    schedule = plan.masked if masked else plan.fast
+    schedule = plan.fast if _complete(plan, batch) else plan.masked
     due = deque(zip(schedule.answers, plan.outputs, strict=True))
     done: dict[int, Value] = {}
     for step in schedule.steps:
         below = [done[part] for part in step.parts]
-        done.update(zip(step.at, _evaluate(step, below, batch, planned=not masked), strict=True))
+        done.update(zip(step.at, _evaluate(step, below, batch), strict=True))
         while due and due[0][0] in done:
             answer, output = due.popleft()
             yield _response(output, done[answer], batch)
@@ -76,11 +77,9 @@ def _complete(plan: BankPlan, batch: Batch) -> bool:
     return not whole_image and wide.clip(tile.source.header.shape) == wide
 
 
-def _evaluate(
-    step: Step, parts: Sequence[Value], batch: Batch, *, planned: bool
-) -> Sequence[Value]:
-    """The results of a step; planned: the compiler has chosen to take all taps at once."""
-    if planned and step.kernels:
+def _evaluate(step: Step, parts: Sequence[Value], batch: Batch) -> Sequence[Value]:
+    """The results of a step."""
+    if step.kernels:
         return _correlate(step, parts[0], batch)
     (node,) = step.nodes
     return (_evaluate_one(node, step, parts, batch),)
@@ -94,9 +93,12 @@ def _evaluate_one(node: Node, step: Step, parts: Sequence[Value], batch: Batch) 
         return _join(node, [trim(part, margin) for part in parts])
     if isinstance(node, Mix):
         return _mix(node, step, parts, batch)
+    if isinstance(node, Repair):
+        plain, of = parts
+        return _repair(trim(plain, margin), trim(of, add_reach(margin, node.kernel.reach)), node)
     (below,) = parts
-    if isinstance(node, Conv):
-        return _conv(trim(below, add_reach(margin, node.kernel.reach)), node.kernel, margin)
+    if isinstance(node, Seen):
+        return _seen(trim(below, margin))
     if isinstance(node, Box):
         wide = trim(below, add_reach(margin, node.kernel.reach))
         return _weighted(wide, run_sums(wide.data, node.kernel), node.kernel, margin)
@@ -116,6 +118,7 @@ def _evaluate_one(node: Node, step: Step, parts: Sequence[Value], batch: Batch) 
         return _edge(node, below, margin, batch)
     if isinstance(node, Spectrum):
         return transform(node, trim(below, margin), batch.tiles[0])
+    assert isinstance(node, Spectral), "convolutions are computed by the step"
     return respond(node, below, margin, batch.tiles[0])
 
 
@@ -170,7 +173,7 @@ def _edge(node: Edge, value: Value, margin: Reach, batch: Batch) -> Value:
 
 # ---------------------------------------------------------------- arithmetic
 def _correlate(step: Step, value: Value, batch: Batch) -> list[Value]:
-    """Take all taps of some kernels at once: every pixel is valid."""
+    """Take all taps of some kernels at once."""
     shape = _shape(batch.tiles[0].core, step.margin)
     found = correlate((value.data, step.corners[0]), step.kernels, shape)
     pairs = zip(found, step.kernels, strict=True)
@@ -182,12 +185,19 @@ def _shape(core: Region, margin: Reach) -> Ints:
     return tuple([b - a + before + after for a, b, (before, after) in sizes])
 
 
-def _conv(value: Value, kernel: Kernel, margin: Reach) -> Value:
-    """Convolve by the kernel alone; where pixels are invalid, by the rule of `around_holes`."""
+def _seen(value: Value) -> Value:
     if value.valid is None:
-        return _weighted(value, convolve(value.data, kernel), kernel, margin)
-    data, valid, support = around_holes(value.data, value.valid, kernel)
-    return replace(_weighted(value, data, kernel, margin), valid=valid, support=support)
+        return value
+    data = torch.where(value.valid, value.data, 0.0)
+    return replace(value, data=data, valid=None, support=None)
+
+
+def _repair(plain: Value, of: Value, node: Repair) -> Value:
+    """The plain response but where a tap is missed; a constant is missed like any other value."""
+    if of.valid is None:
+        return plain
+    data, valid, support = around_holes(plain.data, of.data, of.valid, node.kernel)
+    return replace(plain, data=data, valid=valid, support=support)
 
 
 def _weighted(value: Value, data: Tensor, kernel: Kernel, margin: Reach) -> Value:

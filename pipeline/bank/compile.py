@@ -14,6 +14,7 @@ from pipeline.bank.expr import (
     Kernel,
     Node,
     Pool,
+    Repair,
     Spectral,
     Spectrum,
     add_reach,
@@ -97,8 +98,8 @@ class Schedule:
 class BankPlan:
     """Immutable and picklable; the same plan runs on a tile, an image or a volume.
 
-    `fast` is lowered to the cheapest engines; `masked` keeps one kernel per response, on which
-    nodata-correct convolution is defined.
+    Both schedules are lowered to the same engines: `fast` for images and tiles without invalid
+    pixels, `masked` for others; where no tap is missed, they agree bit for bit.
     """
 
     outputs: tuple[Output, ...]
@@ -152,18 +153,17 @@ def compile_bank(
             message = f"{name} depends on the whole image: no map is `valid`; set its boundary"
             raise PlanError(message)
         outputs.append(Output(name, whole, boundary, reach_of(whole, ndim), bands_of(whole)))
-    masked = _schedule(tuple(o.node for o in outputs), ndim, grouped=False)
-    fast = _schedule(lower([o.node for o in outputs], strict=strict), ndim, grouped=True)
-    return BankPlan(tuple(outputs), fast, masked, ndim)
+    fast, masked = lower([o.node for o in outputs], strict=strict)
+    return BankPlan(tuple(outputs), _schedule(fast, ndim), _schedule(masked, ndim), ndim)
 
 
-def _schedule(outputs: tuple[Node, ...], ndim: int, *, grouped: bool) -> Schedule:
+def _schedule(outputs: tuple[Node, ...], ndim: int) -> Schedule:
     plain = tuple(dict.fromkeys(node for output in outputs for node in nodes_of(output)))
     margin: dict[Node, Reach] = dict.fromkeys(plain, ((0, 0),) * ndim)
     for node in reversed(plain):
         for child in children(node):
-            margin[child] = _widest(margin[child], _needed(node, margin[node]))
-    groups = group(plain, margin) if grouped else tuple((node,) for node in plain)
+            margin[child] = _widest(margin[child], _needed(node, child, margin[node]))
+    groups = group(plain, margin)
     order = tuple(node for together in groups for node in together)
     where = {node: position for position, node in enumerate(order)}
     end = {node: where[together[-1]] for together in groups for node in together}
@@ -180,7 +180,7 @@ def _schedule(outputs: tuple[Node, ...], ndim: int, *, grouped: bool) -> Schedul
         ends[position] = (*ends.get(position, ()), where[node])
     steps = []
     for together in groups:
-        first, needed = together[0], _needed(together[0], margin[together[0]])
+        first = together[0]
         steps.append(
             Step(
                 together,
@@ -188,7 +188,10 @@ def _schedule(outputs: tuple[Node, ...], ndim: int, *, grouped: bool) -> Schedul
                 margin[first],
                 tuple(where[part] for part in children(first)),
                 ends.get(end[first], ()),
-                tuple(_corner(margin[part], needed) for part in children(first)),
+                tuple(
+                    _corner(margin[part], _needed(first, part, margin[first]))
+                    for part in children(first)
+                ),
                 tuple(node.kernel for node in together if isinstance(node, Conv)),
             )
         )
@@ -196,9 +199,9 @@ def _schedule(outputs: tuple[Node, ...], ndim: int, *, grouped: bool) -> Schedul
     return Schedule(outputs, order, margin, last_use, tuple(steps), answers)
 
 
-def _needed(node: Node, margin: Reach) -> Reach:
-    """The margin a node's children must keep so that it can keep its own."""
-    if isinstance(node, Conv | Box):
+def _needed(node: Node, part: Node, margin: Reach) -> Reach:
+    """The margin that a part of a node must keep so that the node can keep its own."""
+    if isinstance(node, Conv | Box) or (isinstance(node, Repair) and part == node.of):
         return add_reach(margin, node.kernel.reach)
     if isinstance(node, Pool | Blocks):
         return add_reach(margin, node.reach)

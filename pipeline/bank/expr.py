@@ -222,9 +222,25 @@ class Product:
     kernel: Kernel
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The pixels with 0 for those that are invalid; no pixel of the result is."""
+
+    of: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """The response of a kernel to `of` by the rule of `bank.holes`; `plain` is that to Seen(of)."""
+
+    plain: Node
+    of: Node
+    kernel: Kernel
+
+
 Node: TypeAlias = (
     Input | Conv | Map | Lookup | Join | Pool | Edge | Spectrum | Spectral
-    | Mix | Box | Blocks | Product
+    | Mix | Box | Blocks | Product | Seen | Repair
 )  # fmt: skip
 
 
@@ -232,6 +248,8 @@ def children(node: Node) -> tuple[Node, ...]:
     """The nodes this one is computed from."""
     if isinstance(node, Input):
         return ()
+    if isinstance(node, Repair):
+        return node.plain, node.of
     return node.of if isinstance(node, Join | Mix) else (node.of,)
 
 
@@ -241,6 +259,9 @@ def with_children(node: Node, parts: tuple[Node, ...]) -> Node:
         return node
     if isinstance(node, Join | Mix):
         return replace(node, of=parts)
+    if isinstance(node, Repair):
+        plain, of = parts
+        return replace(node, plain=plain, of=of)
     (part,) = parts
     if isinstance(node, Spectral):
         assert isinstance(part, Spectrum)

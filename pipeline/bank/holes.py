@@ -19,39 +19,32 @@ BLOCK = 64
 Cut: TypeAlias = tuple[slice, ...]
 
 
-def around_holes(x: Tensor, valid: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor, Tensor]:
+def around_holes(
+    plain: Tensor, x: Tensor, valid: Tensor, kernel: Kernel
+) -> tuple[Tensor, Tensor, Tensor]:
     """Correlate as if each missed tap saw the local mean of the valid pixels.
 
     With M the validity, w the taps and S their sum: out = w*(Mx) + mu (S - w*M), with
     mu = (|w|*Mx) / (|w|*M), and support = (|w|*M) / sum|w|. For w >= 0 this is normalised
-    convolution; for a zero-sum kernel a constant scene with holes gives no edge. Written through
-    the missing weight, w*(1 - M), it is exactly w*x where no tap is missed.
+    convolution; for a zero-sum kernel a constant scene with holes gives no edge. `plain` is
+    w*(Mx), by whatever engine; written through the missing weight, w*(1 - M), the result is
+    exactly that where no tap is missed.
     """
-    weight = float(np.abs(kernel.array).sum()) or 1.0
-    seen, hole = torch.where(valid, x, 0.0), (~valid).to(x.dtype)
-    data = convolve(seen, kernel)
-    support = torch.ones_like(data)
+    size = Kernel.of(np.abs(kernel.array), kernel.origin)
+    weight = float(size.array.sum()) or 1.0
+    data, support, hole = plain.clone(), torch.ones_like(plain), ~valid
     for box, wide in _blocks_with_holes(hole, kernel):
-        missed, around, lost = _near_holes(seen[wide], hole[wide], data[box], kernel)
-        mean = around / (weight - lost).clamp_min(weight * 1e-6)
-        data[box] += mean * missed
+        missing = hole[wide].to(x.dtype)
+        seen = torch.where(valid[wide], x[wide], 0.0)
+        missed = convolve(missing, kernel)
+        around, lost = convolve(torch.cat([seen, missing]), size).chunk(2)
+        data[box] += around / (weight - lost).clamp_min(weight * 1e-6) * missed
         support[box] = (1.0 - lost / weight).clamp(0.0, 1.0)
     centre = tuple(
         slice(o, n - (k - 1 - o))
         for o, k, n in zip(kernel.origin, kernel.shape, valid.shape[1:], strict=True)
     )
     return data, valid[(slice(None), *centre)] & (support >= MIN_SUPPORT), support
-
-
-def _near_holes(
-    seen: Tensor, hole: Tensor, plain: Tensor, kernel: Kernel
-) -> tuple[Tensor, Tensor, Tensor]:
-    """w*(1 - M), |w|*(Mx) and |w|*(1 - M); `plain` is w*(Mx)."""
-    size = Kernel.of(np.abs(kernel.array), kernel.origin)
-    missed = convolve(hole, kernel)
-    if size == kernel:
-        return missed, plain.clone(), missed
-    return missed, convolve(seen, size), convolve(hole, size)
 
 
 def _blocks_with_holes(hole: Tensor, kernel: Kernel) -> Iterator[tuple[Cut, Cut]]:
@@ -63,10 +56,12 @@ def _blocks_with_holes(hole: Tensor, kernel: Kernel) -> Iterator[tuple[Cut, Cut]
     rows = product(*(range(0, n, BLOCK) for n in shape[:-1]))
     for corner in rows:
         lead = [slice(a, min(a + BLOCK, n)) for a, n in zip(corner, shape, strict=False)]
+        under = hole[_under((*lead, slice(0, shape[-1])), kernel)]
+        lines = under.any(dim=tuple(range(under.ndim - 1))).cpu().numpy()
         run: slice | None = None
         for a in range(0, shape[-1] + BLOCK, BLOCK):
             part = slice(a, min(a + BLOCK, shape[-1]))
-            if a < shape[-1] and bool(hole[_under((*lead, part), kernel)].any()):
+            if a < shape[-1] and lines[a : part.stop + kernel.shape[-1] - 1].any():
                 run = slice(run.start if run else a, part.stop)
             elif run is not None:
                 yield (slice(None), *lead, run), _under((*lead, run), kernel)

@@ -22,6 +22,8 @@ from pipeline.bank.expr import (
     Mix,
     Node,
     Product,
+    Repair,
+    Seen,
     children,
     nodes_of,
     with_children,
@@ -55,28 +57,39 @@ Recipe = Dense | Separated | Transformed | Combined
 Recipes = Mapping[Kernel, Recipe]
 
 
-def lower(outputs: Sequence[Node], *, strict: bool = False) -> tuple[Node, ...]:
+Nodes = tuple[Node, ...]
+
+
+def lower(outputs: Sequence[Node], *, strict: bool = False) -> tuple[Nodes, Nodes]:
     """Rewrite every convolution of a bank for the engine that is predicted to cost least.
 
-    strict: keep to sums of taps, whose bits do not depend on how an image is cut into tiles.
+    Twice: for images without invalid pixels, and for others, where the same engines see 0 in the
+    place of invalid pixels and what misses a tap is repaired. strict: keep to sums of taps, whose
+    bits do not depend on how an image is cut into tiles.
     """
     kernels: dict[Node, dict[Kernel, None]] = {}
     for node in dict.fromkeys(n for output in outputs for n in nodes_of(output)):
         if isinstance(node, Conv):
             kernels.setdefault(node.of, {})[node.kernel] = None
     recipes = {of: choose(tuple(group), strict=strict) for of, group in kernels.items()}
-    done: dict[Node, Node] = {}
 
-    def visit(node: Node) -> Node:
-        if node not in done:
-            parts = tuple(visit(part) for part in children(node))
-            if isinstance(node, Conv):
-                done[node] = _build(node.kernel, parts[0], recipes[node.of], strict=strict)
-            else:
+    def rebuild(*, masked: bool) -> Nodes:
+        done: dict[Node, Node] = {}
+
+        def visit(node: Node) -> Node:
+            if node not in done:
+                parts = tuple(visit(part) for part in children(node))
                 done[node] = with_children(node, parts)
-        return done[node]
+                if isinstance(node, Conv):
+                    (of,) = parts
+                    seen = Seen(of) if masked else of
+                    plain = _build(node.kernel, seen, recipes[node.of], strict=strict)
+                    done[node] = Repair(plain, of, node.kernel) if masked else plain
+            return done[node]
 
-    return tuple(visit(output) for output in outputs)
+        return tuple(visit(output) for output in outputs)
+
+    return rebuild(masked=False), rebuild(masked=True)
 
 
 def choose(kernels: Sequence[Kernel], *, strict: bool) -> Recipes:
