@@ -22,6 +22,7 @@ from pipeline.bank.expr import Conv, Node, Spectral, nodes_of, reach_of
 from pipeline.boundary import Boundary
 from pipeline.errors import InputError, PlanError
 from pipeline.filters.simoncelli import SimoncelliBand
+from pipeline.stages.mapfiles import needs
 from pipeline.survey import Survey
 from pipeline.types import ImageInfo, Ints
 from pipeline.version import PACKAGES, __version__
@@ -29,12 +30,17 @@ from pipeline.version import PACKAGES, __version__
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will need and leave, from headers alone."""
+    """What a run will need and leave, from headers alone.
+
+    pictures: previews, and GeoTIFF and NIfTI files; bytes: of all files at most; disk: what must be
+    free at least, as packing does not do better than to halve maps.
+    """
 
     rows: int
     map_bytes: int
     pictures: int
     bytes: int
+    disk: int
     memory: int
     halo: tuple[int, ...]
 
@@ -43,7 +49,7 @@ def estimate(survey: Survey) -> Estimate:
     """Predict rows, files, bytes and memory of the shards still to do."""
     plan, config = survey.plan, survey.plan.config
     png = config.output.png
-    rows = maps = memory = pictures = drawn = 0
+    rows = maps = memory = pictures = drawn = files = scratch = 0
     halos: set[tuple[int, ...]] = set()
     width = {"none": 0, "float32": 4, "float16": 2}[config.output.maps]
     for source in survey.sources:
@@ -59,6 +65,10 @@ def estimate(survey: Survey) -> Estimate:
         rows += each
         maps += each * source.pixels * width
         memory = max(memory, plan.bytes_needed(info) * plan.batch_size(info))
+        needed = needs(plan, source)
+        pictures, files = pictures + needed.files, files + needed.kept
+        waiting = each * source.pixels * width if plan.is_scene(info) else 0
+        scratch = max(scratch, needed.meanwhile - needed.kept + waiting)
         if png is not None and source.drawn:
             if png.what != "sheet":
                 pictures += each
@@ -69,17 +79,25 @@ def estimate(survey: Survey) -> Estimate:
     at_once = plan.parallel(survey.sources)
     widest = max(halos, key=sum, default=())
     tables = 8 * rows * (3 + len(config.statistics))
-    return Estimate(rows, maps, pictures, tables + maps + drawn, memory * at_once, widest)
+    return Estimate(
+        rows,
+        maps,
+        pictures,
+        tables + maps + drawn + files,
+        (maps + files + scratch) // 2,
+        memory * at_once,
+        widest,
+    )
 
 
 def refuse_small_disk(survey: Survey, needed: Estimate) -> None:
-    """Raise PlanError where maps, which zstd at best halves, cannot fit on the disk."""
+    """Raise PlanError where what is kept of responses cannot fit on the disk."""
     root = survey.plan.root
     free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
-    if needed.map_bytes // 2 > free:
+    if needed.disk > free:
         message = (
-            f"maps of {needed.map_bytes / 2**30:.1f} GiB do not fit on the disk of "
-            f"{root} ({free / 2**30:.1f} GiB free); use maps: float16 or none"
+            f"maps need at least {needed.disk / 2**30:.1f} GiB; they do not fit on the disk of "
+            f"{root} ({free / 2**30:.1f} GiB free); keep fewer (output.maps, geotiff, nifti)"
         )
         raise PlanError(message)
 

@@ -12,6 +12,7 @@ from pipeline.config.table import Cells, spacing_of
 from pipeline.errors import ReadError
 from pipeline.keys import escape
 from pipeline.pairing import band_of, given_of, lookup, shared_fields
+from pipeline.placement import placement_of
 from pipeline.readers import identify
 from pipeline.readers.base import READERS
 from pipeline.readers.dicom_series import Plane, group, join, name
@@ -213,7 +214,11 @@ def _arrange(base: Source, pages: Sequence[ImageInfo], rule: str) -> tuple[Sourc
         return (replace(base, info=first),)
     if stack:
         grid = Grid(first.grid.spacing[1:], first.grid.unit)
-        pages = [replace(first, shape=first.shape[1:], grid=grid)] * first.shape[0]
+        place, flat = placement_of(first), replace(first, shape=first.shape[1:], grid=grid)
+        pages = [
+            replace(flat, geo=place.moved((i, 0, 0)) if place else first.geo)
+            for i in range(first.shape[0])
+        ]
     if rule in ("auto", "sources"):
         word = "page" if base.reader in ("tiff", "raster", "npy") else "frame"
         layout: Literal["slice", "page"] = "slice" if stack else "page"

@@ -11,6 +11,9 @@ _MARKS = "%#\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u
 _UNSURE = re.compile(r"[^ !\"$&-~]")  # all but plain ASCII is looked at letter by letter
 _LONGEST = 200
 
+PICTURES = ("png", "geotiff", "nifti")
+"""Folders with a file for each response to an image."""
+
 
 def escape(name: str) -> str:
     """Write a relative path as a key: printable text from which `unescape` gets the bytes back.

@@ -285,6 +285,12 @@ class Plan:
         given = self.config.run.workers
         return min(4, len(os.sched_getaffinity(0))) if given == "auto" else given
 
+    @property
+    def keeps(self) -> bool:
+        """Whether some pixels of responses are kept, in tables or files."""
+        output = self.config.output
+        return output.maps != "none" or output.geotiff is not None or output.nifti is not None
+
     def draws(self, response: str) -> bool:
         """Whether a response gets a PNG of its own or a place on the sheet."""
         png = self.config.output.png
@@ -314,8 +320,10 @@ def choose_bands(wanted: tuple[int | str, ...], labels: tuple[str, ...]) -> Ints
 def _among(wanted: tuple[int | str, ...], labels: tuple[str, ...], stored: tuple[str, ...]) -> Ints:
     """Positions in `labels`, the bands that are filtered; numbers count the file's bands from 1."""
     if labels[0] != "luminance":
-        numbered = [stored[i] for i in choose_bands(wanted, stored)]
-        wanted = tuple(numbered)
+        wanted = tuple(
+            stored[choose_bands((want,), stored)[0]] if isinstance(want, int) else want
+            for want in wanted
+        )
     return choose_bands(wanted, labels)
 
 

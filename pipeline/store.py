@@ -15,9 +15,9 @@ import pyarrow as pa
 import pipeline.writers.parquet as tables
 from pipeline.commit import Staging, has_size, recover, writing
 from pipeline.errors import PlanError
+from pipeline.keys import PICTURES
 
 TABLES = ("statistics", "regions", "maps")
-PICTURES = ("png",)
 FILTERS = "filters.parquet"
 METHODS = "methods.md"
 

@@ -20,6 +20,7 @@ from pipeline.lock import refuse_foreign
 from pipeline.pairing import Fields, given_of, lookup
 from pipeline.plan import Plan
 from pipeline.shards import cut
+from pipeline.stages.mapfiles import require
 from pipeline.types import Failure, Shard, Source
 from pipeline.version import __version__
 
@@ -84,12 +85,13 @@ def survey(config: Config, options: Options) -> Survey:
     """Decide everything that needs no pixels. Reads headers of new and changed files only.
 
     Raises InputError when nothing is listed, PlanError when the folder holds another plan or the
-    prune guard says no, DeviceError.
+    prune guard says no, DeviceError, MissingDependency.
     """
     plan, state = _plan(config, options.overwrite)
     if not plan.responses:
         message = "the bank has no response; add something to filters"
         raise PlanError(message)
+    require(plan)
     refuse_foreign(plan.root)
     _refuse_own_output(config, plan.root)
     listing = list_members(config.input, output=plan.root, now=time.time())

@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 import pipeline.writers.parquet as tables
-from pipeline.store import PICTURES, TABLES, check_filters, files_in
+from pipeline.keys import PICTURES
+from pipeline.store import TABLES, check_filters, files_in
 
 
 def verify(root: Path) -> list[str]:

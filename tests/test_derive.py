@@ -274,13 +274,18 @@ def test_derived_bands_are_filtered_like_others_and_named_in_every_table(tmp_pat
     path.write_text(
         f"version: 1\ninput: {{path: {tmp_path / 'in'}, bands: [blue, red]}}\n"
         "prepare: [{rescale: {from: [0, 255]}}]\n"
-        "derive: {index: (blue - red) / (blue + red)}\nfilters: [identity]\n"
+        "derive: {index: (blue - red) / (blue + red)}\n"
+        "filters: [identity, {mean: {size: 3, bands: [index, 1], boundary: nearest}}]\n"
         "statistics: [mean, min]\noutput: {path: unused, maps: float32}\n"
     )
     output = run_bank(path, tmp_path / "out")
     assert failures(output) == {"gray.png": "unsupported: has no band 'blue'; its bands are 1"}
     rows = {(row["filter"], row["band"]): row for row in output.statistics.to_pylist()}
-    assert sorted(rows) == [("identity", band) for band in ("blue", "index", "red")]
+    mean = "mean(size=3,bands=index+1,boundary=nearest)"  # numbers count the file's bands
+    assert sorted(rows) == [
+        *(("identity", band) for band in ("blue", "index", "red")),
+        *((mean, band) for band in ("index", "red")),
+    ]
     red, _, blue = np.moveaxis(colours / 255, 2, 0)
     with np.errstate(invalid="ignore"):
         index = (blue - red) / (blue + red)

@@ -15,7 +15,7 @@ import tifffile
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
-from running import failures, run_bank, write_config
+from running import failures, look, run_bank, write_config
 from skimage.draw import polygon2mask
 from slices import FLAT, dataset
 
@@ -462,6 +462,20 @@ def test_a_single_slice_takes_its_own_slice_of_a_mask(tmp_path: Path) -> None:
         np.testing.assert_array_equal(mask, LABELS[z][part.slices()] == 3)
     beyond = replace(info, geo=plane.moved(SPACING[0]))
     assert refusal(path, beyond)[0] == "unsupported"
+
+
+def test_slices_of_one_file_are_sources_that_lie_where_they_are(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    nifti(tmp_path / "in/v.nii", np.zeros_like(LABELS), affine_of())
+    mask = nifti(tmp_path / "m.nii", LABELS, affine_of())
+    config = write_config(
+        tmp_path / "c.yaml", input={"path": str(tmp_path / "in"), "pages": "sources"}
+    )
+    sources = look(config, tmp_path / "out").sources
+    assert [source.page for source in sources] == [0, 1, 2, 3]
+    for source in sources:
+        found = read_masks(str(mask), source.header, everything(source.header))
+        np.testing.assert_array_equal(found["2"], LABELS[source.page] == 2)
 
 
 def moved(by: float) -> np.ndarray:

@@ -152,7 +152,7 @@ def test_maps_of_nifti_files_lie_where_these_do(shared: Path, tmp_path: Path, na
     (source, *_) = sources(path, tmp_path)
     info = source.header
     voxels = np.zeros(info.shape, np.float32)
-    place = nifti.place_of(source, info)
+    place = placement_of(info)
     found = written(tmp_path / "a.nii.gz", voxels, grid=info.grid, place=place)
     given = nibabel.load(path)
     np.testing.assert_array_equal(found.affine, given.affine)
@@ -163,7 +163,7 @@ def test_maps_of_a_dicom_series_lie_where_its_nifti_file_does(shared: Path, tmp_
     (source,) = sources(shared / "data/ct_dicom_series/ibsi_STS_002_CT", tmp_path)
     info = source.header
     voxels = np.zeros(info.shape, np.float32)
-    place = nifti.place_of(source, info)
+    place = placement_of(info)
     found = written(tmp_path / "a.nii.gz", voxels, grid=info.grid, place=place)
     given = nibabel.load(shared / "data/mri_nifti/ibsi_STS_002_CT_image.nii.gz")
     assert found.shape == given.shape
@@ -180,6 +180,6 @@ def test_a_slice_lies_where_the_volume_has_it(tmp_path: Path) -> None:
     image.to_filename(folder / "a.nii")
     second = sources(folder, tmp_path, pages="sources")[1]
     assert second.header.shape == (6, 7)
-    place = nifti.place_of(second, second.header)
+    place = placement_of(second.header)
     found = written(tmp_path / "a.nii.gz", np.zeros((6, 7), np.float32), place=place)
     np.testing.assert_allclose(found.affine @ (3, 2, 0, 1), PLACE.affine @ (3, 2, 1, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,8 @@ class Result:
     """What is kept of images: columns of statistics rows; by image key, the rows of its regions,
     its maps and pictures.
 
-    failure: why there is nothing of these sources.
+    files: of maps, and where they lie, for a scene, whose maps do not come all at once; failure:
+    why there is nothing of these sources.
     """
 
     sources: tuple[Source, ...]
@@ -37,6 +39,7 @@ class Result:
     regions: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     maps: Mapping[str, Iterable[MapRow]] = field(default_factory=dict)
     pictures: Mapping[str, Iterable[tuple[str, bytes]]] = field(default_factory=dict)
+    files: Mapping[str, Iterable[tuple[str, Path]]] = field(default_factory=dict)
     failure: Failure | None = None
 
 
@@ -108,7 +111,7 @@ def _compute(plan: Plan, batch: Batch) -> Result:
         for part in parts(response, prepared.tiles, prepared.regions, single=False):
             measured = part.whole(statistics).columns(statistics, config.statistics)
             rows.add(response.name, part.region, planes[part.rows], part.n_pixels, measured)
-        if config.output.maps != "none":
+        if plan.keeps:
             for source, kept in zip(sources, keep(response), strict=True):
                 maps[source.key] += kept
         pictures.add(response)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config.schema import matches
+from pipeline.placement import placement_of
 from pipeline.types import Georeference, Region
 from pipeline.writers import geotiff, nifti
 
@@ -52,7 +54,7 @@ class MapFiles:
         wanted = self.plan.config.output.nifti
         if wanted is None or not matches(response.name, wanted.filters):
             return
-        place = nifti.place_of(self.source, self.info)
+        place = placement_of(self.info)
         for c, band in enumerate(self._labels[response.name]):
             file = nifti.Nifti(
                 self.folder / f"{stem}-{c}.nii.gz",
@@ -104,20 +106,31 @@ def require(plan: Plan) -> None:
         nifti.require()
 
 
-def bytes_needed(plan: Plan, source: Source) -> tuple[int, int]:
-    """The most bytes that the files of an image take in the end, and while they are made."""
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Files of an image, the bytes they take at most, and those that making them takes."""
+
+    files: int = 0
+    kept: int = 0
+    meanwhile: int = 0
+
+
+def needs(plan: Plan, source: Source) -> Needs:
+    """What the files of an image will need."""
     shape, output = plan.prepared(source.header).shape, plan.config.output
     bands = {name: len(labels) for name, labels in _labels(plan, source).items()}
-    kept = needed = 0
+    files = kept = meanwhile = 0
     if (tiff := output.geotiff) is not None and len(shape) == 2:
         chosen = [n for name, n in bands.items() if matches(name, tiff.filters)]
+        files += len(chosen)
         kept += sum(geotiff.bytes_kept(shape, n, tiff.dtype) for n in chosen)
-        needed += geotiff.bytes_needed(shape, chosen, tiff.dtype)
+        meanwhile += geotiff.bytes_needed(shape, chosen, tiff.dtype)
     if output.nifti is not None:
-        files = sum(n for name, n in bands.items() if matches(name, output.nifti.filters))
-        kept += files * nifti.bytes_kept(shape)
-        needed += nifti.bytes_needed(shape, files)
-    return kept, needed
+        volumes = sum(n for name, n in bands.items() if matches(name, output.nifti.filters))
+        files += volumes
+        kept += volumes * nifti.bytes_kept(shape)
+        meanwhile += nifti.bytes_needed(shape, volumes)
+    return Needs(files, kept, meanwhile)
 
 
 def _labels(plan: Plan, source: Source) -> dict[str, tuple[str, ...]]:

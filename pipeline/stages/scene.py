@@ -18,6 +18,7 @@ from pipeline.errors import ReadError
 from pipeline.plan import Plan
 from pipeline.stages.extents import RegionRows
 from pipeline.stages.filter import MapRow, Result, Rows, failure_of, keep, responses
+from pipeline.stages.mapfiles import MapFiles
 from pipeline.stages.measure import Briefs, States, Tally, merge_states, parts
 from pipeline.stages.prepare import prepare
 from pipeline.stages.render import Pictures
@@ -72,10 +73,11 @@ def _first(plan: Plan, batch: Batch) -> Piece:
         for part in parts(response, prepared.tiles, prepared.regions, single=True):
             key = response.name, response.bands[part.rows.start], part.region
             tallies[key] = part.tally(statistics)
-        (rows,) = keep(response)
-        if plan.config.output.maps != "none":
+        drawn = step and plan.draws(response.name)
+        (rows,) = keep(response) if plan.keeps or drawn else ([],)
+        if plan.keeps:
             maps += rows
-        if step and plan.draws(response.name):
+        if drawn:
             previews += [_preview(row, tile.core, step) for row in rows]
     return Piece(
         prepared.tiles[0],
@@ -171,6 +173,7 @@ class Scene:
         if plan.config.output.maps != "none":
             schema = tables.maps_schema(plan.config.output.maps)
             self._maps = tables.MapsWriter(folder / "maps.parquet", schema)
+        self._files = MapFiles(plan, source, folder)
 
     def add(self, piece: Piece) -> Result | None:
         """Gather a piece; what there is to say of the whole scene, once nothing is left to ask."""
@@ -184,6 +187,7 @@ class Scene:
             )
         if self._maps is not None:
             self._maps.add(self.source.key, piece.maps)
+        self._files.add(piece.maps)
         self._regions.add(piece.tile.source, piece.rois)
         for row in piece.previews:
             self._draw(row)
@@ -243,6 +247,7 @@ class Scene:
         """Give the disk back what was needed meanwhile."""
         if self._maps is not None:
             self._maps.close()
+        self._files.discard()
         shutil.rmtree(self.folder)
 
 

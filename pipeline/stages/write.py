@@ -16,9 +16,10 @@ import pipeline.writers.parquet as tables
 from pipeline.commit import Staging, has_size
 from pipeline.errors import ReadError
 from pipeline.fingerprint import fingerprint, stamp
-from pipeline.keys import escape, picture_folder
+from pipeline.keys import PICTURES, escape, picture_folder
 from pipeline.plan import Plan
 from pipeline.stages.filter import Result
+from pipeline.stages.mapfiles import MapFiles
 from pipeline.stages.read import Loaded
 from pipeline.statistics import COLUMNS
 from pipeline.types import Failure, Georeference, Shard, ShardReport, Source
@@ -76,6 +77,19 @@ class Sink:
                 self._maps.add(key, good[key].maps[key])
             for name, data in good[key].pictures.get(key, ()):
                 self.staging.write(name, data)
+            for name, path in good[key].files.get(key) or self._map_files(key, good[key]):
+                path.replace(self.staging.path(name))
+                self.staging.add(name)
+
+    def _map_files(self, key: str, result: Result) -> Iterator[tuple[str, Path]]:
+        """Make the files of an image's maps."""
+        output = self.plan.config.output
+        if output.geotiff is None and output.nifti is None:
+            return
+        (source,) = (source for source in result.sources if source.key == key)
+        files = MapFiles(self.plan, source, self.staging.folder)
+        files.add(result.maps[key])
+        yield from files.close()
 
     def commit(self) -> ShardReport:
         """Write the tables and give every file its final name."""
@@ -194,8 +208,12 @@ class Sink:
         return {name: (size, digest) for name, (size, digest) in stored.items()}
 
     def _kept_pictures(self, old: Mapping[str, tuple[int, str]]) -> list[str]:
-        """The pictures of kept images; damaged ones go, for nobody can draw them again."""
-        kept = tuple(f"{picture_folder(image)}/" for image in self.shard.kept)
+        """The pictures and files of maps of kept images; damaged ones go, for nobody can make them
+        again.
+        """
+        kept = tuple(
+            f"{picture_folder(image, kind)}/" for image in self.shard.kept for kind in PICTURES
+        )
         return [
             name
             for name, (size, _) in old.items()

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from pipeline.errors import MissingDependency
 from pipeline.keys import picture_folder, picture_part
-from pipeline.placement import Placement, placement_of
-from pipeline.types import Grid, ImageInfo, Ints, Region, Source
+from pipeline.placement import Placement
+from pipeline.types import Grid, Ints, Region
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
@@ -114,15 +114,6 @@ def require() -> None:
     except ImportError as error:
         message = "NIfTI needs nibabel; pip install 'filterbank[medical]' and run again"
         raise MissingDependency(message) from error
-
-
-def place_of(source: Source, info: ImageInfo) -> Placement | None:
-    """Where an image lies. info: that of the source after its prepare steps.
-
-    A slice of a volume lies where the volume has it.
-    """
-    place = placement_of(info)
-    return place.moved((source.page, 0, 0)) if place and source.layout == "slice" else place
 
 
 def name_of(image: str, band: str, response: str) -> str:
