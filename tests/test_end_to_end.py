@@ -89,6 +89,7 @@ def described(x: Array) -> dict[str, float]:
         f"p{p:02}": float(np.quantile(x, p / 100)) for p in (1, 5, 10, 25, 50, 75, 90, 95, 99)
     }
     flat = bool(x.min() == x.max())
+    quartiles = percents["p75"] - percents["p25"], percents["p75"] + percents["p25"]
     inner = x[(percents["p10"] <= x) & (x <= percents["p90"])]
     counts, _ = np.histogram(x, bins=64, range=(x.min(), x.max() + flat))
     return {
@@ -107,6 +108,8 @@ def described(x: Array) -> dict[str, float]:
         "mad": float(np.abs(x - x.mean()).mean()),
         "medad": float(np.abs(x - np.median(x)).mean()),
         "rmad": float(np.abs(inner - inner.mean()).mean()),
+        "cov": x.std() / x.mean() if x.mean() else None,
+        "qcod": quartiles[0] / quartiles[1] if quartiles[1] else None,
         "entropy": float(scipy.stats.entropy(counts, base=2)),
     }
 

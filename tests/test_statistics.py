@@ -28,6 +28,7 @@ from pipeline.statistics.base import Pixels, Statistic
 from pipeline.statistics.cells import CELL
 from pipeline.statistics.dense import Dense
 from pipeline.statistics.finish import log2 as own_log2
+from pipeline.statistics.ratios import RATIOS, ratios
 
 ROUNDING = 1e-11  # float64 sums in another order, at values near 1
 CANCELLING = 1e-9  # relative: moments of small noise on a large offset
@@ -60,7 +61,9 @@ def measure(statistic: Statistic, blocks: list[Block]) -> Columns:
 
 
 def measure_all(blocks: list[Block]) -> Columns:
-    return {k: v for s in accumulators(["all"]) for k, v in measure(s, blocks).items()}
+    found = {k: v for s in accumulators(["all"]) for k, v in measure(s, blocks).items()}
+    made = ratios({k: v.numpy() for k, v in found.items()})
+    return found | {k: torch.from_numpy(v) for k, v in made.items()}
 
 
 def of(values: Tensor, valid: Tensor | None = None, kind_of: type[Block] = Block) -> Columns:
@@ -101,6 +104,7 @@ def oracle(x: Array) -> dict[str, float]:
     flat = np.ptp(x) == 0
     quantiles = {f"p{p:02}": np.percentile(x, p) for p in (1, 5, 10, 25, 50, 75, 90, 95, 99)}
     inner = x[(quantiles["p10"] <= x) & (x <= quantiles["p90"])]
+    quartiles = quantiles["p75"] - quantiles["p25"]
     return {
         "mean": x.mean(),
         "std": x.std(),
@@ -118,6 +122,8 @@ def oracle(x: Array) -> dict[str, float]:
         "range": np.ptp(x),
         "medad": np.abs(x - np.median(x)).mean(),
         "rmad": np.abs(inner - inner.mean()).mean() if inner.size else np.nan,
+        "cov": scipy.stats.variation(x) if x.mean() else np.nan,
+        "qcod": quartiles / total if (total := quantiles["p75"] + quantiles["p25"]) else np.nan,
     }
 
 
@@ -521,7 +527,7 @@ REQUIRED = [
 
 def test_columns_are_in_canonical_order_and_described() -> None:
     assert list(COLUMNS)[: len(REQUIRED)] == REQUIRED
-    assert list(COLUMNS)[len(REQUIRED) :] == ["range", "medad", "rmad"]
+    assert list(COLUMNS)[len(REQUIRED) :] == ["range", "medad", "rmad", "cov", "qcod"]
     assert all(column.unit and column.formula for column in COLUMNS.values())
 
 
@@ -533,13 +539,14 @@ def test_every_column_has_one_owner_that_computes_it() -> None:
         assert {(c.dtype, c.shape, c.device.type) for c in found.values()} == {
             (torch.float64, (3,), "cpu")
         }
-    assert sum(len(cls.columns) for cls in STATISTICS.values()) == len(COLUMNS)
+    owned = [name for cls in STATISTICS.values() for name in cls.columns]
+    assert sorted([*owned, *RATIOS]) == sorted(COLUMNS)
 
 
 def test_groups_and_accumulators() -> None:
     assert GROUPS["basic"] == ("mean", "std", "min", "max")
     assert GROUPS["all"] == tuple(COLUMNS)
-    assert len(GROUPS["ibsi"]) == 16
+    assert len(GROUPS["ibsi"]) == 18
     assert "p50" in GROUPS["ibsi"]
     assert "std" not in GROUPS["ibsi"]
     assert expand(["entropy", "basic"]) == ("mean", "std", "min", "max", "entropy")
@@ -548,6 +555,7 @@ def test_groups_and_accumulators() -> None:
         "order",
     ]
     assert [STATISTICS.name_of(s) for s in accumulators(["basic"])] == ["extremes", "moments"]
+    assert [STATISTICS.name_of(s) for s in accumulators(["cov"])] == ["moments"]
     assert accumulators([]) == ()
     with pytest.raises(KeyError, match="did you mean 'kurtosis'"):
         expand(["kurtosys"])

@@ -18,6 +18,7 @@ from torch import Tensor
 from pipeline.statistics import COLUMNS, Block, Statistic
 from pipeline.statistics.base import Counts, Floats
 from pipeline.statistics.cells import Cells, sides_of
+from pipeline.statistics.ratios import ratios
 from pipeline.types import Ints, Region, Response, Roi, Tile
 
 Columns: TypeAlias = dict[str, npt.NDArray[np.float64 | np.int64]]
@@ -77,6 +78,7 @@ class Tally:
             found |= statistic.finish(state)
         if self.base is not None:
             found |= _raised(found, self.base, self.n_valid)
+        found |= ratios(found)
         total = self.certain.astype(np.float64)
         if self.support is not None:
             total += self.support.total()[:, 0]

@@ -7,11 +7,12 @@ from types import MappingProxyType
 
 from pipeline.registry import nearest
 from pipeline.statistics.base import STATISTICS, Column, Statistic
+from pipeline.statistics.ratios import RATIOS
 
 _ORDER = (
     "mean", "std", "variance", "min", "max", "skewness", "kurtosis", "energy", "rms",
     "p01", "p05", "p10", "p25", "p50", "p75", "p90", "p95", "p99", "iqr", "mad", "entropy",
-    "range", "medad", "rmad",
+    "range", "medad", "rmad", "cov", "qcod",
 )  # fmt: skip
 
 
@@ -20,9 +21,13 @@ def _rank(name: str) -> int:
 
 
 _OWNERS = {name: owner for owner, cls in STATISTICS.items() for name in cls.columns}
+_KNOWN = {
+    **{name: STATISTICS[owner].columns[name] for name, owner in _OWNERS.items()},
+    **{name: ratio.column for name, ratio in RATIOS.items()},
+}
 
 COLUMNS: Mapping[str, Column] = MappingProxyType(
-    {name: STATISTICS[_OWNERS[name]].columns[name] for name in sorted(_OWNERS, key=_rank)}
+    {name: _KNOWN[name] for name in sorted(_KNOWN, key=_rank)}
 )
 """Every column in the order of the table; those of later plug-ins come last."""
 
@@ -63,5 +68,9 @@ def accumulators(names: Iterable[str]) -> tuple[Statistic, ...]:
     >>> [type(one).__name__ for one in accumulators(["mean", "p50", "std"])]
     ['Moments', 'Order']
     """
-    owners = {_OWNERS[name] for name in expand(names)}
+    wanted = expand(names)
+    needed = (
+        need for name in wanted for need in (RATIOS[name].needs if name in RATIOS else [name])
+    )
+    owners = {_OWNERS[name] for name in needed}
     return tuple(cls() for owner, cls in STATISTICS.items() if owner in owners)
