@@ -225,3 +225,20 @@ def test_what_needs_all_of_an_image_is_not_cut_but_named_where_it_is_too_large(
     assert source.failure is not None
     assert source.failure.kind == "limit"
     assert f"because of {name}" in source.failure.error
+
+
+def test_files_of_maps_are_those_of_the_whole(
+    pixels: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the table of maps is not kept."""
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=HOLE)
+    output = {"path": "unused", "geotiff": True, "nifti": True}
+    config = write_config(tmp_path / "bank.yaml", boundary="reflect", output=output)
+    whole, tiles = both(config, scene, tmp_path, monkeypatch)
+    names = ["geotiff/scene.tif/identity.tif", "nifti/scene.tif/1/identity.nii.gz"]
+    found, expected = (tree(output.root) for output in (tiles, whole))
+    for name in names:
+        assert found[name] == expected[name]
+    with rasterio.open(tiles.root / names[0]) as file:
+        wanted = np.where(pixels == HOLE, np.nan, pixels.astype(np.float32))
+        np.testing.assert_array_equal(file.read(), wanted)

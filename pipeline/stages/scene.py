@@ -212,7 +212,14 @@ class Scene:
         pictures = Pictures(self.plan, [self.source])
         self._picture(pictures)
         extents = {key: self._regions.rows(self.source)}
-        return Result((self.source,), rows.columns, extents, {key: self._kept()}, pictures.finish())
+        return Result(
+            (self.source,),
+            rows.columns,
+            extents,
+            maps={key: self._kept()},
+            pictures=pictures.finish(),
+            files={key: self._files.close()},
+        )
 
     def _kept(self) -> Iterator[MapRow]:
         """The maps, tile by tile, from where they wait for all of the scene to be good."""
