@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ValidationInfo
 from pydantic.dataclasses import dataclass
 
 _STRICT = ConfigDict(extra="forbid")
@@ -49,3 +49,11 @@ def switched(kind: type[object]) -> Callable[[object], object]:
         return {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
 
     return read
+
+
+def placed(stac: bool, info: ValidationInfo) -> bool:
+    """Refuse items that would describe no maps; a key that is wrong itself says so."""
+    if stac and info.data.get("maps") == "none" and info.data.get("geotiff", True) is None:
+        message = "has no maps to describe; add geotiff: true, or maps: float32"
+        raise ValueError(message)
+    return stac

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.boundary import Boundary
 from pipeline.config.inputs import Input as Input
 from pipeline.config.learning import Learn
-from pipeline.config.outputs import GeoTiffs, Niftis, switched
+from pipeline.config.outputs import GeoTiffs, Niftis, placed, switched
 from pipeline.config.quantities import (
     BoundaryRule,
     Budget,
@@ -125,6 +125,11 @@ class Output:
             json_schema_extra={"default": False},
         ),
     ] = None
+    stac: Annotated[
+        bool,
+        AfterValidator(placed),
+        Field(description="write a STAC item per scene; needs geotiff or maps"),
+    ] = False
 
 
 @dataclass(frozen=True, config=_STRICT)
