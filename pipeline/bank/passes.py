@@ -25,6 +25,9 @@ from pipeline.boundary import Boundary
 TOLERANCE = 1e-9
 """Bound on |K - K_eff|_1 / |K|_1 of a factored kernel: far below float32 rounding."""
 
+SEPARABLE = 1e-13
+"""The same bound for a product of one column and one row, which is found without an SVD."""
+
 
 def bind(node: Node, boundary: Boundary) -> Node:
     """Say at every Input, Edge and Spectrum what lies beyond the image."""
@@ -141,7 +144,12 @@ def factors(kernel: Kernel) -> tuple[Chain, ...] | None:
 def _terms(array: Array) -> list[list[Array]]:
     if array.ndim == 1:
         return [[array]]
-    u, s, vt = np.linalg.svd(array.reshape(array.shape[0], -1), full_matrices=False)
+    flat = array.reshape(array.shape[0], -1)
+    at, across = np.unravel_index(np.argmax(np.abs(flat)), flat.shape)
+    left, right = flat[:, across] / flat[at, across], flat[at]
+    if np.abs(flat - np.outer(left, right)).sum() <= SEPARABLE * np.abs(flat).sum():
+        return [[_clean(left), *term] for term in _terms(right.reshape(array.shape[1:]))]
+    u, s, vt = np.linalg.svd(flat, full_matrices=False)
     keep = s > s[0] * 1e-14 * max(array.shape)
     out: list[list[Array]] = []
     for left, weight, right in zip(u.T[keep], s[keep], vt[keep], strict=True):
