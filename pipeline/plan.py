@@ -14,7 +14,7 @@ from math import prod
 from pathlib import Path
 
 from pipeline.bank.compile import BankPlan, Schedule, compile_bank
-from pipeline.bank.expr import Blocks, Input, Node, Spectrum
+from pipeline.bank.expr import Blocks, Input, Node, Repair, Spectrum
 from pipeline.boundary import Boundary
 from pipeline.config import Config, NamedFilter, expanded, response_id
 from pipeline.config.schema import matches
@@ -184,8 +184,9 @@ class Plan:
         maps = 0 if self.config.output.maps == "none" else 4
         kept = maps * len(self.responses) * labels
         work = max(
-            4 * len(part.bands) * (_live_planes(part.bank.fast) + _WORKING)
+            4 * len(part.bands) * (_live_planes(schedule) + _WORKING)
             for part in self.together(info)
+            for schedule in (part.bank.fast, part.bank.masked)
         )
         return pixels * (16 * len(info.bands) + 4 * labels + work + kept)
 
@@ -271,7 +272,7 @@ class Plan:
         most = self.threads if self.device == "cpu" else 1
         sizes = {source.header for source in sources if source.failure is None}
         need = max((self.bytes_needed(i) * self.batch_size(i) for i in sizes), default=1)
-        return max(1, min(most, self.memory // need))
+        return max(1, min(most, self.memory // (need + _THREAD)))
 
     @property
     def threads(self) -> int:
@@ -364,8 +365,14 @@ def _banks(
     return tuple(plans)
 
 
-_PLANES: dict[type, int] = {Input: 2, Blocks: 4, Spectrum: 4}
-"""float32 planes that a node takes, where not one: its copy beside it, overlap, complex numbers."""
+_PLANES: dict[type, int] = {Input: 2, Blocks: 4, Spectrum: 4, Repair: 3}
+"""float32 planes that a node takes, where not one: its copy, overlap, complex numbers, support."""
+
+_GAPS = 1.25
+"""What planes of a few sizes take from malloc, by what they hold (measured: at most 1.26)."""
+
+_THREAD = 128 << 20
+"""Bytes of a thread that computes, however small its images: gaps in its heap, its tables."""
 
 
 def _live_planes(schedule: Schedule) -> int:
@@ -379,4 +386,4 @@ def _live_planes(schedule: Schedule) -> int:
         live += size[node]
         most = max(most, live)
         live -= ends[position]
-    return most + 2
+    return math.ceil(_GAPS * most) + 2
