@@ -20,6 +20,8 @@ from pipeline.readers.joined import join_bands, short_name
 from pipeline.readers.quality import check_quality
 from pipeline.types import Failure, Grid, ImageInfo, Member, Scaling, Source
 
+WINDOWS = ("raster", "tiff", "hyperstack")
+"""Readers that know large images of which a part can be read."""
 Unit: TypeAlias = tuple[Source, ...]
 """Sources of the same files: the pages of one, or a series."""
 
@@ -149,7 +151,7 @@ def _probe(member: Member, limits: Limits) -> tuple[str, Sequence[ImageInfo]]:
     name, large = identify(member.path), member.bytes > limits.bytes
     if name is None:
         raise ReadError("unsupported", "no reader knows this format; exclude it, or convert it")
-    pages = () if large and name != "raster" else READERS[name]().probe(member.path)
+    pages = () if large and name not in WINDOWS else READERS[name]().probe(member.path)
     if large and not (pages and all(page.windowed for page in pages)):
         message = f"file of {member.bytes} bytes is over limits.bytes ({limits.bytes})"
         raise ReadError("limit", message)

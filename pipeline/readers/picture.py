@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -90,6 +91,34 @@ class Picture:
 
     def __exit__(self, *exc: object) -> None:
         return None
+
+
+@dataclass(slots=True)
+class Parts:
+    """An image of which parts are decoded as they are asked for, each once for pixels and mask."""
+
+    info: ImageInfo
+    decode: Callable[[Region], Picture]
+    latest: tuple[Region, Picture] | None = None
+
+    def read(self, region: Region) -> Pixels:
+        """Pixels of a region inside the image: (C, *region.shape), contiguous and writeable."""
+        return self._part(region).values.copy()
+
+    def valid(self, region: Region) -> Mask | None:
+        """Where the file says a pixel is valid, as (C, *region.shape); None: everywhere."""
+        return self._part(region).valid(Region.whole(region.shape))
+
+    def _part(self, region: Region) -> Picture:
+        if self.latest is None or self.latest[0] != region:
+            self.latest = region, self.decode(region)
+        return self.latest[1]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.latest = None
 
 
 def _times(shape: Ints) -> str:

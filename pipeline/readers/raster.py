@@ -18,6 +18,7 @@ from pipeline.readers.base import READERS, Mask, Pixels
 from pipeline.readers.decoding import decoding
 from pipeline.readers.georeference import georeference_of, grid_of
 from pipeline.readers.picture import describe
+from pipeline.readers.segments import LARGEST_BLOCK
 from pipeline.readers.strips import Absent, absent, check_strips
 from pipeline.readers.tiff import Tiff, pages, pick
 from pipeline.readers.vrt import MASK_SUFFIX, VRT_SUFFIX, plain_vrt
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 # Pixel scale, tie points, transformation, keys (GeoTIFF 1.1): any of them says where a TIFF lies.
 GEOTIFF_TAGS = (33550, 33922, 34264, 34735)
 GDAL_METADATA = 42112
-LARGEST_BLOCK = 1 << 22
-"""Pixels of a block, which is decoded whole, up to which windows are worth their while."""
 SCALED = re.compile(r'role="(?:scale|offset)"')
 
 

@@ -69,11 +69,16 @@ def absent(page: TiffPage) -> Absent | None:
     missing = _left_out(page)
     if not missing.any():
         return None
+    size, (rows, columns) = blocks(page)
+    return Absent(missing.reshape(-1, rows, columns), size)
+
+
+def blocks(page: TiffPage) -> tuple[Ints, Ints]:
+    """Size, in pixels, of the strips or tiles of each plane, and how many there are per axis."""
     shape = (page.imagelength, page.imagewidth)
     block = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, shape[1])
     size = tuple(min(int(b), n) for b, n in zip(block, shape, strict=True))
-    rows, columns = (-(-n // b) for n, b in zip(shape, size, strict=True))
-    return Absent(missing.reshape(-1, rows, columns), size)
+    return size, tuple(-(-n // b) for n, b in zip(shape, size, strict=True))
 
 
 def _table(page: TiffPage) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:

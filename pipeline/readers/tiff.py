@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from itertools import islice
-from math import isnan
+from math import isnan, prod
 from typing import TYPE_CHECKING, ClassVar, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -15,9 +17,10 @@ from pipeline.errors import ReadError
 from pipeline.readers.base import READERS, Mask, Pixels
 from pipeline.readers.decoding import decoding
 from pipeline.readers.photometric import alpha_of, colours, layout
-from pipeline.readers.picture import Picture, describe
+from pipeline.readers.picture import Parts, Picture, describe
+from pipeline.readers.segments import in_parts, part
 from pipeline.readers.strips import absent, check_strips
-from pipeline.types import ImageInfo, Region
+from pipeline.types import Grid, ImageInfo, Region
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -27,6 +30,9 @@ UIC2_TAG = 33629  # of MetaMorph stacks: one entry per plane
 _Picture: TypeAlias = "tuple[TiffPage, TiffPage | None]"  # and its mask page
 _Page = TypeVar("_Page")
 REDUCED, TRANSPARENCY = 1, 4  # bits of NewSubfileType
+MPP = re.compile(r"\|\s*MPP\s*=\s*(\d*\.?\d+)")  # micrometres per pixel, as Aperio writes it
+LARGE = 1 << 24
+"""Pixels up to which a page is decoded whole."""
 
 
 @READERS.register("tiff")
@@ -41,9 +47,13 @@ class Tiff:
     metadata says of a sample's role stands above that, since ExtraSamples calls the near infrared
     of many scenes alpha. GDAL_NODATA, compared with the stored samples, is validity too; blocks
     that a sparse file leaves out are invalid. A mask page is validity of the page before it; like
-    thumbnails and reduced resolutions it is no page of its own. The Orientation tag is not
-    applied, as in GDAL: georeferencing speaks of stored rows. Complex numbers, volumes within one
-    page and subsampled YCbCr outside JPEG are `unsupported`.
+    thumbnails and reduced resolutions it is no page of its own. Of a slide (Aperio, Hamamatsu,
+    Philips, PerkinElmer) all pages of another size than the first are such: levels, label, macro.
+    Aperio's micrometres per pixel are its spacing. Pages of more than 2^24 pixels are read by
+    windows where strips and tiles have up to 2^22 pixels or are not compressed, by the same decoder
+    as smaller ones. The Orientation tag is not applied, as in GDAL: georeferencing speaks of stored
+    rows. Complex numbers, volumes within one page and subsampled YCbCr outside JPEG are
+    `unsupported`.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".tif", ".tiff", ".btf", ".tf8")
@@ -52,12 +62,24 @@ class Tiff:
     def probe(self, path: str) -> Sequence[ImageInfo]:
         """One picture per page, (H, W)."""
         with pages(path) as found:
-            return tuple(_info(page) for page, _ in found)
+            return tuple(info_of(page) for page, _ in found)
 
-    def open(self, path: str, page: int) -> Picture:
-        """Decode one page whole."""
+    def open(self, path: str, page: int) -> Picture | Parts:
+        """Decode one page whole, or a large one when a window asks for a part of it."""
         with pages(path) as found:
-            return _decode(*pick(found, page))
+            picture, mask = pick(found, page)
+            info = info_of(picture)
+            check_strips(picture)
+            if mask is not None:
+                _check_mask(mask, info)
+            if info.windowed:
+                return Parts(info, partial(_reopened, path, page))
+            return decoded(path, picture, mask, Region.whole(info.shape))
+
+
+def _reopened(path: str, page: int, region: Region) -> Picture:
+    with pages(path) as found:
+        return decoded(path, *pick(found, page), region)
 
 
 @contextmanager
@@ -82,8 +104,9 @@ def pick(found: Iterator[_Page], page: int) -> _Page:
 def _pictures(tiff: TiffFile) -> Iterator[_Picture]:
     picture: TiffPage | None = None
     mask: TiffPage | None = None
+    slide = any((tiff.is_svs, tiff.is_ndpi, tiff.is_philips, tiff.is_qpi))
     for page in _chain(tiff):
-        if page.subfiletype & REDUCED:
+        if page.subfiletype & REDUCED or (slide and page.shape != tiff.pages.first.shape):
             continue
         if page.subfiletype & TRANSPARENCY:
             mask = page
@@ -121,7 +144,8 @@ def _refuse_stack(tiff: TiffFile) -> None:
         raise ReadError("unsupported", message)
 
 
-def _info(page: TiffPage) -> ImageInfo:
+def info_of(page: TiffPage) -> ImageInfo:
+    """Header knowledge of a page, (H, W)."""
     if page.dtype is None:
         message = f"samples of {page.bitspersample} bits, format {page.sampleformat}; convert them"
         raise ReadError("unsupported", message)
@@ -129,9 +153,12 @@ def _info(page: TiffPage) -> ImageInfo:
         raise ReadError("unsupported", "a volume within one TIFF page; save it as pages")
     shape = (page.imagelength, page.imagewidth)
     bands, dtype = layout(page)
-    info = describe(shape, bands, dtype)
     changed = dtype != page.dtype or len(bands) != page.samplesperpixel
-    return info if changed else describe(shape, bands, dtype, _nodata(page))
+    info = describe(shape, bands, dtype, None if changed else _nodata(page))
+    said = MPP.search(page.description) if page.is_svs else None
+    step = 0.0 if said is None else float(said[1])
+    grid = Grid((step, step), "um") if step else info.grid
+    return replace(info, grid=grid, windowed=prod(shape) > LARGE and in_parts(page))
 
 
 def _nodata(page: TiffPage) -> float | None:
@@ -151,19 +178,23 @@ def _nodata(page: TiffPage) -> float | None:
     return value if value.is_integer() and limits.min <= value <= limits.max else None
 
 
-def _decode(page: TiffPage, mask: TiffPage | None) -> Picture:
-    info = _info(page)
-    check_strips(page)
-    stored = page.asarray(maxworkers=1, squeeze=False)
-    planes, _, height, width, contiguous = page.shaped
-    split = np.moveaxis(stored.reshape(planes, height, width, contiguous), -1, 1)
-    samples = split.reshape(planes * contiguous, height, width)
+def decoded(path: str, page: TiffPage, mask: TiffPage | None, region: Region) -> Picture:
+    """Decode a part of a page. Raises ReadError, and what decoders raise."""
+    info = info_of(page)
+    stored = np.moveaxis(part(path, page, region), -1, 1)
+    samples = stored.reshape(-1, *region.shape)
     alpha = alpha_of(page)
     colour = samples if alpha is None else np.delete(samples, alpha, axis=0)
     seen = None if alpha is None else samples[alpha : alpha + 1] != 0
     values = colours(colour, page)
-    masks = [seen, _differs(colour, _nodata(page)), _present(page, alpha), _inside(mask, info)]
-    return Picture(info, values, _combined([m for m in masks if m is not None], len(values)))
+    masks = [
+        seen,
+        _differs(colour, _nodata(page)),
+        _present(page, alpha, region),
+        None if mask is None else part(path, mask, region)[..., 0] != 0,
+    ]
+    valid = _combined([one for one in masks if one is not None], len(values))
+    return Picture(replace(info, shape=region.shape), values, valid)
 
 
 def _differs(samples: Pixels, nodata: float | None) -> Mask | None:
@@ -174,24 +205,21 @@ def _differs(samples: Pixels, nodata: float | None) -> Mask | None:
         return np.asarray(samples != np.array(nodata).astype(samples.dtype))
 
 
-def _present(page: TiffPage, alpha: int | None) -> Mask | None:
+def _present(page: TiffPage, alpha: int | None, region: Region) -> Mask | None:
     """Where the file has blocks: (S or 1, H, W) without alpha's plane, or None for everywhere."""
     blocks = absent(page)
     if blocks is None:
         return None
-    mask = blocks.within(Region.whole((page.imagelength, page.imagewidth)))
+    mask = blocks.within(region)
     return ~(mask if alpha is None or len(mask) == 1 else np.delete(mask, alpha, axis=0))
 
 
-def _inside(page: TiffPage | None, info: ImageInfo) -> Mask | None:
-    """Read a mask page as (1, H, W): not 0 is inside the picture, as GDAL writes them."""
-    if page is None:
-        return None
-    if (page.imagelength, page.imagewidth, page.samplesperpixel) != (*info.shape, 1):
-        message = f"a mask page of {page.imagelength}x{page.imagewidth}; write the file again"
+def _check_mask(mask: TiffPage, info: ImageInfo) -> None:
+    """Refuse a mask page that is not one plane of the picture: not 0 is inside, as GDAL has it."""
+    if (mask.imagelength, mask.imagewidth, mask.samplesperpixel) != (*info.shape, 1):
+        message = f"a mask page of {mask.imagelength}x{mask.imagewidth}; write the file again"
         raise ReadError("unsupported", message)
-    check_strips(page)
-    return np.asarray(page.asarray(maxworkers=1).reshape(1, *info.shape) != 0)
+    check_strips(mask)
 
 
 def _combined(masks: list[Mask], bands: int) -> Mask | None:
