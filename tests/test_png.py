@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ from PIL.PngImagePlugin import iTXt
 
 from pipeline.writers import layout, png, pngfile
 from pipeline.writers.sheet import captioned, kernel_sheet, photograph, sheet
-from pipeline.writers.thumbnail import SIDE, TINT
+from pipeline.writers.slices import outside, parts_of
+from pipeline.writers.thumbnail import SIDE, TINT, VOLUME, enlarge
 
 TEXT = {
     "unit": "µm",
@@ -178,14 +180,109 @@ def test_a_very_wide_response_keeps_its_one_row():
     assert image.size == (1667, 1)
 
 
-def test_of_a_volume_the_middle_slice_is_drawn_with_the_span_of_all():
+# -- volumes ---------------------------------------------------------------------------------------
+
+
+def drawn_parts(data: bytes) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each slice of a volume's preview: its codes, and the values they stand for."""
+    codes, back, _ = rebuilt(data)
+    parts = json.loads(opened(data).text["filterbank:parts"])
+    rooms = [
+        np.s_[p["top"] : p["top"] + p["height"], p["left"] : p["left"] + p["width"]] for p in parts
+    ]
+    assert [p["slice"][0] for p in parts] == ["z", "y", "x"]
+    assert [(p["rows"], p["columns"]) for p in parts] == [("y", "x"), ("-z", "x"), ("-z", "y")]
+    between = np.ones(codes.shape, dtype=bool)
+    for room in rooms:
+        between[room] = False
+    assert not codes[between].any()
+    assert between.any()
+    return [(codes[room], back[room]) for room in rooms]
+
+
+def middles(values: np.ndarray) -> list[np.ndarray]:
+    z, y, x = (n // 2 for n in values.shape)
+    return [values[z], values[::-1, y], values[::-1, :, x]]
+
+
+@depths
+def test_of_a_volume_three_middle_slices_are_drawn_with_the_span_of_all(depth):
     values = noise(5, 8, 9)
     values[0, 0, 0] = 50.0
-    codes, back, scale = rebuilt(data := png.render(values, depth=16))
-    assert opened(data).text["filterbank:slice"] == "z=2 of 0..4"
-    assert scale == 50.0 / 32767
-    assert np.all(np.abs(back - values[2]) <= HALF_A_STEP * scale)
-    assert codes.shape == (8, 9)
+    data = png.render(values, values != values[2, 3, 3], depth=depth)
+    text, (_, _, scale) = opened(data).text, rebuilt(data)
+    assert text["filterbank:size"] == "5x8x9"
+    assert scale == 50.0 / (2 ** (depth - 1) - 1)
+    found = drawn_parts(data)
+    for (_, back), plane in zip(found[1:], middles(values)[1:], strict=True):
+        assert np.all(np.abs(back - plane) <= HALF_A_STEP * scale)
+    codes, back = found[0]
+    assert np.argwhere(codes == 0).tolist() == [[3, 3]]
+    assert np.all(np.abs(back - values[2])[codes > 0] <= HALF_A_STEP * scale)
+
+
+def test_a_thick_slice_takes_as_much_room_as_in_space():
+    values = noise(6, 10, 8)
+    data = png.render(values, depth=16, spacing=(2.5, 1.0, 1.0))
+    (_, axial), *upright = drawn_parts(data)
+    assert axial.shape == (10, 8)
+    rows = np.floor((np.arange(15) + 0.5) * 6 / 15).astype(int)
+    for (_, back), plane in zip(upright, middles(values)[1:], strict=True):
+        assert np.abs(back - plane[rows]).max() <= HALF_A_STEP * rebuilt(data)[2]
+
+
+def test_a_large_volume_is_reduced_by_means_of_valid_pixels():
+    values = noise(64, 64, 64)
+    values[:, :2, :2] = np.nan
+    data = png.render(values, depth=16, size=102)
+    assert max(opened(data).size) == 102
+    for (codes, back), plane in zip(drawn_parts(data), middles(values), strict=True):
+        blocks = plane.reshape(32, 2, 32, 2).astype(np.float64)
+        invalid = np.isnan(blocks).all(axis=(1, 3))
+        assert np.array_equal(codes == 0, invalid)
+        error = np.abs(back - np.nanmean(np.where(invalid[:, None, :, None], 0, blocks), (1, 3)))
+        assert error[~invalid].max() <= HALF_A_STEP * rebuilt(data)[2] + 1e-6
+
+
+@given(
+    shape=st.tuples(*[st.integers(1, 300)] * 3),
+    spacing=st.tuples(*[st.floats(0.1, 10)] * 3),
+    size=st.integers(64, 700),
+)
+def test_slices_fit_and_keep_their_aspect(shape, spacing, size):
+    parts = parts_of(shape, spacing, size)
+    height, width = outside(parts).shape
+    lengths = [n * step for n, step in zip(shape, spacing, strict=True)]
+    pixel = max(lengths[0] / parts[1].height, min(spacing))
+    for part, along in zip(parts, [(1, 2), (0, 2), (0, 1)], strict=True):
+        for drawn, axis in zip((part.height, part.width), along, strict=True):
+            assert abs(drawn - lengths[axis] / pixel) <= max(1.0, drawn / parts[1].height)
+    thin = sum(part.width == 1 for part in parts) + sum(part.height == 1 for part in parts)
+    assert max(height, width) <= size + thin
+
+
+def test_pictures_of_volumes_are_white_between_slices_and_tinted_where_invalid():
+    values = np.full((8, 20, 30), 7.0)
+    pixels = thumbnail(values, limits=(0.0, 14.0))
+    blank = outside(parts_of(values.shape, None, VOLUME))
+    times = pixels.shape[0] // blank.shape[0]
+    assert pixels.ndim == 2
+    assert VOLUME // 2 < max(pixels.shape) <= VOLUME
+    assert np.array_equal(pixels == 255, enlarge(blank, times * max(blank.shape)))
+    assert np.all(pixels[pixels != 255] == 128)
+    values[:, :, :15] = np.nan
+    tinted = thumbnail(values, limits=(0.0, 14.0))
+    assert np.all(tinted[0, : 15 * times] == TINT)
+    assert np.all(tinted[0, 15 * times : 30 * times] == 128)
+
+
+def test_a_sheet_of_a_volume_has_wide_tiles():
+    volume = noise(20, 60, 50)
+    tiles = [(f"f{i}", "1", *captioned(volume, spacing=(3.0, 1.0, 1.0))) for i in range(5)]
+    flat = [(f"f{i}", "1", *captioned(volume[0])) for i in range(5)]
+    wide, narrow = (opened(sheet("a", one[0][2], one)).size for one in (tiles, flat))
+    assert wide[0] == 2 * layout.MARGIN + 3 * VOLUME + 2 * layout.GAP
+    assert narrow[0] == 2 * layout.MARGIN + 5 * SIDE + 4 * layout.GAP
 
 
 # -- the file format -------------------------------------------------------------------------------
@@ -226,7 +323,7 @@ def thumbnail(values, limits=None):
         ((100, 80), (100, 80)),
         ((1000, 500), (192, 96)),
         ((1, 5000), (1, 192)),
-        ((5, 400, 200), (192, 96)),
+        ((5, 400, 200), (198, 404)),
     ],
 )
 def test_thumbnails_are_small_and_keep_the_aspect(shape, drawn):

@@ -8,22 +8,22 @@ reader that knows nothing of filterbank shows the response, and equal responses 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.writers.boxes import Floats as Floats
+from pipeline.writers.boxes import Mask as Mask
 from pipeline.writers.pngfile import encode
+from pipeline.writers.slices import assembled, parts_of, text_of
 
 Depth: TypeAlias = Literal[8, 16]
 Limits: TypeAlias = tuple[float, float]
-Floats: TypeAlias = npt.NDArray[np.float32 | np.float64]
-Mask: TypeAlias = npt.NDArray[np.bool_]
 Whole: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
-S = TypeVar("S", bound=np.generic)
 
 ROWS_OF = 1 << 14
 """Pixels that are encoded at a time, so that their float64 steps stay in the cache."""
@@ -81,14 +81,15 @@ def render(
     limits: Limits | None = None,
     text: Mapping[str, str] | None = None,
     size: int = 2048,
+    spacing: Sequence[float] | None = None,
 ) -> bytes:
     """Draw one response as a gray PNG whose codes can be turned back into values.
 
     Parameters
     ----------
     values, valid : (H, W) or (D, H, W) float and bool
-        Of a volume the middle slice is drawn (chunk `slice`). Values that are not finite are
-        invalid whatever `valid` says.
+        Of a volume the three middle slices are drawn side by side, with code 0 between them
+        (chunk `parts`). Values that are not finite are invalid whatever `valid` says.
     limits : (lo, hi), optional
         Values beyond are clipped and the span goes to the chunk `limits`; with lo < 0 < hi the span
         is the larger side on both. Default: the valid minimum and maximum of this response
@@ -97,7 +98,10 @@ def render(
         Chunks to add, each as `filterbank:<key>`: unit, image, band, filter, digest.
     size : int
         A longer side is reduced: each pixel is then the mean of the valid ones among n x n. The
-        chunks `size` (H x W before) and `reduced` (n) say so.
+        chunks `size` (H x W before) and `reduced` (n) say so. Pixels of a volume are means over
+        boxes of any size; its chunk `size` is D x H x W.
+    spacing : three numbers, optional
+        How far apart the voxels of a volume are along each axis; default: equally far.
 
     Returns
     -------
@@ -116,10 +120,10 @@ def render(
         lowest, highest = (codes.offset + codes.scale * code for code in (1, codes.top))
         chunks["limits"] = f"{lowest!r} {highest!r}"
     if values.ndim == 3:
-        chunks["slice"] = f"z={len(values) // 2} of 0..{len(values) - 1}"
-        values, usable = middle(values), middle(usable)
-    step = -(-max(values.shape) // size)
-    if step > 1:
+        parts = parts_of(values.shape, spacing, size)
+        chunks |= {"size": "{}x{}x{}".format(*values.shape), "parts": text_of(parts)}
+        values, usable = assembled(values, usable, parts)
+    elif (step := -(-max(values.shape) // size)) > 1:
         chunks |= {"size": "{}x{}".format(*values.shape), "reduced": str(step)}
         values, usable = reduce(values, usable, step)
     return encode(codes.encode(values, usable), chunks)
@@ -132,14 +136,6 @@ def finite(values: Floats, valid: Mask | None) -> Mask:
         raise ValueError(message)
     numbers = np.isfinite(values)
     return numbers if valid is None else numbers & valid
-
-
-def middle(volume: npt.NDArray[S]) -> npt.NDArray[S]:
-    """The (H, W) slice halfway through a (D, H, W) volume; an (H, W) image as it is."""
-    if volume.ndim == 2:
-        return volume
-    slices: npt.NDArray[S] = volume[len(volume) // 2]
-    return slices
 
 
 def span(values: Floats, usable: Mask) -> Limits:

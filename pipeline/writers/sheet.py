@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.writers.layout import Head, Key, Tile, page
-from pipeline.writers.png import middle
 from pipeline.writers.pngfile import encode
 from pipeline.writers.thumbnail import (
     SIDE,
     TINT,
+    VOLUME,
     Pixels,
     captioned,
     diverging,
@@ -32,6 +32,7 @@ Kernel: TypeAlias = npt.NDArray[np.float32 | np.float64]
 
 COLUMNS = 7  # of 192 pixels: just under 1600 with gaps and margins
 FEWEST = 4  # so that the title has room
+SPAN = 2  # columns that the picture of a volume takes
 KERNEL_SIDE = 160
 OWN_SCALE = (
     "Each tile has its own scale, given below it (percentiles 1 to 99 of the pixels drawn): "
@@ -80,19 +81,21 @@ def sheet(
         for name, band, pixels, note in ordered
     ]
     head = Head(title, tuple(about), (DIVERGING, GRAY, NO_DATA), input_thumb)
-    columns = fitting_columns(len(cells), bands)
-    drawn = page(head, cells, OWN_SCALE, columns=columns, side=SIDE)
+    wide = any(tile.pixels.shape[1] > SIDE for tile in cells)
+    columns = fitting_columns(len(cells), bands, SPAN if wide else 1)
+    drawn = page(head, cells, OWN_SCALE, columns=columns, side=VOLUME if wide else SIDE)
     return encode(drawn, text or {})
 
 
-def fitting_columns(tiles: int, bands: int) -> int:
+def fitting_columns(tiles: int, bands: int, span: int = 1) -> int:
     """Columns such that the bands of one response do not straddle a row end where they can.
 
     >>> fitting_columns(60, 1), fitting_columns(60, 3), fitting_columns(60, 12)
     (7, 6, 6)
     """
-    even = (c for c in range(COLUMNS, FEWEST - 1, -1) if c % bands == 0 or bands % c == 0)
-    return max(FEWEST, min(next(even, COLUMNS), tiles))
+    most, fewest = COLUMNS // span, FEWEST // span
+    even = (c for c in range(most, fewest - 1, -1) if c % bands == 0 or bands % c == 0)
+    return max(fewest, min(next(even, most), tiles))
 
 
 def kernel_sheet(title: str, kernels: Sequence[tuple[str, Kernel, str]]) -> bytes:
@@ -116,7 +119,8 @@ def kernel_sheet(title: str, kernels: Sequence[tuple[str, Kernel, str]]) -> byte
 
 
 def _kernel_tile(name: str, taps: Kernel, note: str) -> Tile:
-    plane, _ = shrink(middle(taps), np.isfinite(middle(taps)), KERNEL_SIDE)
+    middle = taps if taps.ndim == 2 else taps[len(taps) // 2]
+    plane, _ = shrink(middle, np.isfinite(middle), KERNEL_SIDE)
     colours = diverging(plane, float(np.abs(plane).max()))
     size, total = " x ".join(map(str, taps.shape)), f"sum {_total(taps):.3g}"
     notes = (

@@ -6,19 +6,22 @@ a few extreme pixels do not hide all others, and one thumbnail cannot be compare
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.writers.png import Floats, Limits, Mask, finite, middle
+from pipeline.writers.boxes import Floats, Mask, resized
+from pipeline.writers.png import Limits, finite
+from pipeline.writers.slices import assembled, outside, parts_of
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 S = TypeVar("S", bound=np.generic)
 
 SIDE = 192
-LEAST = 1e-6  # the share of valid pixels below which a thumbnail's pixel is invalid
+VOLUME = 404
+"""The longer edge of the pictures of volumes: two thumbnails and the gap between them."""
 TINT = (252, 224, 146)  # invalid pixels: neither gray nor on the diverging scale
 # Blue, white, red at -1, -1/2, 0, 1/2, 1: ColorBrewer's RdBu without its ends, which are so dark
 # that thin lines of both signs look black.
@@ -28,41 +31,46 @@ RGB = ("red", "green", "blue")
 
 
 def captioned(
-    values: Floats, valid: Mask | None = None, limits: Limits | None = None
+    values: Floats,
+    valid: Mask | None = None,
+    limits: Limits | None = None,
+    spacing: Sequence[float] | None = None,
 ) -> tuple[Pixels, str]:
-    """Draw (H, W), or the middle slice of (D, H, W), as (h, w) or (h, w, 3) with h, w <= 192.
+    """Draw (H, W) as (h, w) or (h, w, 3) with h, w <= 192, or three slices of (D, H, W) <= 404.
 
     Also says what the colours span from end to end: `-1.25 .. 1.25`. Where `limits` (default:
     `contrast`) hold both signs, negative is blue, 0 white, positive red; otherwise lo is black, hi
     white. Invalid pixels get a tint. Small images are enlarged by whole factors; each pixel of a
-    large one is the mean of the valid pixels it covers.
+    large one is the mean of the valid pixels it covers. spacing: of a volume's voxels.
     """
-    small, usable = _small(values, valid)
+    small, usable, blank = _small(values, valid, spacing)
     lo, hi = limits or contrast(small, usable)
     if lo < 0 < hi:
         lo, hi = -max(-lo, hi), max(-lo, hi)
     pixels = diverging(small, hi) if lo < 0 < hi else _gray(small, lo, hi)
     caption = f"{lo:.4g} .. {hi:.4g}" if usable.any() else "no valid pixel"
-    return enlarge(_tinted(pixels, usable), SIDE), caption
+    return _finished(pixels, usable, blank), caption
 
 
 def photograph(
     bands: Mapping[str, Floats],
     valid: Mapping[str, Mask] | None = None,
     limits: Limits | None = None,
+    spacing: Sequence[float] | None = None,
 ) -> Pixels:
     """Draw an input image: in colour (h, w, 3) if it has red, green and blue, else its first band.
 
     `limits` is what black and white mean in every band, e.g. (0, 255) for 8-bit photographs;
     default: percentiles 1 and 99 of what is drawn, of the three bands together for colour.
+    spacing: of a volume's voxels.
     """
     names = pictured(bands)
-    small = [_small(bands[name], valid[name] if valid else None) for name in names]
-    values = np.stack([plane for plane, _ in small], axis=-1)
-    usable = np.logical_and.reduce([seen for _, seen in small])
+    small = [_small(bands[name], valid[name] if valid else None, spacing) for name in names]
+    values = np.stack([plane for plane, *_ in small], axis=-1)
+    usable = np.logical_and.reduce([seen for _, seen, _ in small])
     lo, hi = limits or _percentiles(values[usable])
     pixels = _gray(values, lo, hi)
-    return enlarge(_tinted(pixels if len(names) == 3 else pixels[..., 0], usable), SIDE)
+    return _finished(pixels if len(names) == 3 else pixels[..., 0], usable, small[0][2])
 
 
 def contrast(values: Floats, usable: Mask) -> Limits:
@@ -112,28 +120,31 @@ def enlarge(values: npt.NDArray[S], side: int) -> npt.NDArray[S]:
 
 def shrink(values: Floats, usable: Mask, side: int) -> tuple[npt.NDArray[np.float64], Mask]:
     """Means over usable pixels, so that the longer side is `side`; smaller images stay."""
-    from PIL import Image
-
-    whole = bool(usable.all())
-    filled = values if whole else np.where(usable, values, 0)
-    if max(values.shape) <= side:
-        return filled.astype(np.float64), usable
-    ratio = side / max(values.shape)
+    ratio = min(1, side / max(values.shape))
     height, width = (max(1, round(length * ratio)) for length in values.shape)
-
-    def mean(pixels: Floats | Mask) -> npt.NDArray[np.float64]:
-        image = Image.fromarray(pixels.astype(np.float32, copy=False))
-        return np.asarray(image.resize((width, height), Image.Resampling.BOX), dtype=np.float64)
-
-    if whole:
-        return mean(filled), np.ones((height, width), dtype=bool)
-    weight = mean(usable)
-    return mean(filled) / np.maximum(weight, LEAST), weight > LEAST
+    small, seen = resized(values, usable, (height, width))
+    return small.astype(np.float64, copy=False), seen
 
 
-def _small(values: Floats, valid: Mask | None) -> tuple[npt.NDArray[np.float64], Mask]:
+def _small(
+    values: Floats, valid: Mask | None, spacing: Sequence[float] | None
+) -> tuple[npt.NDArray[np.float64], Mask, Mask | None]:
+    """What is drawn of an image, where it is usable, and where a volume's picture is blank."""
     usable = finite(values, valid)
-    return shrink(middle(values), middle(usable), SIDE)
+    if values.ndim == 2:
+        return *shrink(values, usable, SIDE), None
+    parts = parts_of(values.shape, spacing, VOLUME)
+    picture, seen = assembled(values, usable, parts)
+    return picture.astype(np.float64, copy=False), seen, outside(parts)
+
+
+def _finished(pixels: Pixels, usable: Mask, blank: Mask | None) -> Pixels:
+    """The picture at its size, with invalid pixels marked and the blank ones white."""
+    if blank is None:
+        return enlarge(_tinted(pixels, usable), SIDE)
+    drawn = _tinted(pixels, usable | blank).copy()
+    drawn[blank] = 255
+    return enlarge(drawn, VOLUME)
 
 
 def _gray(values: Floats, lo: float, hi: float) -> Pixels:
