@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from pipeline.boundary import Boundary
 from pipeline.config.regions import Regions
-from pipeline.config.schema import Config, NamedFilter
+from pipeline.config.schema import Config, Input, NamedFilter
 from pipeline.filters.base import Filter
 from pipeline.filters.weights import Weights
 from pipeline.steps.base import STEPS, Step
@@ -34,7 +34,7 @@ def expanded(config: Config) -> dict[str, Any]:
     """
     return {
         "version": config.version,
-        "input": _section(config.input) | {"columns": list(config.input.columns)},
+        "input": _section(config.input) | _columns(config.input),
         "prepare": [{STEPS.name_of(step): parameters(step)} for step in config.prepare],
         "derive": [{band.label: band.text} for band in config.derive],
         "boundary": _canonical(config.boundary),
@@ -71,6 +71,11 @@ def _regions(regions: Regions) -> list[Any]:
     if regions.zones:
         found.append({"zones": {"sha256": regions.zones.sha256}, "id": regions.zones.column})
     return found
+
+
+def _columns(config: Input) -> dict[str, list[str]]:
+    """The columns that patterns and a table make, where there are any."""
+    return {"columns": list(config.columns)} if config.columns else {}
 
 
 def _section(section: Any) -> dict[str, Any]:
