@@ -115,7 +115,7 @@ def _in_order(
     """
     flying: deque[tuple[Loaded, Future[Sequence[Result | Piece]]]] = deque()
     for loaded in batches:
-        while flying and (len(flying) >= ahead or (loaded.job.turn and loaded.job.first)):
+        while flying and loaded.job.turn and loaded.job.first:
             first, future = flying.popleft()
             yield first, future.result()
         if loaded.job.turn is None:
@@ -123,6 +123,9 @@ def _in_order(
         elif scenes.wanted(loaded.job.tiles[0]):
             briefs = scenes.briefs(loaded.job.tiles[0])
             flying.append((loaded, pool.submit(_compute_tile, plan, loaded, briefs)))
+        if len(flying) >= ahead:
+            first, future = flying.popleft()
+            yield first, future.result()
     for first, future in flying:
         yield first, future.result()
 

@@ -88,7 +88,8 @@ def test_killed_by_the_kernel_inside_a_rename_and_resumed_ends_byte_identical(
     for i in range(3):
         draw(tmp_path / "in" / f"{i}.png", seed=i)
     config = write_config(tmp_path / "c.yaml", tmp_path / "in", tmp_path / "out")
-    inject = "--inject=rename,renameat,renameat2:signal=SIGKILL:when=5"
+    # before it: run.json, a journal, filters.parquet, methods.md, a journal, the first picture
+    inject = "--inject=rename,renameat,renameat2:signal=SIGKILL:when=7"
     strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=rename,renameat,renameat2"]
     with started("run", config, prefix=[*strace, inject]) as process:
         finish(process)
