@@ -2,6 +2,7 @@
 
 from pipeline.readers import bmp as bmp
 from pipeline.readers import dicom as dicom
+from pipeline.readers import hyperstack as hyperstack
 from pipeline.readers import nifti as nifti
 from pipeline.readers import npy as npy
 from pipeline.readers import pillow as pillow

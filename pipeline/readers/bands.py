@@ -81,7 +81,7 @@ def bands_of(dataset: DatasetReader) -> Bands:
             message = f"scale {slope:g} and offset {intercept:g}; correct them, or remove them"
             raise ReadError("unsupported", message)
     return Bands(
-        _labels([names[i - 1] for i in indexes], [colours[i - 1] for i in indexes]),
+        labels([names[i - 1] for i in indexes], [colours[i - 1] for i in indexes]),
         indexes,
         alpha,
         stored,
@@ -110,7 +110,7 @@ def _type(names: set[str]) -> np.dtype[np.generic]:
     return np.dtype(name)
 
 
-def _labels(names: list[str], colours: list[str]) -> tuple[str, ...]:
+def labels(names: list[str], colours: list[str]) -> tuple[str, ...]:
     """Descriptions, else the common names of colours, else numbers; numbers where two are alike."""
     found = [
         name if _usable(name) else colour if colour in COMMON_NAMES else None

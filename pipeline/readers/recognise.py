@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pipeline.readers.base import READERS
 from pipeline.readers.dicom_header import NO_IMAGE
+from pipeline.readers.hyperstack import is_hyperstack
 from pipeline.readers.raster import is_georeferenced
 from pipeline.readers.vrt import MASK_SUFFIX, VRT_SUFFIX, sources_of
 
@@ -23,11 +24,14 @@ def identify(path: str) -> str | None:
 
     The signature decides: a PNG called `.jpg` is read as PNG. A file that has a known suffix but
     no known signature, or that cannot be opened, gets the reader of its suffix, which will say
-    what is wrong with it. A TIFF is read as `raster` where it is georeferenced.
+    what is wrong with it. A TIFF is read as `raster` where it is georeferenced, as `hyperstack`
+    where it describes its planes.
     """
     name = _signed(_head(path))
+    if name == "tiff":
+        return "raster" if is_georeferenced(path) else "hyperstack" if is_hyperstack(path) else name
     if name is not None:
-        return "raster" if name == "tiff" and is_georeferenced(path) else name
+        return name
     return next((n for n, reader in READERS.items() if _ends(path, reader.suffixes)), None)
 
 

@@ -100,6 +100,18 @@ FILES: dict[str, dict[str, Callable[[Path], None]]] = {
         "floats.tif": tiff(DEEP.astype(np.float32), extratags=[(42113, "s", 0, "7", True)]),
         "bit.tif": pillow(GRAY > 99),
     },
+    "hyperstack": {
+        "plane.ome.tif": tiff(DEEP, ome=True, compression="lzw"),
+        "volume.ome.btf": tiff(
+            np.stack([DEEP] * 3), ome=True, bigtiff=True, metadata={"axes": "ZYX"}
+        ),
+        "frames_volume.ome.tif": tiff(
+            np.stack([[DEEP] * 3, [DEEP[::-1]] * 3]), ome=True, metadata={"axes": "TZYX"}
+        ),
+        "frames_imagej.tif": tiff(
+            np.stack([DEEP, DEEP[::-1]]), imagej=True, metadata={"axes": "TYX"}
+        ),
+    },
     "raster": {
         "scene.geotiff": raster(DEEP[None], nodata=7, compress="deflate"),
         "clear.gtif": raster(np.moveaxis(CLEAR, -1, 0), tiled=True, blockxsize=16, blockysize=16),
