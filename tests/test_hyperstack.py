@@ -200,7 +200,13 @@ def test_planes_in_other_files_are_not_looked_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new"),
-    [("XYCZT", "XYCZQ"), ('SizeC="1"', 'SizeC="x"'), ("</Pixels>", "</Pixelz>"), ('="1"', '="0"')],
+    [
+        ("XYCZT", "XYCZQ"),
+        ('SizeC="1"', 'SizeC="x"'),
+        ("</Pixels>", "</Pixelz>"),
+        ('="1"', '="0"'),
+        ('IFD="0"', 'IFD="7"'),
+    ],
 )
 def test_nonsense_is_corrupt(tmp_path: Path, old: str, new: str) -> None:
     path = tmp_path / "x.ome.tif"
@@ -212,6 +218,35 @@ def test_nonsense_is_corrupt(tmp_path: Path, old: str, new: str) -> None:
     with pytest.raises(ReadError, match="makes no sense") as caught:
         READERS["hyperstack"]().probe(str(path))
     assert caught.value.kind == "corrupt"
+
+
+def test_numbers_that_are_none_are_corrupt(tmp_path: Path) -> None:
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, draw(Z, Y, X), imagej=True, metadata={"axes": "ZYX"})
+    path.write_bytes(path.read_bytes().replace(b"slices=3", b"slices=x"))
+    with pytest.raises(ReadError, match="makes no sense") as caught:
+        READERS["hyperstack"]().probe(str(path))
+    assert caught.value.kind == "corrupt"
+    assert identify(str(path)) == "hyperstack"
+
+
+def test_random_damage_raises_nothing_but_read_errors(tmp_path: Path) -> None:
+    path = tmp_path / "x.tif"
+    for kind in ("ome", "imagej"):
+        tifffile.imwrite(path, draw(2, Z, Y, X), photometric="minisblack", **{kind: True})
+        whole = np.frombuffer(path.read_bytes(), np.uint8)
+        for _ in range(60):
+            data = whole.copy()
+            data[RNG.integers(0, len(data), 20)] = RNG.integers(0, 256, 20)
+            path.write_bytes(data.tobytes()[: RNG.integers(100, 2 * len(data))])
+            name = identify(str(path)) or "tiff"
+            try:
+                for frame, info in enumerate(READERS[name]().probe(str(path))[:3]):
+                    if np.prod(info.shape) < 1e6:
+                        with READERS[name]().open(str(path), frame) as window:
+                            window.read(Region.whole(info.shape))
+            except ReadError:
+                pass
 
 
 def test_a_large_plane_is_read_by_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

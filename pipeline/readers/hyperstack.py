@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
+from xml.etree.ElementTree import ParseError
 
 import numpy as np
 
@@ -87,13 +88,19 @@ def _described(path: str) -> Iterator[tuple[TiffFile, tuple[Stack, ...]]]:
 
 
 def _stacks(tiff: TiffFile, path: str) -> tuple[Stack, ...]:
-    if tiff.is_ome and (xml := tiff.ome_metadata):
-        return ome_stacks(
-            xml, Path(path).name, len(tiff.pages), lambda page: _page(tiff, page).samplesperpixel
-        )
-    if tiff.is_imagej:
-        stack = imagej_stack(tiff, len(tiff.pages))
-        return () if stack is None else (stack,)
+    """What the first page says of the file; nothing where it says less than its directories."""
+
+    def samples(page: int) -> int:
+        return _page(tiff, page).samplesperpixel
+
+    try:
+        if tiff.is_ome and (xml := tiff.ome_metadata):
+            return ome_stacks(xml, Path(path).name, len(tiff.pages), samples)
+        if tiff.is_imagej and (stack := imagej_stack(tiff, len(tiff.pages))):
+            return (stack,)
+    except (ParseError, ValueError, TypeError, OverflowError) as error:
+        message = f"a description of planes that makes no sense ({error}); write the file again"
+        raise ReadError("corrupt", message) from error
     return ()
 
 

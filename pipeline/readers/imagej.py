@@ -21,7 +21,8 @@ def imagej_stack(tiff: TiffFile, directories: int) -> Stack | None:
     """The stack of a file, or None where its metadata say less than its directories.
 
     Stacks without named axes are frames. Raises ReadError where planes are missing, `corrupt`, or
-    stand behind one directory and are compressed, `unsupported`.
+    stand behind one directory and are compressed, `unsupported`; ValueError where what should be a
+    number is none.
     """
     said, page = tiff.imagej_metadata or {}, tiff.pages.first
     counts = {axis: max(1, int(said.get(key, 1))) for axis, key in KEYS.items()}

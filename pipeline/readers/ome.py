@@ -8,7 +8,6 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from pipeline.errors import ReadError
 from pipeline.readers.planes import Stack, grid_of
 
 AXES = "TZC"
@@ -19,19 +18,14 @@ def ome_stacks(
 ) -> tuple[Stack, ...]:
     """The images of a file, in the order of the XML; none where planes stand in other files.
 
-    file: its name; samples: per pixel, of a directory. Raises ReadError, kind `corrupt`, where the
+    file: its name; samples: per pixel, of a directory. Raises ParseError or ValueError where the
     XML cannot be understood or names planes that the file does not have.
     """
-    try:
-        root = ElementTree.fromstring(xml)
-        if _stands_elsewhere(root, file):
-            return ()
-        pixels = [found for image in _all(root, "Image") for found in _all(image, "Pixels")]
-        return tuple(_stack(one, directories, samples) for one in pixels)
-    except (ElementTree.ParseError, ValueError) as error:
-        raise ReadError(
-            "corrupt", f"OME-XML that makes no sense ({error}); write it again"
-        ) from error
+    root = ElementTree.fromstring(xml)
+    if _stands_elsewhere(root, file):
+        return ()
+    pixels = [found for image in _all(root, "Image") for found in _all(image, "Pixels")]
+    return tuple(_stack(one, directories, samples) for one in pixels)
 
 
 def _stands_elsewhere(root: Element, file: str) -> bool:
@@ -44,8 +38,11 @@ def _stands_elsewhere(root: Element, file: str) -> bool:
 
 def _stack(pixels: Element, directories: int, samples: Callable[[int], int]) -> Stack:
     listed = _all(pixels, "TiffData")
-    first = min((int(data.get("IFD", 0)) for data in listed), default=0)
-    order, together = pixels.get("DimensionOrder", "XYZCT"), samples(first)
+    ends = [int(data.get("IFD", 0)) for data in listed]
+    if not ends or not 0 <= min(ends) <= max(ends) < directories:
+        message = f"directories {ends} of {directories}"
+        raise ValueError(message)
+    order, together = pixels.get("DimensionOrder", "XYZCT"), samples(min(ends))
     counts = {axis: int(pixels.get(f"Size{axis}", 1)) for axis in AXES}
     counts["C"], rest = divmod(counts["C"], together)
     planes = counts["T"] * counts["Z"] * counts["C"]
