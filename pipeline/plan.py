@@ -26,7 +26,7 @@ from pipeline.statistics import accumulators
 from pipeline.steps import STEPS
 from pipeline.types import Grid, ImageInfo, Ints, Region, Source, Tile
 
-NUMERICS = 3
+NUMERICS = 4
 """Raised when the same config gives other numbers than the version before."""
 
 _PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 26}
@@ -188,7 +188,7 @@ class Plan:
             for part in self.together(info)
             for schedule in (part.bank.fast, part.bank.masked)
         )
-        return pixels * (16 * len(info.bands) + 4 * labels + work + kept)
+        return pixels * (16 * max(len(info.bands), labels) + 4 * labels + work + kept)
 
     def _boxes(self, info: ImageInfo) -> tuple[Ints, Ints]:
         """Extents of what is computed at once, before and after the prepare steps, in pixels."""
@@ -272,7 +272,8 @@ class Plan:
         most = self.threads if self.device == "cpu" else 1
         sizes = {source.header for source in sources if source.failure is None}
         need = max((self.bytes_needed(i) * self.batch_size(i) for i in sizes), default=1)
-        return max(1, min(most, self.memory // (need + _THREAD)))
+        left = self.memory - _PROCESS - self.workers * _READER
+        return max(1, min(most, left // (need + _THREAD)))
 
     @property
     def threads(self) -> int:
@@ -373,6 +374,9 @@ _GAPS = 1.25
 
 _THREAD = 128 << 20
 """Bytes of a thread that computes, however small its images: gaps in its heap, its tables."""
+
+_PROCESS, _READER = 800 << 20, 200 << 20
+"""Bytes of the main process and of one that reads, before the first image: libraries, mostly."""
 
 
 def _live_planes(schedule: Schedule) -> int:
