@@ -177,6 +177,20 @@ def test_a_large_scan_is_read_in_tiles(tmp_path: Path, monkeypatch: pytest.Monke
         assert row["std"] == pytest.approx(plane.std(), rel=1e-12)
 
 
+def test_only_what_is_decoded_whole_is_limited_by_its_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "scan.tif"
+    tifffile.imwrite(path, draw(*SHAPE), tile=(16, 16))
+    config = write_config(tmp_path / "bank.yaml", limits={"bytes": 100, "pixels": 100})
+    (source,) = look(config, tmp_path / "out", path).sources
+    assert source.failure is not None
+    assert source.failure.kind == "limit"
+    monkeypatch.setattr(tiff, "LARGE", 100)
+    (source,) = look(config, tmp_path / "out", path).sources
+    assert source.failure is None
+
+
 def test_of_a_slide_level_0_is_the_picture(tmp_path: Path) -> None:
     """Aperio flags neither levels nor thumbnail as reduced."""
     path, level = tmp_path / "x.svs", draw(*SHAPE, 3)
