@@ -33,8 +33,8 @@ _PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 26}
 _WORKING = 14
 """float32 planes of one response that statistics and rendering hold at the same time."""
 
-SCENE = 1 << 24
-"""Pixels, of one band, above which an image that can be read by windows is cut into tiles."""
+SCENE = 1 << 23
+"""Pixels, of all bands, above which an image that can be read by windows is cut into tiles."""
 _CORES = (1024, 2048)
 _WIDE_HALO = 256
 """Sides of a tile's core, in pixels; the larger one for halos above this. A change changes bits."""
@@ -201,8 +201,8 @@ class Plan:
     # ---------------------------------------------------------------- scenes and their tiles
     def is_scene(self, info: ImageInfo) -> bool:
         """Whether such an image is read and computed in tiles, so that memory does not hold it."""
-        large = info.windowed and len(info.shape) == 2 and prod(info.shape) > SCENE
-        return large and not self.needs_whole(info)
+        large = prod(info.shape) * len(info.bands) > SCENE
+        return info.windowed and len(info.shape) == 2 and large and not self.needs_whole(info)
 
     def needs_whole(self, info: ImageInfo) -> tuple[str, ...]:
         """Prepare steps and responses that depend on all of an image, by name."""
