@@ -106,6 +106,19 @@ def cut_chain(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
+def test_images_beyond_the_axes_are_frames_and_pages_beyond_them_pages(tmp_path: Path) -> None:
+    stack, path = draw(6, Y, X), tmp_path / "x.tif"
+    tifffile.imwrite(path, stack, imagej=True, metadata={"axes": "ZYX"})
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"slices=6", b"slices=3"))
+    frames = read(path)
+    np.testing.assert_array_equal(np.concatenate([values[0] for _, values in frames]), stack)
+    assert [info.shape for info, _ in frames] == [(3, Y, X)] * 2
+    path.write_bytes(data.replace(b"slices=6", b"slices=4"))
+    assert identify(str(path)) == "tiff"
+    assert len(READERS["tiff"]().probe(str(path))) == 6
+
+
 def test_a_stack_of_one_directory_that_ends_early_is_corrupt(tmp_path: Path) -> None:
     path = tmp_path / "x.tif"
     tifffile.imwrite(path, draw(5, Y, X), imagej=True)

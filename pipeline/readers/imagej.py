@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,18 +21,20 @@ KEYS = {"t": "frames", "z": "slices", "c": "channels"}
 def imagej_stack(tiff: TiffFile, directories: int) -> Stack | None:
     """The stack of a file, or None where its metadata say less than its directories.
 
-    Stacks without named axes are frames. Raises ReadError where planes are missing, `corrupt`, or
-    stand behind one directory and are compressed, `unsupported`; ValueError where what should be a
-    number is none.
+    Images beyond those of its axes are frames. Raises ReadError where planes are missing,
+    `corrupt`, or stand behind one directory and are compressed, `unsupported`; ValueError where
+    what should be a number is none.
     """
     said, page = tiff.imagej_metadata or {}, tiff.pages.first
     counts = {axis: max(1, int(said.get(key, 1))) for axis, key in KEYS.items()}
-    if page.samplesperpixel == counts["c"]:
-        counts["c"] = 1  # Bio-Formats counts the samples of a pixel as channels
-    planes = counts["t"] * counts["z"] * counts["c"]
-    if planes == 1:
-        planes = counts["t"] = max(1, int(said.get("images", 1)))
-    if planes == 1 < directories:
+    images = int(said.get("images", 1))
+    if page.samplesperpixel == counts["c"] > 1:  # as Bio-Formats counts, who calls samples channels
+        counts["c"], images = 1, 1
+    planes = prod(counts.values())
+    if planes != directories and images > planes and images % planes == 0:
+        counts["t"] *= images // planes
+        planes = images
+    if planes < directories:
         return None
     one = directories == 1 < planes
     if one:
