@@ -15,6 +15,7 @@ from pipeline.pairing import band_of, given_of, lookup, shared_fields
 from pipeline.placement import placement_of
 from pipeline.readers import identify
 from pipeline.readers.base import READERS
+from pipeline.readers.dicom_metadata import metadata_of
 from pipeline.readers.dicom_series import Plane, group, join, name
 from pipeline.readers.joined import join_bands, short_name
 from pipeline.readers.quality import check_quality
@@ -62,6 +63,9 @@ def _ready(
         return source
     try:
         source = _as_told(source, config, cells)
+        if config.metadata and source.reader == "dicom":
+            told = metadata_of(source.members[0].path, config.metadata)
+            source = replace(source, fields=columns + told)
         if source.qa is not None:
             check_quality(source.qa, source.header)
     except ReadError as error:

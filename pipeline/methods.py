@@ -66,6 +66,8 @@ def _images(plan: Plan) -> Iterator[str]:
         yield f"Pixels equal to {given.nodata:g} were taken as missing."
     if given.qa is not None:
         yield f"Pixels of the quality classes {_listed(given.qa.invalid)} were taken as missing."
+    if given.metadata:
+        yield f"With each image its DICOM header's {_listed(given.metadata)} were noted."
     if plan.config.derive:
         made = (f"{band.label} = {band.text}" for band in plan.config.derive)
         yield f"After preparation, bands were derived from others: {_listed(made)}."

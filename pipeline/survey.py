@@ -268,6 +268,7 @@ def checked(plan: Plan, source: Source) -> Source:
     if source.failure is not None:
         return source
     try:
+        plan.prepared(source.header)  # steps may ask for more of a header than memory depends on
         need = plan.bytes_needed(source.header)
     except PlanError as error:
         return source.fail(Failure("unsupported", str(error)))

@@ -96,11 +96,25 @@ class Georeference:
 
 
 @dataclass(frozen=True, slots=True)
+class Uptake:
+    """What turns the values of a PET image into standardised uptake values by body weight.
+
+    unit: of the values it is for; factor: g/ml for each of them, None where the header does not
+    say it, and why not.
+    """
+
+    unit: str | None
+    factor: float | None
+    lacking: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ImageInfo:
     """What a reader knows from the header alone. shape: spatial axes only; bands: labels.
 
     value_unit: of the pixel values where the file says it (HU); geo: where the image lies, opaque
-    to all but readers and writers; windowed: whether a part can be read without decoding the rest.
+    to all but readers and writers; windowed: whether a part can be read without decoding the rest;
+    uptake: of PET images alone.
     """
 
     shape: Ints
@@ -111,6 +125,7 @@ class ImageInfo:
     geo: object = None
     value_unit: str | None = None
     windowed: bool = False
+    uptake: Uptake | None = None
 
     @property
     def georeferenced(self) -> bool:

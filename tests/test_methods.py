@@ -62,6 +62,11 @@ def test_all_that_was_computed_is_named(tmp_path: Path) -> None:
             {"input": {"path": "x", "mask": {"path": "*_m.png", "labels": {1: "GTV", 2: "node"}}}},
             "measured in the regions GTV and node of its masks.",
         ),
+        (
+            {"input": {"path": "x", "metadata": ["Modality", "KVP"]}},
+            "With each image its DICOM header's Modality and KVP were noted.",
+        ),
+        ({"prepare": [{"suv": "bodyweight"}]}, "1. suv (by: bodyweight). Turn PET into standard"),
         ({"derive": {"ndvi": "(nir - red) / (nir + red)"}}, "ndvi = (nir - red) / (nir + red)."),
     ],
 )

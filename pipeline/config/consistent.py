@@ -42,6 +42,7 @@ def _contradictions(found: Input) -> Iterator[tuple[str, str]]:
             text = f"holds {named} that no include pattern has"
             yield f"{key}.path", f"{text}; a mask may add one field, a qa layer none"
     yield from _of_table(found)
+    yield from _of_metadata(found)
 
 
 def _of_join(found: Input, fields: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -49,6 +50,14 @@ def _of_join(found: Input, fields: tuple[str, ...]) -> Iterator[tuple[str, str]]
         wish = f"; write include: ['*_{{{found.join}}}.tif']"
         hint = nearest(found.join, fields) if fields else wish
         yield "join", f"{found.join!r} is no field of an include pattern{hint}"
+
+
+def _of_metadata(found: Input) -> Iterator[tuple[str, str]]:
+    columns = [name.casefold() for name in (*TAKEN, *found.columns, found.join or "")]
+    for keyword in dict.fromkeys(found.metadata):
+        if columns.count(keyword.casefold()) > 1:
+            text = f"holds {keyword!r}, which another keyword, field or column is called"
+            yield "metadata", f"{text}; remove or rename one"
 
 
 def _of_table(found: Input) -> Iterator[tuple[str, str]]:

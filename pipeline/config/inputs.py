@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.config.quantities import Duration, Labels, Length, Paths, Text
 from pipeline.config.table import CaseTable
 from pipeline.patterns import Pattern, fields_of
+from pipeline.readers.dicom_metadata import text_keyword
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -68,6 +69,7 @@ def _labels(value: object) -> Literal["all"] | Named:
     return tuple((str(label), name) for label, name in value.items())
 
 
+Keyword: TypeAlias = Annotated[str, AfterValidator(text_keyword)]
 PathPattern: TypeAlias = Annotated[str, Field(min_length=1), AfterValidator(_pattern)]
 MaskLabels: TypeAlias = Annotated[
     Literal["all"] | Named,
@@ -140,6 +142,10 @@ class Input:
     table: Annotated[CaseTable, Field(description="a CSV file that says more about each image")] = (
         None
     )
+    metadata: Annotated[
+        tuple[Keyword, ...],
+        Field(description="DICOM keywords whose values become columns, as [Modality, PatientAge]"),
+    ] = ()
     nodata: Annotated[
         float | None, Field(description="the value of invalid pixels; null: as the file says")
     ] = None
@@ -171,4 +177,5 @@ class Input:
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns that the table of images has besides its own, all of text."""
-        return self.fields + (self.table.copied(self.fields) if self.table else ())
+        copied = self.table.copied(self.fields) if self.table else ()
+        return (*self.fields, *copied, *self.metadata)

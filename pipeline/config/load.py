@@ -20,7 +20,7 @@ from pipeline.config.parse import scalar
 from pipeline.config.quantities import parse_boundary
 from pipeline.config.regions import Regions, regions_of
 from pipeline.config.schema import Config, Input, Limits, Output, Run
-from pipeline.config.words import build
+from pipeline.config.words import build, known_words
 from pipeline.errors import ConfigError
 from pipeline.registry import nearest
 from pipeline.statistics import COLUMNS, GROUPS, expand
@@ -175,7 +175,15 @@ def _step(node: Node, key: str) -> Step:
     name, entry = one_entry(node, key, "step", "rescale: {from: dtype}")
     if name not in STEPS:
         raise problem(entry.place, key, f"unknown step {name!r}{nearest(name, STEPS)}")
-    return build(STEPS[name], entry.node, f"{key}.{name}")
+    return build(STEPS[name], _parameters(STEPS[name], entry.node), f"{key}.{name}")
+
+
+def _parameters(cls: type[Step], node: Node) -> Node:
+    """The mapping that is meant where a step of one parameter is given that one's value."""
+    words = known_words(cls)
+    if isinstance(node.value, dict) or len(words) != 1:
+        return node
+    return Node(node.place, {words[0]: Entry(node.place, node)})
 
 
 def _statistics(node: Node) -> tuple[str, ...]:

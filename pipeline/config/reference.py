@@ -57,7 +57,7 @@ def schema() -> Json:
     """The JSON schema of the whole language; editors complete and check with it."""
     sections = {"input": Input, "output": Output, "limits": Limits, "run": Run, "learn": Learn}
     families = {name: _family(cls) for name, cls in FILTERS.items()}
-    steps = {name: _plugin(cls) for name, cls in STEPS.items()}
+    steps = {name: _or_value(_plugin(cls)) for name, cls in STEPS.items()}
     bank = {"type": "string", "description": "a file with version and filters only"}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -193,6 +193,15 @@ def _family(cls: type[Any]) -> Json:
 def _plugin(cls: type[Any]) -> Json:
     described = {"properties": {}, **_inlined(adapter(cls).json_schema())}
     return {**described, "description": summary(cls), "additionalProperties": False}
+
+
+def _or_value(body: Json) -> Json:
+    """The same, or of one with a single parameter that one's value as it stands."""
+    properties = list(body["properties"].values())
+    if len(properties) != 1:
+        return body
+    rest = {key: value for key, value in body.items() if key != "type"}  # they bind mappings alone
+    return {**rest, "anyOf": [{"type": "object"}, *properties]}
 
 
 def _one_or_more(field: Json) -> Json:

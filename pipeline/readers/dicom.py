@@ -45,8 +45,8 @@ class Dicom:
     PixelSpacing in mm. Frames side by side at even steps are a (z, y, x) volume, ordered along
     their normal; other frames are pages. Files of one series become a volume at listing.
     Segmentations, whole slides, Modality LUTs and objects without an image are `unsupported`. No
-    element that names a person is read, and no text of the file is ever quoted. Needs pydicom and
-    its plug-ins: the extra `medical`.
+    element that names a person is read, but for those in `input.metadata`, and no text of the file
+    is ever quoted. Needs pydicom and its plug-ins: the extra `medical`.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".dcm", ".dicom", ".ima")

@@ -1,6 +1,7 @@
 """What a DICOM header says of its frames: their type, scale and unit, and where they lie.
 
-Only the elements named here are ever read, so that nothing about a person gets any further.
+Only the elements named here are ever read, so that nothing about a person gets any further; of the
+weight and dose of PET only the factor they make.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 import numpy as np
 
 from pipeline.errors import ReadError
+from pipeline.readers.dicom_pet import ELEMENTS, uptake_of
 from pipeline.readers.dicom_series import Plane, deepen, place, stack
 from pipeline.readers.picture import BAND_LIMIT, COLOUR, GRAY, describe
 from pipeline.types import Grid, ImageInfo
@@ -34,7 +36,7 @@ HEADER = (
     *("ModalityLUTSequence", "Units", "DoseGridScaling", "DoseUnits", "GridFrameOffsetVector"),
     "FrameOfReferenceUID",
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
-    *("RedPaletteColorLookupTableDescriptor", *_SPACE, *_SCALE),
+    *("RedPaletteColorLookupTableDescriptor", *_SPACE, *_SCALE, *ELEMENTS),
 )
 CT = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1")
 WHOLE_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
@@ -128,11 +130,9 @@ def understand(dataset: FileDataset) -> Header:
         (int(dataset.Rows), int(dataset.Columns)), bands, _scaled_type(stored, scalings)
     )
     unit = _unit(dataset, 0) if gray else None
-    planes = [plane_of(dataset, i) for i in frames]
-    pages = tuple(
-        ImageInfo(base.shape, bands, base.dtype, grid_of(dataset, i), None, planes[i], unit)
-        for i in frames
-    )
+    uptake = uptake_of(dataset, unit) if gray and dataset.get("Modality") == "PT" else None
+    base = replace(base, value_unit=unit, uptake=uptake)
+    pages = tuple(replace(base, grid=grid_of(dataset, i), geo=plane_of(dataset, i)) for i in frames)
     bits = int(dataset.get("BitsStored") or 8 * stored.itemsize)
     header = Header(pages, scalings, photometric, bits)
     return _as_volume(header) or header

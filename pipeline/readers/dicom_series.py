@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pipeline.errors import ReadError
 from pipeline.placement import Placement
+from pipeline.readers.dicom_pet import uptake_of_slices
 from pipeline.types import Grid, ImageInfo, Ints
 
 ALIKE = 1e-3  # direction cosines, and spacings relative to themselves, that count as equal
@@ -114,6 +115,7 @@ def join(slices: Sequence[ImageInfo]) -> tuple[Ints, ImageInfo]:
         grid=deepen(first.grid, step),
         geo=place([planes[i] for i in order], first.grid),
         value_unit=units.pop() if len(units) == 1 else None,
+        uptake=uptake_of_slices([slices[i].uptake for i in order]),
     )
     return order, volume
 

@@ -17,7 +17,7 @@ from running import write_config
 from pipeline.config import expanded, load
 from pipeline.plan import Plan
 from pipeline.steps.base import STEPS, Step
-from pipeline.types import Grid, ImageInfo, Region, Roi
+from pipeline.types import Grid, ImageInfo, Region, Roi, Uptake
 
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "resample": [
@@ -37,10 +37,18 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         {"range": [50, None], "sigma": 1.5},
     ],
     "round": [{}],
+    "suv": [{"by": "bodyweight"}],
     "zscore": [{"within": "image"}, {"within": "mask"}],
 }
 CASES = [(name, i) for name, some in EXAMPLES.items() for i in range(len(some))]
-INFO = ImageInfo((9, 11), ("1", "2"), "uint8", Grid((1.0, 1.0), "mm"))
+INFO = ImageInfo(
+    (9, 11),
+    ("1", "2"),
+    "uint8",
+    Grid((1.0, 1.0), "mm"),
+    value_unit="BQML",
+    uptake=Uptake("BQML", 0.3),
+)
 
 
 def plan_of(name: str, index: int, folder: Path) -> Plan:
