@@ -248,7 +248,7 @@ def _join(base: Source, pages: Sequence[ImageInfo], rule: str) -> Source:
         labels = tuple(str(i + 1) for i in range(len(pages) * len(flat.bands)))
         return replace(base, layout="bands", info=replace(flat, bands=labels))
     grid = Grid((1.0, *flat.grid.spacing), flat.grid.unit)
-    volume = replace(flat, shape=(len(pages), *flat.shape), grid=grid)
+    volume = replace(flat, shape=(len(pages), *flat.shape), grid=grid, windowed=False)
     return replace(base, layout="volume", info=volume)
 
 

@@ -191,6 +191,21 @@ def test_only_what_is_decoded_whole_is_limited_by_its_bytes(
     assert source.failure is None
 
 
+def test_a_volume_of_large_pages_is_decoded_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is held to what may be decoded whole: only images are computed in tiles."""
+    monkeypatch.setattr(tiff, "LARGE", 100)
+    path, limits = tmp_path / "scan.tif", {"pixels": 100}
+    tifffile.imwrite(path, draw(3, *SHAPE), tile=(16, 16), photometric="minisblack")
+    for rule, kind in (("volume", "limit"), ("bands", None)):
+        config = write_config(
+            tmp_path / "bank.yaml", input={"path": str(path), "pages": rule}, limits=limits
+        )
+        (source,) = look(config, tmp_path / "out").sources
+        assert (source.failure.kind if source.failure else None) == kind
+
+
 def test_of_a_slide_level_0_is_the_picture(tmp_path: Path) -> None:
     """Aperio flags neither levels nor thumbnail as reduced."""
     path, level = tmp_path / "x.svs", draw(*SHAPE, 3)
