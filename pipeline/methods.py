@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from pipeline.bank.expr import MIN_SUPPORT
 from pipeline.boundary import Boundary
 from pipeline.config.expanded import parameters
 from pipeline.config.reference import summary
@@ -85,7 +84,7 @@ def _preparation(plan: Plan) -> Iterator[str]:
 
 
 def _filters(plan: Plan) -> Iterator[str]:
-    boundary = plan.config.boundary
+    boundary, least = plan.config.boundary, 100 * plan.config.min_support
     if isinstance(boundary, Boundary):
         yield f"Beyond its edge an image {_edge(boundary)}."
     else:
@@ -93,7 +92,7 @@ def _filters(plan: Plan) -> Iterator[str]:
         yield f"Beyond its edge a georeferenced image {scene}; any other {other}."
     yield (
         "Missing pixels were left out by normalised convolution; a response is valid where its own "
-        f"pixel is and kernels have at least {MIN_SUPPORT:.0%} of their weight on valid pixels."
+        f"pixel is and kernels have at least {least:g}% of their weight on valid pixels."
     )
     yield "Responses were computed in 32-bit floating point, statistics in 64-bit."
     for family in dict.fromkeys(response.filter.family for response in plan.responses):

@@ -354,6 +354,7 @@ def _banks(
             ),
             grid.ndim,
             strict=config.strict,
+            min_support=config.min_support,
         )
         for output in bank.outputs:
             if output.joint and output.bands[-1] + 1 != len(bands):

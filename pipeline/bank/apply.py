@@ -18,7 +18,6 @@ from pipeline.bank.blocks import inverse as from_blocks
 from pipeline.bank.compile import BankPlan, Output, Step
 from pipeline.bank.engine import add_up, convolve, correlate, run_sums
 from pipeline.bank.expr import (
-    MIN_SUPPORT,
     Blocks,
     Box,
     Edge,
@@ -57,7 +56,7 @@ def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
     done: dict[int, Value] = {}
     for step in schedule.steps:
         below = [done[part] for part in step.parts]
-        done.update(zip(step.at, _evaluate(step, below, batch), strict=True))
+        done.update(zip(step.at, _evaluate(step, below, batch, plan.min_support), strict=True))
         while due and due[0][0] in done:
             answer, output = due.popleft()
             yield _response(output, done[answer], batch)
@@ -77,15 +76,17 @@ def _complete(plan: BankPlan, batch: Batch) -> bool:
     return not whole_image and wide.clip(tile.source.header.shape) == wide
 
 
-def _evaluate(step: Step, parts: Sequence[Value], batch: Batch) -> Sequence[Value]:
+def _evaluate(step: Step, parts: Sequence[Value], batch: Batch, least: float) -> Sequence[Value]:
     """The results of a step."""
     if step.kernels:
         return _correlate(step, parts[0], batch)
     (node,) = step.nodes
-    return (_evaluate_one(node, step, parts, batch),)
+    return (_evaluate_one(node, step, parts, batch, least),)
 
 
-def _evaluate_one(node: Node, step: Step, parts: Sequence[Value], batch: Batch) -> Value:
+def _evaluate_one(
+    node: Node, step: Step, parts: Sequence[Value], batch: Batch, least: float
+) -> Value:
     margin = step.margin
     if isinstance(node, Input):
         return _input(node, margin, batch)
@@ -95,7 +96,8 @@ def _evaluate_one(node: Node, step: Step, parts: Sequence[Value], batch: Batch) 
         return _mix(node, step, parts, batch)
     if isinstance(node, Repair):
         plain, of = parts
-        return _repair(trim(plain, margin), trim(of, add_reach(margin, node.kernel.reach)), node)
+        wide = trim(of, add_reach(margin, node.kernel.reach))
+        return _repair(trim(plain, margin), wide, node, least)
     (below,) = parts
     if isinstance(node, Seen):
         return _seen(trim(below, margin))
@@ -113,7 +115,7 @@ def _evaluate_one(node: Node, step: Step, parts: Sequence[Value], batch: Batch) 
         value = settle(trim(below, margin))
         return replace(value, data=look_up(node.table, value.data))
     if isinstance(node, Pool):
-        return _pool(node, settle(trim(below, add_reach(margin, node.reach))), margin)
+        return _pool(node, settle(trim(below, add_reach(margin, node.reach))), margin, least)
     if isinstance(node, Edge):
         return _edge(node, below, margin, batch)
     if isinstance(node, Spectrum):
@@ -192,12 +194,12 @@ def _seen(value: Value) -> Value:
     return replace(value, data=data, valid=None, support=None)
 
 
-def _repair(plain: Value, of: Value, node: Repair) -> Value:
+def _repair(plain: Value, of: Value, node: Repair, least: float) -> Value:
     """The plain response but where a tap is missed; a constant is missed like any other value."""
     if of.valid is None:
         return plain
-    data, valid, support = around_holes(plain.data, of.data, of.valid, node.kernel)
-    return replace(plain, data=data, valid=valid, support=support)
+    data, centre, support = around_holes(plain.data, of.data, of.valid, node.kernel)
+    return replace(plain, data=data, valid=centre & (support >= least), support=support)
 
 
 def _weighted(value: Value, data: Tensor, kernel: Kernel, margin: Reach) -> Value:
@@ -237,7 +239,7 @@ def _product(node: Product, value: Value, margin: Reach, tile: Tile) -> Value:
     return trim(_weighted(value, data, node.kernel, value.margin), margin)
 
 
-def _pool(node: Pool, value: Value, margin: Reach) -> Value:
+def _pool(node: Pool, value: Value, margin: Reach, least: float) -> Value:
     """The extreme of the valid pixels in a window; valid as a convolution's response is."""
     sign = 1.0 if node.fn == "max" else -1.0
     data = value.data * sign
@@ -245,12 +247,12 @@ def _pool(node: Pool, value: Value, margin: Reach) -> Value:
         return replace(value, data=_running_max(data, node) * sign, margin=margin)
     seen = value.valid.to(data.dtype)
     window = np.zeros([(n - 1) * node.step + 1 for n in node.shape])
-    window[(slice(None, None, node.step),) * window.ndim] = 1.0 / prod(node.shape)
-    support = convolve(seen, Kernel.of(window))
+    window[(slice(None, None, node.step),) * window.ndim] = 1.0
+    support = convolve(seen, Kernel.of(window)) / prod(node.shape)  # 1 where none is missed
     data = _running_max(torch.where(value.valid, data, -torch.inf), node) * sign
     valid = trim(replace(value, data=seen, support=None), margin).valid
     assert valid is not None
-    valid = valid & (support >= MIN_SUPPORT)
+    valid = valid & (support >= least)
     return Value(torch.where(valid, data, 0.0), margin, valid, support, None)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.bank.expr import (
+    MIN_SUPPORT,
     Blocks,
     Box,
     Conv,
@@ -99,13 +100,15 @@ class BankPlan:
     """Immutable and picklable; the same plan runs on a tile, an image or a volume.
 
     Both schedules are lowered to the same engines: `fast` for images and tiles without invalid
-    pixels, `masked` for others; where no tap is missed, they agree bit for bit.
+    pixels, `masked` for others; where no tap is missed, they agree bit for bit. min_support: the
+    least support of a valid pixel.
     """
 
     outputs: tuple[Output, ...]
     fast: Schedule
     masked: Schedule
     ndim: int
+    min_support: float = MIN_SUPPORT
 
     @property
     def halo(self) -> Ints:
@@ -138,12 +141,17 @@ class BankPlan:
 
 
 def compile_bank(
-    responses: Iterable[tuple[str, Node, Boundary]], ndim: int, *, strict: bool = False
+    responses: Iterable[tuple[str, Node, Boundary]],
+    ndim: int,
+    *,
+    strict: bool = False,
+    min_support: float = MIN_SUPPORT,
 ) -> BankPlan:
     """Compile (name, expression, boundary) triples for images of one rank.
 
     Parts that several responses share are computed once, because equal nodes are one node.
-    strict: only engines whose bits do not depend on how an image is cut into tiles.
+    strict: only engines whose bits do not depend on how an image is cut into tiles; min_support:
+    the least support of a valid pixel.
     Raises PlanError for a filter in the frequency domain with the boundary `valid`.
     """
     outputs = []
@@ -154,7 +162,8 @@ def compile_bank(
             raise PlanError(message)
         outputs.append(Output(name, whole, boundary, reach_of(whole, ndim), bands_of(whole)))
     fast, masked = lower([o.node for o in outputs], strict=strict)
-    return BankPlan(tuple(outputs), _schedule(fast, ndim), _schedule(masked, ndim), ndim)
+    schedules = (_schedule(fast, ndim), _schedule(masked, ndim))
+    return BankPlan(tuple(outputs), *schedules, ndim, min_support)
 
 
 def _schedule(outputs: tuple[Node, ...], ndim: int) -> Schedule:

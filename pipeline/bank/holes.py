@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.bank.engine import convolve
-from pipeline.bank.expr import MIN_SUPPORT, Kernel
+from pipeline.bank.expr import Kernel
 
 BLOCK = 64
 """Side, in pixels, of the blocks in which holes are looked for."""
@@ -28,7 +28,7 @@ def around_holes(
     mu = (|w|*Mx) / (|w|*M), and support = (|w|*M) / sum|w|. For w >= 0 this is normalised
     convolution; for a zero-sum kernel a constant scene with holes gives no edge. `plain` is
     w*(Mx), by whatever engine; written through the missing weight, w*(1 - M), the result is
-    exactly that where no tap is missed.
+    exactly that where no tap is missed. Gives it with the validity of the centres, and support.
     """
     size = Kernel.of(np.abs(kernel.array), kernel.origin)
     weight = float(size.array.sum()) or 1.0
@@ -44,7 +44,7 @@ def around_holes(
         slice(o, n - (k - 1 - o))
         for o, k, n in zip(kernel.origin, kernel.shape, valid.shape[1:], strict=True)
     )
-    return data, valid[(slice(None), *centre)] & (support >= MIN_SUPPORT), support
+    return data, valid[(slice(None), *centre)], support
 
 
 def _blocks_with_holes(hole: Tensor, kernel: Kernel) -> Iterator[tuple[Cut, Cut]]:

@@ -38,6 +38,7 @@ def expanded(config: Config) -> dict[str, Any]:
         "prepare": [{STEPS.name_of(step): parameters(step)} for step in config.prepare],
         "derive": [{band.label: band.text} for band in config.derive],
         "boundary": _canonical(config.boundary),
+        "min_support": config.min_support,
         "strict": config.strict,
         "filters": [_filter(named) for named in config.filters],
         "regions": _regions(config.regions),

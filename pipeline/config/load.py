@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from pipeline.bank.expr import MIN_SUPPORT
 from pipeline.boundary import Boundary
 from pipeline.config.consistent import checked_input
 from pipeline.config.document import Document
@@ -78,6 +79,7 @@ def _config(document: Document, folder: Path, *, learning: bool) -> Config:
         "prepare": lambda: _steps(_optional(document, "prepare", [])),
         "derive": lambda: derived_bands(_optional(document, "derive", {})),
         "boundary": lambda: _boundary(_optional(document, "boundary", "auto")),
+        "min_support": lambda: _min_support(_optional(document, "min_support", MIN_SUPPORT)),
         "strict": lambda: _strict(_optional(document, "strict", False)),
         "filters": lambda: named_filters(
             required("filters", "filters: [sobel]"), folder, _unit(document)
@@ -152,6 +154,14 @@ def _strict(node: Node) -> bool:
     if not isinstance(node.value, bool):
         raise problem(node.place, "strict", "must be true or false; write strict: true")
     return node.value
+
+
+def _min_support(node: Node) -> float:
+    value = node.plain
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+        text = f"must be above 0 and at most 1 (got {shown(value)}); write min_support: 0.75"
+        raise problem(node.place, "min_support", text)
+    return float(value)
 
 
 def _boundary(node: Node) -> Boundary | Literal["auto"]:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
+from pipeline.bank.expr import MIN_SUPPORT
 from pipeline.config.inputs import Masks, Quality
 from pipeline.config.learning import Learn
 from pipeline.config.load import ALWAYS
@@ -39,6 +40,7 @@ _SECTIONS: Mapping[str, type[Any]] = {
     **{f"regions: {word}": cls for word, cls in MAPPINGS.items()},
 }
 _DERIVE = "bands made of others after prepare, as {ndvi: '(nir - red) / (nir + red)'}"
+_MIN_SUPPORT = "share of a kernel's weight on valid pixels below which a response is invalid"
 _STRICT = "keep to engines whose bits do not depend on how images are cut into tiles"
 _BOUNDARY = "what lies beyond the edge; auto: reflect, of georeferenced images nodata"
 _REGIONS = "where responses are measured; default: mask where input.mask is given, else image"
@@ -79,6 +81,13 @@ def schema() -> Json:
                 "anyOf": [{"const": "auto"}, *adapter(BoundaryRule).json_schema()["anyOf"]],
                 "default": "auto",
                 "description": _BOUNDARY,
+            },
+            "min_support": {
+                "type": "number",
+                "exclusiveMinimum": 0,
+                "maximum": 1,
+                "default": MIN_SUPPORT,
+                "description": _MIN_SUPPORT,
             },
             "strict": {"type": "boolean", "default": False, "description": _STRICT},
             "filters": {**_choices(families, {"bank": bank}), "minItems": 1},

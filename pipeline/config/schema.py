@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from pipeline.bank.expr import MIN_SUPPORT
 from pipeline.boundary import Boundary
 from pipeline.config.inputs import Input as Input
 from pipeline.config.learning import Learn
@@ -248,3 +249,4 @@ class Config:
     learn: Learn | None = None
     derive: tuple[Derived, ...] = ()
     regions: Regions = WHOLE
+    min_support: float = MIN_SUPPORT
