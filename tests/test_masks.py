@@ -20,10 +20,10 @@ from skimage.draw import polygon2mask
 from slices import FLAT, dataset
 
 from pipeline.errors import FailureKind, ReadError
+from pipeline.polygons import inside
 from pipeline.readers.base import READERS
 from pipeline.readers.dicom_series import Plane, join
 from pipeline.readers.masks import chosen, read_masks
-from pipeline.readers.rtstruct import surrounded
 from pipeline.types import Georeference, Grid, ImageInfo, Region
 
 nibabel = pytest.importorskip("nibabel")
@@ -131,13 +131,15 @@ def test_inside_is_what_a_line_surrounds(seed: int) -> None:
     """Any polygon, also beyond the image and through itself, against scikit-image."""
     rng = np.random.default_rng(seed)
     corners = rng.uniform(-6, 26, (rng.integers(3, 40), 2))
-    np.testing.assert_array_equal(surrounded(corners, (20, 17)), polygon2mask((20, 17), corners))
+    found = inside([corners + 0.5], Region.whole((20, 17)))
+    np.testing.assert_array_equal(found, polygon2mask((20, 17), corners))
 
 
 def test_areas_that_share_a_line_share_no_pixel_and_leave_none_out() -> None:
     left, right = ([[1, a], [1, b], [7, b], [7, a]] for a, b in ((2, 5), (5, 9)))
-    both = [surrounded(np.array(part, float), (10, 12)) for part in (left, right)]
-    whole = surrounded(np.array([[1, 2], [1, 9], [7, 9], [7, 2]], float), (10, 12))
+    box = Region.whole((10, 12))
+    both = [inside([np.array(part, float)], box) for part in (left, right)]
+    whole = inside([np.array([[1, 2], [1, 9], [7, 9], [7, 2]], float)], box)
     assert whole.sum() == 6 * 7
     np.testing.assert_array_equal(both[0].astype(int) + both[1], whole)
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pipeline.errors import ReadError
 from pipeline.placement import Placement
+from pipeline.polygons import inside
 from pipeline.readers.alignment import Floats, indices, refuse_other_frame
 from pipeline.readers.base import Mask
 from pipeline.readers.dicom_series import TO_RAS
@@ -23,7 +24,6 @@ ELEMENTS = ("StructureSetROISequence", "ROIContourSequence")
 AREAS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")  # other contours are points and lines
 ASIDE = 0.25  # of a step: how far a contour may lie from its slice
 ASIDE_MM = 0.1  # likewise, where the image is one slice
-CROSSINGS = 1 << 20  # of lines and rows, looked at together
 
 
 def contoured(
@@ -53,11 +53,12 @@ def _draw(item: Dataset | None, image: Placement, depth: int | None, region: Reg
     """Inside is what an odd number of a slice's contours surround: a contour in another cuts it."""
     mask = np.zeros(region.shape, np.bool_)
     first, last = region.start[0], region.stop[0]
+    plane = Region(region.start[1:], region.stop[1:])
     for points in _areas(item):
         places = indices(image, points * TO_RAS)
         at = _slice(places[:, 0], depth)
         if at is not None and first <= at < last:
-            mask[at - first] ^= surrounded(places[:, 1:] - region.start[1:], region.shape[1:])
+            mask[at - first] ^= inside([places[:, 1:] + 0.5], plane)  # from corners, not centres
     return mask
 
 
@@ -90,32 +91,3 @@ def _slice(heights: npt.NDArray[np.float64], depth: int | None) -> int | None:
         message = f"a contour lies in slice {at + 1} of an image of {depth}; are slices missing?"
         raise ReadError("incomplete", message)
     return at
-
-
-def surrounded(corners: Floats, shape: tuple[int, ...]) -> Mask:
-    """Pixels (rows, columns) whose centres a closed line surrounds an odd number of times.
-
-    corners: (N, 2) of (row, column), where 0, 0 is the centre of the first pixel. A centre on the
-    line belongs to the side of larger indices, so that areas that share a line share no pixel.
-
-    >>> surrounded(np.array([[-0.5, 0.5], [-0.5, 2.5], [1.5, 2.5], [1.5, 0.5]]), (2, 4)).astype(int)
-    array([[0, 1, 1, 0],
-           [0, 1, 1, 0]])
-    """
-    rows, columns = shape
-    passed = np.zeros((rows, columns + 1), np.int32)  # lines left of a pixel, counted where passed
-    ends = np.roll(corners, -1, axis=0)
-    heights = np.concatenate([corners[:, 0], ends[:, 0]])
-    if len(corners):
-        first = int(np.clip(np.ceil(heights.min()), 0, rows))
-        last = int(np.clip(np.ceil(heights.max()), 0, rows))
-        many = max(1, CROSSINGS // len(corners))
-        for low in range(first, last, many):
-            row = np.arange(low, min(low + many, last))[:, None]
-            crossed = (corners[:, 0] <= row) != (ends[:, 0] <= row)
-            at, line = np.nonzero(crossed)
-            (y, x), (dy, dx) = corners[line].T, (ends - corners)[line].T
-            column = np.ceil(x + (at + low - y) * dx / dy)
-            np.add.at(passed, (at + low, np.clip(column, 0, columns).astype(int)), 1)
-    odd: Mask = np.cumsum(passed[:, :-1], axis=1) % 2 == 1
-    return odd
