@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow.dataset as ds
 import pytest
-from command import filterbank
 from pydicom import dcmread
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
@@ -81,7 +80,7 @@ def test_a_series_says_what_its_first_slice_does(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")  # pydicom's, of what the test writes
 def test_what_is_missing_empty_or_no_word_is_null(tmp_path: Path) -> None:
-    """A sequence where there should be a word, too: what is in it was not asked for."""
+    """A sequence for a word, too: what is in it was not asked for; and a number cut short."""
     nested = Dataset()
     nested.PatientName = "Planted^Name"
     write(tmp_path / "in/a.dcm", PLANE, PatientWeight="72.5", PatientAge="")
@@ -89,10 +88,15 @@ def test_what_is_missing_empty_or_no_word_is_null(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"72.5", b"heav"))
     dataset = dcmread(path)
     dataset.add_new("StudyDescription", "SQ", [nested])
+    dataset.add_new("ReferencePixelX0", "SH", "12")
     dataset.save_as(path)
-    found = told(tmp_path, "PatientWeight", "PatientAge", "StudyDescription", "KVP")
-    nulls = dict.fromkeys(("PatientAge", "StudyDescription", "KVP"))
-    assert found["a.dcm"] == {"PatientWeight": "heav", **nulls}
+    data = path.read_bytes()
+    short = data.replace(b"\x18\x00\x20\x60SH", b"\x18\x00\x20\x60SL")
+    assert short != data
+    path.write_bytes(short)
+    asked = ("PatientWeight", "PatientAge", "StudyDescription", "ReferencePixelX0", "KVP")
+    found = told(tmp_path, *asked)
+    assert found["a.dcm"] == {**dict.fromkeys(asked), "PatientWeight": "heav"}
 
 
 def test_failed_images_and_empty_parts_have_the_columns(tmp_path: Path) -> None:
@@ -155,17 +159,17 @@ def test_no_word_about_a_person_of_a_real_file_is_in_any_output(
     given = {"path": str(tmp_path / "in"), "metadata": ["Modality"]}
     kept = {"path": "unused", "maps": "float16", "nifti": True, "png": True}
     config = write_config(tmp_path / "c.yaml", input=given, output=kept)
-    said = filterbank("run", config, "--output", tmp_path / "out", "--workers", "0")
-    assert said.code == 5, said.err
+    run_bank(config, tmp_path / "out")
     with_uptake = write_config(tmp_path / "d.yaml", input=given, prepare=[{"suv": "bodyweight"}])
     run_bank(with_uptake, tmp_path / "suv")
-    texts = [said.out, said.err]
+    texts = []
     for path in (p for out in ("out", "suv") for p in (tmp_path / out).rglob("*")):
         texts.append(path.name)
         if path.is_file():
             texts.append(path.read_bytes().decode("latin-1"))
         if path.suffix == ".parquet" and path.parent.name != "maps":
             texts.append(json.dumps(ds.dataset(path).to_table().to_pylist()))
+    assert {"run.json", "log.jsonl"} <= {*texts}
     everything = "\n".join(texts).lower()
     assert '"modality": "pt"' in everything
     assert not {word for word in personal if word in everything}
