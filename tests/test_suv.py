@@ -17,9 +17,10 @@ from slices import dataset, place
 from pipeline.config import load
 from pipeline.errors import PlanError
 from pipeline.readers.base import READERS
+from pipeline.readers.dicom_pet import uptake_of_slices
 from pipeline.steps.rescale import Rescale
 from pipeline.steps.suv import Suv
-from pipeline.types import ImageInfo
+from pipeline.types import ImageInfo, Uptake
 
 RNG = np.random.default_rng(11)
 SLICES = RNG.integers(0, 30000, (3, 9, 7), dtype=np.uint16)
@@ -273,6 +274,16 @@ def test_slices_that_disagree_have_no_factor(tmp_path: Path) -> None:
     assert "weight, dose, half-life or times differ between slices" in told
     (told,) = failures(run_bank(config_of(tmp_path), tmp_path / "plain")).values() or ("",)
     assert told == ""
+
+
+def test_a_volume_has_the_factor_of_all_its_slices() -> None:
+    half, third = Uptake("BQML", 0.5), Uptake("BQML", 0.50001)
+    assert uptake_of_slices([half, third]) == half
+    assert uptake_of_slices([half, None]) is None
+    lacking = Uptake("BQML", None, "PatientWeight is missing")
+    assert uptake_of_slices([half, lacking]) == lacking
+    mixed = uptake_of_slices([half, Uptake("GML", 1.0)])
+    assert mixed == Uptake(None, None, "Units differs between slices")
 
 
 def test_times_that_are_rounded_to_seconds_agree(tmp_path: Path) -> None:
