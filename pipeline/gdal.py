@@ -23,10 +23,12 @@ WRITERS = frozenset({"COG", "GTiff", "MEM"})
 """What is there while files are written: in another session, so that readers never meet it."""
 
 CACHE = 128 << 20
-"""Bytes of decoded blocks that a process keeps: a row of 512-pixel blocks of a wide scene."""
+"""Bytes of decoded blocks that a process keeps: what tiles side by side have in common."""
+
+LARGEST_CACHE = 1 << 30
+"""... of strips, which all tiles of a row have in common."""
 
 OPTIONS: dict[str, str | int] = {
-    "GDAL_CACHEMAX": CACHE,
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # as if nothing lay beside the file
     "GDAL_PAM_ENABLED": "NO",
     # No world files. PAM, which is off, is named because JPEG 2000 else has an unset transform.
@@ -54,8 +56,10 @@ def require() -> None:
 
 
 @contextmanager
-def session(drivers: frozenset[str] = DRIVERS) -> Iterator[None]:
+def session(drivers: frozenset[str] = DRIVERS, cache: int = CACHE) -> Iterator[None]:
     """Run GDAL calls within these limits; its warnings go to the logger `rasterio`.
+
+    cache: bytes of decoded blocks that the process may keep from now on.
 
     A session with other drivers waits until the ones before it have ended, so never open it inside
     one.
@@ -73,7 +77,7 @@ def session(drivers: frozenset[str] = DRIVERS) -> Iterator[None]:
     from rasterio.errors import RasterioError
     from rasterio.session import DummySession
 
-    with Env(DummySession(), **OPTIONS), _DRIVERS.only(drivers):
+    with Env(DummySession(), **OPTIONS | {"GDAL_CACHEMAX": cache}), _DRIVERS.only(drivers):
         try:
             yield
         except (RasterioError, CPLE_BaseError) as error:

@@ -11,8 +11,8 @@ _MARKS = "%#\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u
 _UNSURE = re.compile(r"[^ !\"$&-~]")  # all but plain ASCII is looked at letter by letter
 _LONGEST = 200
 
-PICTURES = ("png", "geotiff", "nifti")
-"""Folders with a file for each response to an image."""
+PICTURES = ("png", "geotiff", "nifti", "stac")
+"""Folders that hold, for each image, a folder of files."""
 
 
 def escape(name: str) -> str:

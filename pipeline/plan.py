@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from pipeline.bank.compile import BankPlan, Schedule, compile_bank
 from pipeline.bank.expr import Blocks, Input, Node, Repair, Spectrum
@@ -68,14 +69,15 @@ class Plan:
     device: str
 
     @cached_property
-    def expanded(self) -> dict[str, object]:
+    def expanded(self) -> dict[str, Any]:
         """The config with every default filled in, without what does not change results."""
         return expanded(self.config)
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all that decides results: the expanded config, NUMERICS, the device kind."""
-        parts = {"config": self.expanded, "numerics": NUMERICS, "device": self.device}
+        parts: dict[str, object] = {"config": self.expanded, "numerics": NUMERICS}
+        parts |= {"device": self.device, "derive": list(self.expanded["derive"])}  # in this order
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @cached_property
@@ -213,18 +215,20 @@ class Plan:
     def tiles(self, source: Source) -> tuple[Tile, ...]:
         """Cut a source into the parts that are computed by themselves: most are one tile.
 
-        A scene's grid is anchored at its origin; a few rows of tiles go side by side.
+        A scene's grid is anchored at its origin; a few rows of tiles go side by side, unless all
+        readers need the same strips.
         """
         shape = source.header.shape
         if not self.is_scene(source.header):
             return (Tile(source, Region.whole(shape)),)
         side = self._core(source.header)
         rows, columns = (range(0, n, side) for n in shape)
+        together = 1 if source.header.strips else _INTERLEAVED
         starts = (
             (row, column)
-            for first in range(0, len(rows), _INTERLEAVED)
+            for first in range(0, len(rows), together)
             for column in columns
-            for row in rows[first : first + _INTERLEAVED]
+            for row in rows[first : first + together]
         )
         cores = (Region(at, tuple(a + side for a in at)).clip(shape) for at in starts)
         return tuple(Tile(source, core) for core in cores)

@@ -114,6 +114,7 @@ class ImageInfo:
 
     value_unit: of the pixel values where the file says it (HU); geo: where the image lies, opaque
     to all but readers and writers; windowed: whether a part can be read without decoding the rest;
+    strips: whether all of its width is decoded at once;
     uptake: of PET images alone.
     """
 
@@ -125,6 +126,7 @@ class ImageInfo:
     geo: object = None
     value_unit: str | None = None
     windowed: bool = False
+    strips: bool = False
     uptake: Uptake | None = None
 
     @property

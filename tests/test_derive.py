@@ -18,6 +18,7 @@ from pipeline.config import expanded, load
 from pipeline.config.formulas import parse
 from pipeline.derive import Derived, derived, derived_labels
 from pipeline.errors import ConfigError, PlanError
+from pipeline.plan import Plan
 
 LABELS = ("red", "nir", "8")
 RNG = np.random.default_rng(17)
@@ -230,11 +231,15 @@ def test_a_config_holds_its_formulas_and_the_digest_covers_them(tmp_path: Path) 
     assert [band.label for band in config.derive] == ["ndvi", "half"]
     assert config.derive[0].bands == ("nir", "red")
     assert pickle.loads(pickle.dumps(config)) == config
-    assert expanded(config)["derive"] == [
-        {"ndvi": "(nir - red) / (nir + red)"},
-        {"half": "ndvi / 2"},
-    ]
-    assert (plain.derive, expanded(plain)["derive"]) == ((), [])
+    told = {"ndvi": "(nir - red) / (nir + red)", "half": "ndvi / 2"}
+    assert list(expanded(config)["derive"].items()) == list(told.items())
+    assert (plain.derive, expanded(plain)["derive"]) == ((), {})
+    turned = "derive: {half: nir / 2, ndvi: '(nir - red) / (nir + red)'}"
+    path.write_text(f"{write_config(path).read_text()}{turned}\n")
+    before = Plan(load(path), "cpu").digest
+    turned = "derive: {ndvi: '(nir - red) / (nir + red)', half: nir / 2}"
+    path.write_text(f"{write_config(path).read_text()}{turned}\n")
+    assert Plan(load(path), "cpu").digest != before, "the order of bands is that of joint filters"
 
 
 def test_every_problem_is_said_with_its_place(tmp_path: Path) -> None:

@@ -252,6 +252,7 @@ def test_a_volume_runs_like_any_image(tmp_path: Path) -> None:
         parts = json.loads(image.text["filterbank:parts"])
         assert [part["slice"] for part in parts] == ["z=3", "y=8", "x=14"]
         assert image.size == (parts[2]["left"] + 17, 17)
+        assert [part["width"] for part in parts] == [43, 43, 17]  # voxels of 3 mm, pixels of 2
 
 
 def test_responses_may_be_others_in_a_volume(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -141,9 +142,9 @@ def test_every_link_leads_to_a_file_of_the_run(tmp_path: Path) -> None:
     assert_valid(item)
     assert item["id"] == "50%25 %23_20210605.tif"
     assert item["properties"]["datetime"] == "2021-06-05T00:00:00Z"
+    assert (output.root / name).read_bytes() == data
     here = (output.root / name).parent
     links = {key: here / unquote(asset["href"]) for key, asset in item["assets"].items()}
-    here.mkdir(parents=True, exist_ok=True)
     assert all(path.is_file() for path in links.values())
     tables = {f"table-{name}" for name in ("images", "statistics", "regions", "maps", "filters")}
     assert links.keys() == {"gaussian_sigma_1", "gaussian_sigma_2"} | tables
@@ -153,6 +154,23 @@ def test_every_link_leads_to_a_file_of_the_run(tmp_path: Path) -> None:
             assert asset["title"] == file.tags()["FILTERBANK_FILTER"]
             assert [band["name"] for band in asset["bands"]] == [*file.descriptions]
             assert asset["data_type"] == file.dtypes[0]
+
+
+def test_an_item_stays_while_its_neighbour_changes_and_goes_with_its_scene(tmp_path: Path) -> None:
+    scene(tmp_path, {"geotiff": True})
+    first, second = tmp_path / "in" / "50% #_20210605.tif", tmp_path / "in" / "b_2022.tif"
+    shutil.copy(first, second)
+    output = run_bank(tmp_path / "c.yaml", tmp_path / "out", tmp_path / "in")
+    items = sorted((output.root / "stac").rglob("item.json"))
+    before = [path.read_bytes() for path in items]
+    assert len(items) == 2
+    with rasterio.open(second, "r+") as file:
+        file.write(np.zeros((2, 20, 30), np.uint8))
+    run_bank(tmp_path / "c.yaml", tmp_path / "out", tmp_path / "in")
+    assert [path.read_bytes() for path in items] == before
+    second.write_bytes(b"no scene any more")
+    run_bank(tmp_path / "c.yaml", tmp_path / "out", tmp_path / "in")
+    assert [path.exists() for path in items] == [True, False]
 
 
 def test_no_item_without_a_place_or_where_none_is_wanted(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def expanded(config: Config) -> dict[str, Any]:
         "version": config.version,
         "input": _section(config.input) | _columns(config.input),
         "prepare": [{STEPS.name_of(step): parameters(step)} for step in config.prepare],
-        "derive": [{band.label: band.text} for band in config.derive],
+        "derive": {band.label: band.text for band in config.derive},
         "boundary": _canonical(config.boundary),
         "min_support": config.min_support,
         "strict": config.strict,

@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
 
 import numpy as np
 
 from pipeline.errors import MissingDependency, ReadError
-from pipeline.gdal import session
+from pipeline.gdal import CACHE, LARGEST_CACHE, session
 from pipeline.readers.bands import Bands, bands_of
 from pipeline.readers.base import READERS, Mask, Pixels
 from pipeline.readers.decoding import decoding
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 GEOTIFF_TAGS = (33550, 33922, 34264, 34735)
 GDAL_METADATA = 42112
 SCALED = re.compile(r'role="(?:scale|offset)"')
+MOST_OPEN = 32
+"""Scenes that a process keeps open: the bands of one may be as many files."""
+Key: TypeAlias = tuple[int, ...]
+"""A page of a file as it is now."""
 
 
 @READERS.register("raster")
@@ -68,10 +73,13 @@ class Raster:
 
     def open(self, path: str, page: int) -> Scene:
         """Open one page; blocks are decoded when a window asks for them."""
+        key = (page, *_stamp(path), *_stamp(path + MASK_SUFFIX))
+        if (kept := _KEPT.take(key)) is not None:
+            return kept
         with _parts(path) as found:
             part = pick(found, page)
         with _gdal(path):
-            return _scene(path, part)
+            return _scene(path, part, key)
 
 
 def is_georeferenced(path: str) -> bool:
@@ -101,7 +109,8 @@ class Scene:
     dataset: DatasetReader
     mask: DatasetReader | None
     absent: Absent | None
-    masked: bool = False  # by a band of the dataset itself, as in a VRT
+    masked: bool  # by a band of the dataset itself, as in a VRT
+    key: Key
 
     def read(self, region: Region) -> Pixels:
         """Pixels of a region inside the raster, (C, *region.shape); decodes no other blocks."""
@@ -130,16 +139,61 @@ class Scene:
         return np.array(np.broadcast_to(np.logical_and.reduce(np.broadcast_arrays(*masks)), shape))
 
     def _stored(self, region: Region) -> Pixels:
-        with _gdal(self.path):
+        with _gdal(self.path, self._cache(region)):
             return _window(self.dataset, self.bands.indexes, region)
+
+    def _cache(self, region: Region) -> int:
+        """Bytes of blocks to keep for what is read beside a region: of strips, all it touches."""
+        rows = region.shape[0] + 2 * self.dataset.block_shapes[0][0]
+        strips = rows * self.dataset.width * self.dataset.count * self.bands.stored.itemsize
+        return min(max(CACHE, strips), LARGEST_CACHE) if self.info.strips else CACHE
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        if prod(self.info.shape) > LARGEST_BLOCK:
+            _KEPT.give(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Forget the file, and its blocks."""
         self.dataset.close()
         if self.mask is not None:
             self.mask.close()
+
+
+class _Kept:
+    """Large scenes that were read last, open with their blocks, for windows that lie side by side.
+
+    A file that has changed is another one.
+    """
+
+    def __init__(self) -> None:
+        self._scenes: dict[Key, Scene] = {}
+
+    def take(self, key: Key) -> Scene | None:
+        """Take a scene out, for nobody else to read it meanwhile."""
+        return self._scenes.pop(key, None)
+
+    def give(self, scene: Scene) -> None:
+        """Keep a scene, and forget the oldest one of many."""
+        self._scenes[scene.key] = scene
+        if len(self._scenes) > MOST_OPEN:
+            self._scenes.pop(next(iter(self._scenes))).close()
+
+
+_KEPT = _Kept()
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """What tells a file from one that it was before; nothing for none."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +210,12 @@ class _Part:
 
 
 @contextmanager
-def _gdal(path: str) -> Iterator[None]:
+def _gdal(path: str, cache: int = CACHE) -> Iterator[None]:
     """Run GDAL calls about a file; only ReadError comes out of the block."""
     with decoding(path, "raster"):
         _refuse_name(path)
         try:
-            with session():
+            with session(cache=cache):
                 yield
         except MissingDependency as error:
             raise ReadError("dependency", str(error)) from error
@@ -220,7 +274,7 @@ def _probed(part: _Part) -> ImageInfo:
         return _info(dataset, bands_of(dataset))
 
 
-def _scene(path: str, part: _Part) -> Scene:
+def _scene(path: str, part: _Part, key: Key) -> Scene:
     with ExitStack() as stack:
         dataset = _dataset(part.name, part.driver, stack)
         mask = None if part.mask is None else _dataset(part.mask, "GTiff", stack)
@@ -232,7 +286,7 @@ def _scene(path: str, part: _Part) -> Scene:
             message = f"a mask of {mask.count} x {mask.height} x {mask.width}; make it again"
             raise ReadError("unsupported", message)
         masked = part.driver == "VRT" and _has_mask(dataset)
-        scene = Scene(_info(dataset, bands), path, bands, dataset, mask, part.absent, masked)
+        scene = Scene(_info(dataset, bands), path, bands, dataset, mask, part.absent, masked, key)
         stack.pop_all()
         return scene
 
@@ -245,6 +299,7 @@ def _info(dataset: DatasetReader, bands: Bands) -> ImageInfo:
         grid=grid_of(dataset),
         geo=georeference_of(dataset),
         windowed=block <= LARGEST_BLOCK,
+        strips=dataset.block_shapes[0][1] >= dataset.width,
     )
 
 

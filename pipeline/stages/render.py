@@ -55,7 +55,8 @@ class Pictures:
     ) -> None:
         """Keep a small picture of an image, given by its stored bands."""
         limits = (0, 255) if source.header.dtype == "uint8" else None
-        self._photographs[source.key] = photograph(bands, valid, limits)
+        spacing = source.header.grid.spacing
+        self._photographs[source.key] = photograph(bands, valid, limits, spacing)
 
     def add(self, response: Response) -> None:
         """Draw a response of every image that is to be drawn."""
@@ -82,15 +83,22 @@ class Pictures:
         if config is None or not source.drawn:
             return
         limits = config.range_of(name)
+        spacing = self.plan.prepared(source.header).grid.spacing
         if config.what != "sheet":
             folder = f"{picture_folder(source.key)}/{picture_part(band)}"
             text = {**self._text(source, band, name), **text}
             data = png.render(
-                plane, mask, depth=config.depth, limits=limits, text=text, size=config.size
+                plane,
+                mask,
+                depth=config.depth,
+                limits=limits,
+                text=text,
+                size=config.size,
+                spacing=spacing,
             )
             self.files[source.key].append((f"{folder}/{self._ids[name]}.png", data))
         if config.what != "maps":
-            self._tiles[source.key].append((name, band, *captioned(plane, mask, limits)))
+            self._tiles[source.key].append((name, band, *captioned(plane, mask, limits, spacing)))
 
     def _text(self, source: Source, band: str, response: str) -> dict[str, str]:
         digest = self.plan.digest[:16]
@@ -121,7 +129,8 @@ def _about(source: Source) -> list[str]:
     bands = "1 band" if len(info.bands) == 1 else f"{len(info.bands)} bands"
     about = [f"{size} pixels, {bands}, {info.dtype}"]
     if len(info.shape) == 3:
-        about.append(f"slice z={info.shape[0] // 2} of 0..{info.shape[0] - 1}")
+        z, y, x = (n // 2 for n in info.shape)
+        about.append(f"slices z={z}, y={y} and x={x}; the last z on top")
     return about
 
 

@@ -19,6 +19,7 @@ from pipeline.fingerprint import fingerprint, stamp
 from pipeline.keys import PICTURES, escape, picture_folder
 from pipeline.plan import Plan
 from pipeline.stages.filter import Result
+from pipeline.stages.items import item_of
 from pipeline.stages.mapfiles import MapFiles
 from pipeline.stages.read import Loaded
 from pipeline.statistics import COLUMNS
@@ -80,6 +81,14 @@ class Sink:
             for name, path in good[key].files.get(key) or self._map_files(key, good[key]):
                 path.replace(self.staging.path(name))
                 self.staging.add(name)
+            for name, data in self._item(key, good[key]):
+                self.staging.write(name, data)
+
+    def _item(self, key: str, result: Result) -> Iterator[tuple[str, bytes]]:
+        """The STAC item of an image, if there is one."""
+        (source,) = (source for source in result.sources if source.key == key)
+        if (item := item_of(self.plan, source, self.part)) is not None:
+            yield item
 
     def _map_files(self, key: str, result: Result) -> Iterator[tuple[str, Path]]:
         """Make the files of an image's maps."""
