@@ -44,12 +44,17 @@ def until_it_works(process: Process, root: Path) -> None:
         time.sleep(0.01)
 
 
+def parts(root: Path) -> list[Path]:
+    """What says which shards have landed."""
+    return list((root / "images").glob("part-*.parquet"))
+
+
 def test_killed_at_random_moments_and_resumed_ends_byte_identical(
     images: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run={"workers": 1})
     expected, root = tree(undisturbed), tmp_path / "out"
-    chance = random.Random(20)
+    shards, chance = len(parts(undisturbed)), random.Random(20)
     midway = 0
     with forked("run", config) as process:
         until_it_works(process, root)
@@ -60,12 +65,10 @@ def test_killed_at_random_moments_and_resumed_ends_byte_identical(
         shutil.rmtree(root, ignore_errors=True)
         with forked("run", config) as process:
             until_it_works(process, root)
-            if chance.random() < 0.75:  # most of the time after the first shard has begun to land
-                while process.poll() is None and not any((root / "images").glob("*.parquet")):
-                    time.sleep(0.02)
-                time.sleep(chance.uniform(0, 0.3 * lasts))
-            else:
-                time.sleep(chance.uniform(0, lasts))
+            landed = chance.randrange(shards)  # before the kill, however fast the machine is
+            while process.poll() is None and len(parts(root)) < landed:
+                time.sleep(0.005)
+            time.sleep(chance.uniform(0, lasts / shards))
             kill_group(process, signal.SIGKILL)
             process.wait()
         readable_and_undoubled(root)
