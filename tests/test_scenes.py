@@ -26,6 +26,7 @@ FILTERS = [
     {"gaussian": {"sigma": 2}},
     {"laws": {"kernels": ["L5E5"], "energy": 7}},
     {"gabor": {"wavelength": 6}},
+    {"disk": {"radius": 12}},
     {"wavelet": {"wavelet": "haar", "level": 2, "subbands": "LH"}},
 ]
 
@@ -46,7 +47,7 @@ def pixels() -> Array:
     """Two bands with structure, a large mean, and holes that cross the borders of tiles."""
     rng = np.random.default_rng(7)
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
-    smooth = 20_000 + 900 * np.sin(x / 9) * np.cos(y / 13)
+    smooth = 20_000 + 8 * x + 5 * y + 900 * np.sin(x / 9) * np.cos(y / 13)
     bands = np.stack([smooth, smooth / 3]) + rng.normal(0, 40, (2, *SHAPE))
     found = bands.round().astype(np.uint16)
     found[:, 240:300, 500:530] = HOLE

@@ -221,21 +221,23 @@ def _mix(node: Mix, step: Step, parts: Sequence[Value], batch: Batch) -> Value:
 
 
 def _blocks(node: Blocks, value: Value, margin: Reach, tile: Tile) -> Value:
-    """Transform without the mean of each plane, which becomes part of its base.
+    """Transform without the mean of each plane: errors are relative to the largest coefficient.
 
-    Rounding errors of a transform are relative to the largest coefficient.
+    It is added back after the product: a base has to be that of all tiles of a scene.
     """
     grid = Grid.of(tile.core.grow(margin), tile.source.header.shape, node.reach)
     mean = torch.stack([plane.double().mean().to(plane.dtype) for plane in value.data])
     mean = torch.where(mean.isfinite(), mean, 0.0)
     centred = value.data - mean.reshape(-1, *(1,) * (value.data.ndim - 1))
-    base = mean.double() if value.base is None else value.base + mean
-    return Value(to_blocks(centred, grid), margin, None, None, base)
+    return replace(value, data=to_blocks(centred, grid), margin=margin, valid=None, centre=mean)
 
 
 def _product(node: Product, value: Value, margin: Reach, tile: Tile) -> Value:
+    assert value.centre is not None
     grid = Grid.of(tile.core.grow(value.margin), tile.source.header.shape, node.of.reach)
     data = from_blocks(value.data, grid, node.kernel, node.of.reach)
+    back = value.centre * float(node.kernel.array.sum())
+    data += back.reshape(-1, *(1,) * (data.ndim - 1))
     return trim(_weighted(value, data, node.kernel, value.margin), margin)
 
 

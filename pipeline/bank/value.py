@@ -21,13 +21,17 @@ Span: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A node's result on P planes over core + margin; `base` (P,) is still to be added to data."""
+    """A node's result on P planes over core + margin; `base` (P,) is still to be added to data.
+
+    centre, of transforms: what was taken away from each plane before, (P,).
+    """
 
     data: Tensor
     margin: Reach
     valid: Tensor | None = None
     support: Tensor | None = None
     base: Tensor | None = None
+    centre: Tensor | None = None
 
 
 def trim(value: Value, margin: Reach) -> Value:

@@ -50,6 +50,9 @@ class Tally:
 
     def merge(self, statistics: Sequence[Statistic], other: Tally) -> Tally:
         """What two parts say together, after the first pass over both."""
+        if not np.array_equal(self.base, other.base):  # type: ignore[arg-type]  # None is equal
+            message = f"parts of one response with other bases: {self.base}, {other.base}"
+            raise ValueError(message)
         backings = [s for s in (self.support, other.support) if s is not None]
         return Tally(
             self.n_pixels + other.n_pixels,
