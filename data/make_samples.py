@@ -12,11 +12,11 @@ import argparse
 import os
 from pathlib import Path
 
-from scenes import edges, handwriting, photos, satellite, spectrogram, xray
+from scenes import ct, edges, handwriting, photos, satellite, spectrogram, xray
 from scenes.encode import encode
 
 SAMPLES = Path(__file__).resolve().parent / "samples"
-SCENES = (edges, photos, xray, satellite, handwriting, spectrogram)
+SCENES = (edges, photos, xray, satellite, handwriting, spectrogram, ct)
 
 
 def write(path: Path, content: bytes) -> None:
@@ -43,4 +43,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Write small generated images, one folder per use")
     parser.add_argument("folder", nargs="?", type=Path, default=SAMPLES)
     target = parser.parse_args().folder
-    print(f"{make(target)} sample images in {os.path.relpath(target)}")
+    print(f"{make(target)} sample files in {os.path.relpath(target)}")

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
@@ -15,7 +16,16 @@ from scipy import ndimage
 from pipeline.config.load import load
 
 ROOT = Path(__file__).resolve().parents[1]
-USES = ("edges", "photos", "xray", "satellite", "handwriting", "spectrogram")
+USES = {
+    "edges": "edges",
+    "photos": "photos",
+    "xray": "xray",
+    "satellite": "satellite",
+    "handwriting": "handwriting",
+    "spectrogram": "spectrogram",
+    "ct": "radiomics",
+}
+"""Folder of samples -> the config that is for them."""
 GDAL_NODATA = 42113
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
@@ -34,7 +44,13 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_every_use_has_its_samples_and_nothing_else_is_left(samples: Path) -> None:
     assert sorted(path.name for path in samples.iterdir()) == sorted(USES)
-    assert {Path(name).suffix for name in contents(samples)} == {".png", ".jpg", ".tif", ".npy"}
+    assert {Path(name).suffix for name in contents(samples)} == {
+        ".png",
+        ".jpg",
+        ".tif",
+        ".npy",
+        ".gz",
+    }
 
 
 def test_another_run_writes_the_same_bytes(samples: Path, tmp_path: Path) -> None:
@@ -49,9 +65,9 @@ def test_each_config_reads_samples_that_are_made(samples: Path, config: Path) ->
         assert (samples / Path(path).relative_to("data/samples")).exists()
 
 
-@pytest.mark.parametrize("use", USES)
-def test_each_use_has_a_config_with_a_sensible_bank(use: str) -> None:
-    assert 8 <= len(load(ROOT / "configs" / f"{use}.yaml").filters) <= 20
+@pytest.mark.parametrize("config", USES.values())
+def test_each_use_has_a_config_with_a_sensible_bank(config: str) -> None:
+    assert 8 <= len(load(ROOT / "configs" / f"{config}.yaml").filters) <= 20
 
 
 def test_all_samples_together_stay_below_3_mb(samples: Path) -> None:
@@ -116,3 +132,29 @@ def test_spectrograms_are_finite_decibels(samples: Path) -> None:
         assert (array.shape, array.dtype) == ((129, 199), np.float32)
         assert np.isfinite(array).all()
         assert -140 <= array.min() < array.max() < 0
+
+
+@pytest.mark.parametrize("case", ["smooth", "rough"])
+def test_ct_cases_are_hounsfield_units_with_a_lesion_on_the_same_grid(
+    samples: Path, case: str
+) -> None:
+    image, roi = (nib.load(samples / "ct" / case / f"{name}.nii.gz") for name in ("image", "roi"))
+    np.testing.assert_array_equal(image.affine, roi.affine)
+    assert image.header.get_zooms() == (2, 2, 3)
+    assert image.header.get_xyzt_units()[0] == "mm"
+    values, lesion = np.asarray(image.dataobj), np.asarray(roi.dataobj)
+    assert values.shape == lesion.shape == (48, 48, 24)
+    assert (values.dtype, lesion.dtype) == (np.int16, np.uint8)
+    assert np.unique(lesion).tolist() == [0, 1]
+    assert np.median(values[0]) == pytest.approx(-1000, abs=2)  # air
+    assert values[lesion == 1].mean() == pytest.approx(40, abs=15)  # soft tissue
+
+
+def test_the_rough_lesion_is_rougher(samples: Path) -> None:
+    deviations = {}
+    for folder in (samples / "ct").iterdir():
+        values, lesion = (
+            np.asarray(nib.load(folder / f"{name}.nii.gz").dataobj) for name in ("image", "roi")
+        )
+        deviations[folder.name] = values[ndimage.binary_erosion(lesion)].std()
+    assert deviations["rough"] > 2 * deviations["smooth"]

@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 from running import failures, look, run_bank, write_config
 
+from pipeline.config import Config
 from pipeline.output import Output
 from pipeline.survey import Survey
 
@@ -74,17 +75,26 @@ def sample_of(config: Path, samples: Path) -> Path:
     return samples / Path(path).relative_to("data/samples")
 
 
+def regions_of(config: Config) -> list[str]:
+    """Where a config measures: in the labels that it names, else the whole image."""
+    if config.input.mask is None:
+        return ["image"]
+    assert config.input.mask.labels != "all"
+    return [f"roi={name}" for _, name in config.input.mask.labels]
+
+
 def assert_complete(output: Output, plan: Survey) -> None:
-    """Every listed image has a row; every one that is done one per band and response, no more."""
+    """Every listed image has a row; every one that is done one per band, region and response."""
     images = {row["image"]: row for row in output.images.to_pylist()}
     assert images.keys() == {source.key for source in plan.sources}
     wanted = [
-        (source.key, label, "image", response.name)
+        (source.key, label, region, response.name)
         for source in plan.sources
         if images[source.key]["status"] == "done"
         for part in plan.plan.banks(source.header)
         for response in part.bank.outputs
         for label in (("all",) if response.joint else part.labels)
+        for region in regions_of(plan.plan.config)
     ]
     assert wanted
     rows = output.statistics.select(["image", "band", "region", "filter"]).to_pylist()
@@ -140,7 +150,8 @@ def test_each_config_runs_on_its_sample_without_failure(
     source = sample_of(config, samples)
     plan = look(config, tmp_path / "out", source)
     listed = [source] if source.is_file() else [p for p in source.rglob("*") if p.is_file()]
-    assert len(plan.sources) == len(listed)
+    used = [Path(member.path) for found in plan.sources for member in found.files]
+    assert sorted(used) == sorted(listed)
     output = run_bank(config, tmp_path / "out", source)
     assert failures(output) == {}
     assert_complete(output, plan)
