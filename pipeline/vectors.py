@@ -57,6 +57,7 @@ def _bytes(path: Path, update: Hash) -> bytes:
 
 # ---------------------------------------------------------------- GeoPackage
 def _geopackage(path: Path, column: str, update: Hash) -> Features:
+    _refuse_unwritten(path)
     data = bytearray(_bytes(path, update))
     if not data.startswith(SQLITE):
         message = "is no GeoPackage; write it again"
@@ -71,6 +72,18 @@ def _geopackage(path: Path, column: str, update: Hash) -> Features:
     except sqlite3.Error as error:
         message = f"is no GeoPackage: {error}; write it again"
         raise ValueError(message) from error
+
+
+def _refuse_unwritten(path: Path) -> None:
+    """Refuse a database of which SQLite keeps changes, or what undoes them, in a file beside it."""
+    for suffix in ("-wal", "-journal"):
+        beside = path.with_name(path.name + suffix)
+        if beside.exists() and beside.stat().st_size:
+            message = (
+                f"has changes in {beside.name} that are not yet written into it; "
+                "close the program that edits it"
+            )
+            raise ValueError(message)
 
 
 def _layer(database: sqlite3.Connection, column: str) -> Features:
@@ -122,11 +135,12 @@ def _geojson(path: Path, column: str, update: Hash) -> Features:
             for feature in found["features"]
         ]
         name = found["crs"]["properties"]["name"] if found.get("crs") else CRS84
+        crs = _URN.sub(r"\1:\2", name)
     except (KeyError, TypeError, AttributeError) as error:
         message = "is no FeatureCollection with properties and geometry; write it again"
         raise ValueError(message) from error
     _check_column(column, list(dict.fromkeys(key for row, _ in features for key in row)))
-    return _known(_URN.sub(r"\1:\2", name)), [
+    return _known(crs), [
         (row.get(column), _shape(row.get(column), _coordinates, shape)) for row, shape in features
     ]
 

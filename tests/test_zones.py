@@ -71,6 +71,33 @@ def test_a_geopackage_of_a_program_that_still_has_it_open_is_read(tmp_path: Path
     assert [p.name for p in tmp_path.iterdir()] == ["zones.gpkg"]
 
 
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_a_geopackage_with_changes_beside_it_is_refused(tmp_path: Path, mode: str) -> None:
+    path = write(tmp_path / "zones.gpkg")
+    with closing(sqlite3.connect(path, isolation_level=None)) as database:
+        database.execute(f"PRAGMA journal_mode = {mode}")
+        database.execute("BEGIN")
+        database.execute("UPDATE gpkg_spatial_ref_sys SET organization_coordsys_id = 32632")
+        if mode == "wal":
+            database.execute("COMMIT")
+        with pytest.raises(
+            ValueError, match=r"zones.gpkg-\w+ that are not yet written into it; cl"
+        ):
+            Zones.read(path, "name")
+        if mode == "delete":
+            database.execute("COMMIT")
+    assert Zones.read(path, "name").crs == "EPSG:32632"
+
+
+@pytest.mark.parametrize("name", [5, None, ["EPSG:4326"]])
+def test_a_coordinate_system_that_is_no_text_is_refused(tmp_path: Path, name: object) -> None:
+    path = tmp_path / "a.geojson"
+    crs = {"type": "name", "properties": {"name": name}}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [], "crs": crs}))
+    with pytest.raises(ValueError, match="is no FeatureCollection"):
+        Zones.read(path, "n")
+
+
 def test_geojson_lies_in_longitudes_unless_it_says_otherwise(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     text = json.loads(FRAME.to_json(drop_id=True))
