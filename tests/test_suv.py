@@ -327,8 +327,8 @@ def test_resampling_may_come_before_or_after(tmp_path: Path) -> None:
 
 
 def test_one_value_stands_for_a_step_of_one_parameter(tmp_path: Path) -> None:
-    given = [{"suv": "bodyweight"}, {"zscore": "mask"}]
-    written = [{"suv": {"by": "bodyweight"}}, {"zscore": {"within": "mask"}}]
+    given = [{"suv": "bodyweight"}, {"zscore": "image"}]
+    written = [{"suv": {"by": "bodyweight"}}, {"zscore": {"within": "image"}}]
     first, second = (load(config_of(tmp_path, *steps)).prepare for steps in (given, written))
     assert first == second
     assert first[0] == STEP

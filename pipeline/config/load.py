@@ -26,6 +26,7 @@ from pipeline.errors import ConfigError
 from pipeline.registry import nearest
 from pipeline.statistics import COLUMNS, GROUPS, expand
 from pipeline.steps.base import STEPS, Step
+from pipeline.steps.zscore import Zscore
 from pipeline.units import DEFAULT
 
 ALWAYS = ("n_pixels", "n_valid", "support")
@@ -95,6 +96,8 @@ def _config(document: Document, folder: Path, *, learning: bool) -> Config:
     results = gather(calls)
     config = Config(version=1, **dict(zip(sections, results[-len(sections) :], strict=True)))
     refuse_valid(config.filters, config.boundary)
+    if not config.regions.mask:
+        _refuse_masked(config.prepare, _optional(document, "prepare", []))
     return config
 
 
@@ -179,6 +182,15 @@ def _steps(node: Node) -> tuple[Step, ...]:
         text = f"must be a list of steps (got {shown(node.plain)}); write [] for none"
         raise problem(node.place, "prepare", text)
     return tuple(gather(partial(_step, item, f"prepare[{i}]") for i, item in enumerate(node.items)))
+
+
+def _refuse_masked(steps: tuple[Step, ...], node: Node) -> None:
+    """Refuse steps that need masks, which are read where `regions` has them."""
+    for i, (step, item) in enumerate(zip(steps, node.items, strict=True)):
+        if isinstance(step, Zscore) and step.within == "mask":
+            text = "needs the region mask, without which no mask is read; write regions: [mask], "
+            text += "with an input.mask, or within: image"
+            raise problem(item.place, f"prepare[{i}].zscore.within", text)
 
 
 def _step(node: Node, key: str) -> Step:

@@ -24,7 +24,8 @@ class Zscore:
 
     - `within: image` takes mean and std of all valid pixels.
     - `within: mask` takes them of the valid pixels in the image's regions of interest, all of them
-      together, as the steps before have left them. An image without any is taken as a whole.
+      together, as the steps before have left them; `regions` must have `mask`. An image without any
+      (`missing: image`) is taken as a whole.
 
     All pixels are mapped, also those outside. Where there is nothing to take mean and std of, or
     all of it has one value, there is no z-score: the band is missing.

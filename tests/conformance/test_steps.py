@@ -40,6 +40,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "suv": [{"by": "bodyweight"}],
     "zscore": [{"within": "image"}, {"within": "mask"}],
 }
+MASKED = {"path": "unused", "mask": {"path": "*_m.png"}}
 CASES = [(name, i) for name, some in EXAMPLES.items() for i in range(len(some))]
 INFO = ImageInfo(
     (9, 11),
@@ -52,7 +53,7 @@ INFO = ImageInfo(
 
 
 def plan_of(name: str, index: int, folder: Path) -> Plan:
-    config = write_config(folder / "c.yaml", prepare=[{name: EXAMPLES[name][index]}])
+    config = write_config(folder / "c.yaml", input=MASKED, prepare=[{name: EXAMPLES[name][index]}])
     return Plan(load(config), "cpu")
 
 
@@ -102,9 +103,9 @@ def test_the_expanded_config_is_a_config_of_the_same_digest(
     name: str, index: int, tmp_path: Path
 ) -> None:
     plan = plan_of(name, index, tmp_path)
-    again = load(write_config(tmp_path / "again.yaml", prepare=expanded(plan.config)["prepare"]))
+    again = load(write_config(tmp_path / "again.yaml", input=MASKED, prepare=expanded(plan.config)["prepare"]))
     assert Plan(again, "cpu").digest == plan.digest
-    without = Plan(load(write_config(tmp_path / "none.yaml")), "cpu")
+    without = Plan(load(write_config(tmp_path / "none.yaml", input=MASKED)), "cpu")
     assert without.digest != plan.digest
 
 
