@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeAlias
 
 from pipeline.errors import ReadError
 from pipeline.fingerprint import fingerprint, stamp
 from pipeline.keys import escape
-from pipeline.pairing import Fields, shared_fields
+from pipeline.pairing import Fields
 from pipeline.store import State, Stored
 from pipeline.types import Member, Source
 
 TRANSIENT = frozenset({"io", "timeout", "crashed", "changed"})
 """Failures that the file's bytes do not decide: tried again on each run."""
+
+Given: TypeAlias = Callable[[Sequence[Source], str], Fields]
+"""What decides results besides the bytes of files: of a series, or of one source, and its key."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ def compare(
     state: State,
     sources: Sequence[Source],
     waiting: Sequence[str],
-    given: Callable[[Fields, str], Fields],
+    given: Given,
     *,
     version: str,
     retry_failed: bool,
@@ -46,8 +50,8 @@ def compare(
     """Sort what is listed into new, changed, touched and done; what is stored but gone vanished.
 
     An image of the stored files, of the stored sizes and times, about which the same is given, is
-    taken as unchanged; with another time their SHA-256 decides. given: what decides results besides
-    files, by fields and key. Damaged shards are done again as a whole.
+    taken as unchanged; with another time their SHA-256 decides. Damaged shards are done again as a
+    whole.
     """
     known = _Listed(sources, given)
 
@@ -97,7 +101,7 @@ def compare(
 class _Listed:
     """What is listed now, asked about stored rows."""
 
-    def __init__(self, sources: Sequence[Source], given: Callable[[Fields, str], Fields]) -> None:
+    def __init__(self, sources: Sequence[Source], given: Given) -> None:
         self.owners = {escape(m.name): source for source in sources for m in source.members}
         self.given = given
         self.look = cache(self._look)
@@ -111,7 +115,7 @@ class _Listed:
         """The files that an image of a row's files would have now, by name, and what is given."""
         owners = {s.key: s for name in row.files if (s := self.owners.get(name)) is not None}
         files = {escape(m.name): m for source in owners.values() for m in source.files}
-        return files, self.given(shared_fields(tuple(owners.values())), row.image)
+        return files, self.given(tuple(owners.values()), row.image)
 
     def _look(self, row: Stored) -> str:
         files, given = self._now(row)

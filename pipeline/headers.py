@@ -11,7 +11,7 @@ from pipeline.config.schema import Input, Limits
 from pipeline.config.table import Cells, spacing_of
 from pipeline.errors import ReadError
 from pipeline.keys import escape
-from pipeline.pairing import band_of, given_of, lookup, shared_fields
+from pipeline.pairing import band_of, given_of, lookup, roles_of, shared_fields
 from pipeline.placement import placement_of
 from pipeline.readers import identify
 from pipeline.readers.base import READERS
@@ -53,8 +53,9 @@ def _ready(
     source: Source, incomplete: Mapping[Member, Failure], config: Input, cells: Cells
 ) -> Source:
     """A source with what its listing and the table say of it."""
-    given = given_of(source.fields, cells)
-    columns = tuple((name, text) for name, text in given if name in config.columns)
+    said = (*source.fields, *sorted(cells.items()))
+    columns = tuple((name, text) for name, text in said if name in config.columns)
+    given = given_of(source.fields, cells, roles_of(source, config))
     source = replace(source, fields=columns, given=given)
     lacking = [incomplete[member] for member in source.members if member in incomplete]
     if source.failure is None and lacking:

@@ -64,15 +64,31 @@ def lookup(config: Input) -> Callable[[Fields, str], Cells]:
     return lambda fields, key: find({**dict(fields), "image": key})
 
 
-def given_of(fields: Fields, cells: Cells) -> Fields:
-    """All text that decides results besides the files."""
-    return (*fields, *sorted(cells.items()))
+def given_of(fields: Fields, cells: Cells, roles: Fields) -> Fields:
+    """All text that decides results besides the bytes of the files."""
+    return (*fields, *sorted(cells.items()), *roles)
+
+
+def roles_of(source: Source, config: Input) -> Fields:
+    """What each file is to its image: band, mask or layer of classes, and the key of bands."""
+    bands: Fields = ()
+    if source.layout == "joined":
+        named = (("band", f"{band_of(m, config)}\0{escape(m.name)}") for m in source.members)
+        bands = (("image", f"\0{source.key}"), *named)
+    masks = (("mask", f"{rater}\0{escape(member.name)}") for rater, member in source.masks)
+    layer = (("qa", f"\0{escape(source.qa.name)}"),) if source.qa else ()
+    return (*bands, *masks, *layer)
 
 
 def shared_fields(sources: Sequence[Source]) -> Fields:
     """The fields that are the same for all files of a series."""
-    others = [set(source.fields) for source in sources[1:]]
-    return tuple(pair for pair in sources[0].fields if all(pair in some for some in others))
+    return shared([source.fields for source in sources])
+
+
+def shared(each: Sequence[Fields]) -> Fields:
+    """What all have, in the order of the first."""
+    others = [set(pairs) for pairs in each[1:]]
+    return tuple(pair for pair in each[0] if all(pair in some for some in others))
 
 
 def band_of(member: Member, config: Input) -> str:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline import store
-from pipeline.changes import Todo, compare
+from pipeline.changes import Given, Todo, compare
 from pipeline.config import Config, difference
 from pipeline.discover import Listing, list_members, slices_of
 from pipeline.errors import DeviceError, InputError, PlanError
 from pipeline.headers import Unit, open_all
 from pipeline.keys import escape
 from pipeline.lock import refuse_foreign
-from pipeline.pairing import Fields, given_of, lookup
+from pipeline.pairing import Fields, given_of, lookup, roles_of, shared, shared_fields
 from pipeline.plan import Plan
 from pipeline.shards import cut
 from pipeline.stages.mapfiles import require
@@ -118,10 +118,17 @@ def survey(config: Config, options: Options) -> Survey:
     return Survey(plan, listing, state, todo, shards, pruned)
 
 
-def _given(plan: Plan) -> Callable[[Fields, str], Fields]:
-    """What gives, by fields and key, all text that decides an image's results."""
-    cells = lookup(plan.config.input)
-    return lambda fields, key: given_of(fields, cells(fields, key))
+def _given(plan: Plan) -> Given:
+    """What gives all text that decides an image's results."""
+    config = plan.config.input
+    cells = lookup(config)
+
+    def given(sources: Sequence[Source], key: str) -> Fields:
+        fields = shared_fields(sources)
+        roles = shared([roles_of(source, config) for source in sources])
+        return given_of(fields, cells(fields, key), roles)
+
+    return given
 
 
 def _plan(config: Config, overwrite: str | None) -> tuple[Plan, store.State]:

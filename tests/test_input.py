@@ -121,7 +121,11 @@ def test_an_image_of_several_files_has_their_values(study: Study) -> None:
 def test_the_fingerprint_is_of_all_files_and_of_what_is_given(study: Study) -> None:
     row = rows(study.out, "images")["mon_B{band}.png",]
     members = [Member(str(study.images / name), name, 0, 0) for name in row["files"]]
-    given = (("day", "mon"), ("offset", "-1"), ("scale", "0.5"), ("site", "Graz"))
+    given = (
+        ("day", "mon"), ("offset", "-1"), ("scale", "0.5"), ("site", "Graz"),
+        ("image", "\0mon_B{band}.png"), ("band", "2\0mon_B2.png"), ("band", "10\0mon_B10.png"),
+        ("qa", "\0mon_scl.png"),
+    )  # fmt: skip
     assert row["fingerprint"] == fingerprint(members, given)
     assert row["mtime_ns"] < 0
 
@@ -167,6 +171,40 @@ def test_a_change_redoes_the_image_it_belongs_to(study: Study) -> None:
     assert study.redone(expect=5) == {"tue_B{band}.png"}
     assert status_of(study.out)["tue_B{band}.png"] == ("failed", "incomplete")
     study.equals_fresh(expect=5)
+
+
+IMAGE_AND_MASK = ("a.png", "a_roi.png")
+
+
+@pytest.mark.parametrize(
+    ("names", "before", "after"),
+    [
+        (("a.png", "a_roi_1.png"), {"mask": "{day}_roi_{r}.png"}, {"mask": "{day}_roi_*.png"}),
+        (IMAGE_AND_MASK, {"mask": "{day}_roi.png"}, {"mask": "{day}_mask.png"}),
+        (IMAGE_AND_MASK, {"mask": "{day}_mask.png"}, {"mask": "{day}_roi.png"}),
+        (("a_B1.png", "a_B2.png"), {"bands": "{day}_{band}.png"}, {"bands": "{day}_B{band}.png"}),
+        (("a_1.png", "b_1.png"), {"bands": "{day}_{band}.png"}, {"bands": "{band}_1.p{day}g"}),
+    ],
+    ids=["rater", "mask no more", "mask now", "labels of bands", "key"],
+)
+def test_a_pattern_that_gives_files_another_part_redoes_their_images(
+    tmp_path: Path, names: tuple[str, ...], before: dict[str, str], after: dict[str, str]
+) -> None:
+    for name, plane in zip(names, PLANES[0], strict=True):
+        save(tmp_path / "in" / name, plane)
+
+    def ran(patterns: dict[str, str], out: str) -> dict[Any, Any]:
+        bands, mask = patterns.get("bands"), patterns.get("mask")
+        given = {"include": [bands], "join": "band"} if bands else {"include": ["{day}.png"]}
+        given |= {"mask": {"path": mask, "missing": "image"}} if mask else {}
+        config = write_config(
+            tmp_path / "c.yaml", tmp_path / "in", tmp_path / out, input=given, filters=["identity"],
+        )  # fmt: skip
+        assert filterbank("run", config, "--prune", "--prune-limit", "100").code == 0
+        return rows(tmp_path / out, "images") | rows(tmp_path / out, "statistics")
+
+    ran(before, "out")
+    assert ran(after, "out") == ran(after, "fresh")
 
 
 def test_a_touched_file_of_several_rewrites_its_row_only(study: Study) -> None:
