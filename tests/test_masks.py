@@ -210,6 +210,34 @@ def test_what_surrounds_nothing_is_an_empty_mask_and_doubled_names_are_numbers(
     }
 
 
+def test_a_name_that_is_the_number_of_another_hides_none(tmp_path: Path) -> None:
+    square = loop(2, [[1, 1], [1, 4], [4, 4], [4, 1]])
+    rois = {1: ("2", [square]), 2: ("", []), 3: ("3", []), 4: ("5", [])}
+    masks = read_masks(str(structures(tmp_path / "rs.dcm", rois)), volume(), Region.whole(SHAPE))
+    assert {name: int(m.sum()) for name, m in masks.items()} == {"1": 9, "2": 0, "3": 0, "5": 0}
+    path = segmentation(tmp_path / "seg.dcm", CELLS[0][:1], [(1, planes()[0])], ("2", ""))
+    masks = read_masks(str(path), volume(), Region.whole(SHAPE))
+    assert [int(masks[name].sum()) for name in ("1", "2")] == [int(CELLS[0][0].sum()), 0]
+
+
+def test_rois_and_segments_of_one_number_are_refused(tmp_path: Path) -> None:
+    square = loop(2, [[1, 1], [1, 4], [4, 4], [4, 1]])
+    path = structures(tmp_path / "rs.dcm", {1: ("a", [square]), 2: ("b", [square])})
+    for sequence, keyword in (
+        ("StructureSetROISequence", "ROINumber"),
+        ("ROIContourSequence", "ReferencedROINumber"),
+    ):
+        found = pydicom.dcmread(path)
+        setattr(found[sequence].value[1], keyword, 1)
+        found.save_as(tmp_path / "same.dcm")
+        assert refusal(tmp_path / "same.dcm", volume())[0] == "corrupt"
+    path = segmentation(tmp_path / "seg.dcm", CELLS[0][:1], [(1, planes()[0])])
+    found = pydicom.dcmread(path)
+    found.SegmentSequence[1].SegmentNumber = 1
+    found.save_as(path)
+    assert refusal(path, volume())[0] == "corrupt"
+
+
 @pytest.mark.parametrize(
     ("places", "kind", "said"),
     [

@@ -52,8 +52,9 @@ def read_masks(path: str, info: ImageInfo, region: Region) -> Mapping[str, Mask]
 
     A label image (any format with one band) labels pixels by whole numbers; 0 and invalid pixels
     are nothing. The segments of a DICOM segmentation and the ROIs of a structure set have names;
-    names that are empty or occur twice become the segment's or ROI's number. What a label image
-    does not hold within the region is not listed, while segments and ROIs always are.
+    names that are empty, occur twice or are the number of one become the segment's or ROI's number.
+    What a label image does not hold within the region is not listed, while segments and ROIs always
+    are.
 
     Parameters
     ----------
@@ -128,11 +129,11 @@ def _dicom(path: str, info: ImageInfo, region: Region) -> Mapping[str, Draw] | N
 
 
 def _labels(names: Mapping[str, str]) -> list[str]:
-    """Names that tell what they name apart, else numbers."""
+    """Names that tell what they name apart, also from numbers; else numbers."""
     texts = [name.strip() for name in names.values()]
     count = Counter(texts)
     return [
-        text if text and text.isprintable() and count[text] == 1 else number
+        text if text and text.isprintable() and count[text] == 1 and text not in names else number
         for text, number in zip(texts, names, strict=True)
     ]
 

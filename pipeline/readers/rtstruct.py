@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -34,19 +34,30 @@ def contoured(
     depth: slices of the image, or None for one slice of a volume that is not there: then contours
     that lie elsewhere are passed over.
     """
-    drawn = {str(item.ReferencedROINumber): item for item in dataset.get(ELEMENTS[1]) or ()}
+    drawn = _numbered(dataset.get(ELEMENTS[1]), "ReferencedROINumber")
     for item in dataset.get(ELEMENTS[0]) or ():
         refuse_other_frame(image, item.get("ReferencedFrameOfReferenceUID"))
     return {
-        str(item.ROINumber): partial(_draw, drawn.get(str(item.ROINumber)), image, depth, region)
-        for item in dataset.get(ELEMENTS[0]) or ()
+        number: partial(_draw, drawn.get(number), image, depth, region) for number in names(dataset)
     }
 
 
 def names(dataset: FileDataset) -> dict[str, str]:
     """The names of the ROIs by number."""
-    items = dataset.get(ELEMENTS[0]) or ()
-    return {str(item.ROINumber): str(item.get("ROIName") or "") for item in items}
+    found = _numbered(dataset.get(ELEMENTS[0]), "ROINumber")
+    return {number: str(item.get("ROIName") or "") for number, item in found.items()}
+
+
+def _numbered(items: Iterable[Dataset] | None, keyword: str) -> dict[str, Dataset]:
+    """Items of a sequence by the numbers of their ROIs."""
+    found: dict[str, Dataset] = {}
+    for item in items or ():
+        number = str(item[keyword].value)
+        if number in found:
+            message = f"several ROIs have the number {number}; export it again"
+            raise ReadError("corrupt", message)
+        found[number] = item
+    return found
 
 
 def _draw(item: Dataset | None, image: Placement, depth: int | None, region: Region) -> Mask:

@@ -50,7 +50,11 @@ def segmented(
 def names(dataset: FileDataset) -> dict[str, str]:
     """The labels of the segments by number."""
     items = dataset.get("SegmentSequence") or ()
-    return {str(item.SegmentNumber): str(item.get("SegmentLabel") or "") for item in items}
+    found = {str(item.SegmentNumber): str(item.get("SegmentLabel") or "") for item in items}
+    if len(found) < len(items):
+        message = "several segments have one number; export it again"
+        raise ReadError("corrupt", message)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,11 @@ def test_the_expanded_config_is_a_config_of_the_same_digest(
     name: str, index: int, tmp_path: Path
 ) -> None:
     plan = plan_of(name, index, tmp_path)
-    again = load(write_config(tmp_path / "again.yaml", input=MASKED, prepare=expanded(plan.config)["prepare"]))
+    again = load(
+        write_config(
+            tmp_path / "again.yaml", input=MASKED, prepare=expanded(plan.config)["prepare"]
+        )
+    )
     assert Plan(again, "cpu").digest == plan.digest
     without = Plan(load(write_config(tmp_path / "none.yaml", input=MASKED)), "cpu")
     assert without.digest != plan.digest
