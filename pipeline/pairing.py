@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from pipeline.config.schema import Input
-from pipeline.config.table import Cells
+from pipeline.config.table import Cells, composed
 from pipeline.keys import escape
 from pipeline.patterns import Pattern, patterns_of, text_of
 from pipeline.types import Failure, Member, Source
@@ -26,7 +26,7 @@ def is_beside(config: Input) -> Callable[[str], bool]:
     texts = [part.path for part in (config.mask, config.qa) if part and part.path]
     patterns = patterns_of(tuple(texts))
     named = _masks_of_table(config)
-    return lambda name: name in named or any(p.match(name) is not None for p in patterns)
+    return lambda name: composed(name) in named or any(p.match(name) is not None for p in patterns)
 
 
 def pair(
@@ -189,20 +189,22 @@ def _masking(members: Sequence[Member], config: Input) -> Callable[[Source], Sou
     rule = config.mask
     if rule is None:
         return lambda source: source
-    by_name = {member.name: member for member in members}
+    by_name = {composed(member.name): member for member in members}
+    by_name |= {member.name: member for member in members}
     masks = _Beside.of(rule.path, members, config.fields) if rule.path else None
     cells = lookup(config)
 
     def give(source: Source) -> Source | None:
         named = cells(source.fields, source.key).get("mask")
         if named is not None:
-            found = [("", by_name[named])] if named in by_name else []
+            member = by_name.get(named) or by_name.get(composed(named))
+            found = [("", member)] if member else []
             why = f"no file {escape(named)}, which the table names"
         elif masks is not None:
             found, why = [*masks.to(source)], masks.wanted(source)
         else:
             found, why = [], "the table names none"
-        if found or rule.missing == "fail":
+        if found or named is not None or rule.missing == "fail":
             source = _complete(source, "mask", found, why)
             return source if source.failure else replace(source, masks=tuple(found))
         return source if rule.missing == "image" else None
@@ -243,4 +245,4 @@ def _masks_of_table(config: Input) -> frozenset[str]:
     if table is None or config.mask is None or "mask" not in table.columns:
         return frozenset()
     at = table.columns.index("mask")
-    return frozenset(cells[at] for _, cells in table.rows)
+    return frozenset(composed(cells[at]) for _, cells in table.rows)

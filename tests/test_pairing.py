@@ -285,6 +285,26 @@ def test_the_table_names_masks(listed: Listed) -> None:
     }
 
 
+@pytest.mark.parametrize("rule", ["fail", "skip", "image"])
+def test_a_mask_that_the_table_names_must_be_there(listed: Listed, rule: str) -> None:
+    section = f"include: ['{{n}}.tif'], table: TABLE, mask: {{missing: {rule}}}"
+    found = listed(["a.tif", "b.tif"], section, table="n,mask\na,m/1.tif\nb,\n")
+    why = Failure("incomplete", "no mask: no file m/1.tif, which the table names")
+    assert failures(found)["a.tif"] == why
+    assert ("b.tif" in failures(found)) == (rule != "skip")
+
+
+def test_a_mask_is_found_however_its_accents_are_spelled(listed: Listed) -> None:
+    composed, parted = "zo\u00eb.tif", "zoe\u0308.tif"
+    found = listed(
+        ["a.tif", "b.tif", f"m/{parted}", f"n/{composed}", f"n/{parted}"],
+        "include: ['{n}.tif'], table: TABLE, mask: {labels: all}",
+        table=f"n,mask\na,m/{composed}\nb,n/{parted}\n",
+    )
+    masks = {s.key: [m.name for _, m in s.masks] for s in found.sources}
+    assert masks == {"a.tif": [f"m/{parted}"], "b.tif": [f"n/{parted}"]}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -48,7 +48,7 @@ class Table:
         lines: dict[tuple[str, ...], int] = {}
         for line, cells in self.rows:
             row = dict(zip(self.columns, cells, strict=True))
-            key = tuple(_composed(row[column]) for column in on)
+            key = tuple(composed(row[column]) for column in on)
             if key in rows:
                 same = ", ".join(f"{c}={v!r}" for c, v in zip(on, key, strict=True))
                 message = f"{self.name}:{line}: repeats {same} of line {lines[key]}; remove one"
@@ -57,7 +57,7 @@ class Table:
             rows[key] = {column: cell for column, cell in row.items() if cell and column not in on}
 
         def find(source: Cells) -> Cells:
-            return rows.get(tuple(_composed(source.get(column, "")) for column in on), {})
+            return rows.get(tuple(composed(source.get(column, "")) for column in on), {})
 
         return find
 
@@ -143,7 +143,8 @@ def _check_row(place: str, columns: tuple[str, ...], row: tuple[str, ...]) -> No
                 raise ValueError(message) from error
 
 
-def _composed(text: str) -> str:
+def composed(text: str) -> str:
+    """Text in which an accent is part of its letter: one spelling of what looks alike."""
     return unicodedata.normalize("NFC", text)
 
 
