@@ -238,6 +238,19 @@ def test_an_image_left_out_for_want_of_a_mask_is_no_row_and_counted(study: Study
     assert ran["counts"]["skipped_files"] == {"mask or qa layer": 3, "no mask": 1}
 
 
+def test_an_image_that_is_left_out_by_now_is_counted_until_it_is_pruned(study: Study) -> None:
+    add_mask(study)
+    study.out = study.folder / "skip"
+    study.configure(mask={**INPUT["mask"], "missing": "skip"})
+    save(study.images / "mon_roi_al.png", CLASSES[0].repeat(2, 0).repeat(2, 1))
+    study.run()
+    lose_mask(study)
+    for _ in range(2):
+        assert "; vanished 1, whose rows stay until --prune; results in" in study.run()
+    assert "pruned 1" in study.run("--prune", "--prune-limit", "50")
+    assert [key[0] for key in rows(study.out, "images")] == ["mon_B{band}.png"]
+
+
 def test_other_columns_are_another_plan(study: Study) -> None:
     study.table.write_text("day,age\nmon,70\n")
     said = filterbank("run", study.config)

@@ -124,7 +124,9 @@ def _summary(plan: Survey, journal: Journal, seconds: float) -> str:
     if plan.nothing_to_do:
         images = "1 image is" if plan.todo.done == 1 else f"{plan.todo.done} images are"
         text = f"nothing to do: {images} done or known to fail"
-        return f"{text} ({len(plan.failed_before)} failed); results in {plan.plan.root}"
+        gone = len(plan.todo.vanished)
+        kept = f"; vanished {gone}, whose rows stay until --prune" if gone else ""
+        return f"{text} ({len(plan.failed_before)} failed){kept}; results in {plan.plan.root}"
     rate = summary.done / max(seconds, 1e-9)
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(summary.kinds.items()))
     same = plan.todo.done + sum(map(len, plan.todo.touched.values()))
