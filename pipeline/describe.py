@@ -56,11 +56,7 @@ def estimate(survey: Survey) -> Estimate:
         if source.failure is not None:
             continue
         info = source.header
-        each = sum(
-            1 if output.joint else len(part.bands)
-            for part in plan.banks(info)
-            for output in part.bank.outputs
-        )
+        each = sum(map(len, plan.bands_of(info).values()))
         halos.update(part.bank.halo for part in plan.banks(info))
         rows += each
         maps += each * source.pixels * width

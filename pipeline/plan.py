@@ -124,6 +124,14 @@ class Plan:
             info = step.info(info)
         return info
 
+    def bands_of(self, info: ImageInfo) -> dict[str, tuple[str, ...]]:
+        """The bands of each response to such an image, by its name."""
+        return {
+            output.name: ("all",) if output.joint else part.labels
+            for part in self.banks(info)
+            for output in part.bank.outputs
+        }
+
     def boundary(self, info: ImageInfo) -> Boundary:
         """The config's boundary; `auto` makes nothing up beyond the edge of a scene."""
         if self.config.boundary != "auto":

@@ -251,7 +251,7 @@ class Roi:
 
     region: its key in the tables (`image`, `roi=GTV`, `tile=0,3`, `zone=12`); box: in the image's
     own pixels, empty where nothing of the region lies in the core; mask: bool of the box's shape,
-    a numpy array, or None where the region is all of the box.
+    a numpy array, or None where the region is all of the box; whole: no other tile has any of it.
     """
 
     region: str
@@ -259,6 +259,7 @@ class Roi:
     label: str | None
     box: Region
     mask: npt.NDArray[np.bool_] | None = None
+    whole: bool = False
 
     @property
     def size(self) -> int:

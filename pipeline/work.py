@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 # Spinning OpenMP threads collapse on busy machines; must be set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -41,10 +41,10 @@ def work(plan: Plan, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress
     configure(plan)
     threads = plan.parallel(source for shard in shards for source in shard.sources)
     waiting = iter(shards)
-    scenes, loads = Scenes(plan), read(plan, shards, passes=plan.passes)
     open_sink: Sink | None = None
     position = -1
-    with writing(plan.root), _discarding(lambda: open_sink):
+    with writing(plan.root), _discarding(lambda: open_sink), closing(Scenes(plan)) as scenes:
+        loads = read(plan, shards, passes=plan.passes, wanted=scenes.wanted)
         with _pool(threads) as pool:
             for loaded, results in _in_order(pool, threads + 1, plan, loads, scenes):
                 while position < loaded.job.shard:
@@ -86,7 +86,12 @@ def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
 def _absorb(
     sink: Sink, scenes: Scenes, loaded: Loaded, outcomes: Sequence[Result | Piece]
 ) -> Progress:
-    """Keep what was computed of a load; tiles of a scene until it is complete."""
+    """Keep what was computed of a load; tiles of a scene until it is complete.
+
+    What is still in flight of one that failed says nothing more: its first failure counts.
+    """
+    if loaded.job.turn is not None and not scenes.wanted(loaded.job.tiles[0]):
+        return Progress(0, 0)
     sink.identify(loaded)
     for source, _ in loaded.failures:
         scenes.end(source.key)

@@ -73,7 +73,7 @@ def source(info: ImageInfo = SCENE, **fields: Any) -> Source:
 
 
 def cores(shape: Sequence[int], edge: int) -> Iterator[Region]:
-    for square in squares(Region.whole(tuple(shape)), edge):
+    for square in squares(Region.whole(tuple(shape)), edge, tuple(shape)):
         yield square.box
 
 
@@ -139,11 +139,11 @@ def test_regions_that_are_wrong_are_refused(tmp_path: Path, regions: str, told: 
 # ---------------------------------------------------------------- parts in tiles
 @pytest.mark.parametrize("shape", [(50, 60), (20, 17, 9)])
 def test_squares_cover_each_pixel_once_however_tiles_are_cut(shape: tuple[int, ...]) -> None:
-    whole = drawn([*squares(Region.whole(shape), 8)], shape)
+    whole = drawn([*squares(Region.whole(shape), 8, shape)], shape)
     assert (sum(whole.values()) == 1).all()
     last = ",".join(str((n - 1) // 8) for n in shape)
     assert whole[f"tile={last}"].sum() == np.prod([(n - 1) % 8 + 1 for n in shape])
-    parts = drawn([roi for core in cores(shape, 12) for roi in squares(core, 8)], shape)
+    parts = drawn([roi for core in cores(shape, 12) for roi in squares(core, 8, shape)], shape)
     assert parts.keys() == whole.keys()
     assert all((parts[key] == whole[key]).all() for key in whole)
 
@@ -276,7 +276,7 @@ def test_statistics_of_regions_are_those_of_their_pixels(tmp_path: Path) -> None
     expected = drawn(
         [*in_zones(Zones.read(zone_file(tmp_path, "EPSG:4326"), "name"), SCENE, WHOLE)]
     )
-    expected |= drawn([*squares(WHOLE, 20)])
+    expected |= drawn([*squares(WHOLE, 20, WHOLE.stop)])
     assert sorted(rows) == sorted(expected)
     for region, mask in expected.items():
         inside = pixels[0][mask.astype(bool)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from running import failures, look, run_bank, write_config
 
 import pipeline.plan
 from pipeline.output import Output
+from pipeline.stages.filter import Result
+from pipeline.stages.scene import Piece, Scene
 
 Array = npt.NDArray[Any]
 SHAPE = (600, 700)
@@ -243,3 +248,99 @@ def test_files_of_maps_are_those_of_the_whole(
     with rasterio.open(tiles.root / names[0]) as file:
         wanted = np.where(pixels == HOLE, np.nan, pixels.astype(np.float32))
         np.testing.assert_array_equal(file.read(), wanted)
+
+
+def test_a_reader_killed_in_a_scene_costs_nothing(
+    pixels: Array, tmp_path: Path, tiled: None
+) -> None:
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=HOLE)
+    config = write_config(tmp_path / "bank.yaml", filters=FILTERS[:3], statistics=["mean", "p50"])
+    run_bank(config, tmp_path / "undisturbed", scene)
+
+    def kill() -> None:
+        while not (tmp_path / "out/.tmp/scenes/0").exists():
+            time.sleep(0.005)
+        killed.append(multiprocessing.active_children()[0].kill())
+
+    killed: list[None] = []
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    run_bank(config, tmp_path / "out", scene, workers=2, threads=1)
+    killer.join()
+    assert killed
+    assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
+
+
+def test_a_run_that_stops_in_a_scene_leaves_no_scratch(
+    pixels: Array, tmp_path: Path, tiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=HOLE)
+    output = {"path": "unused", "geotiff": True, "maps": "float32"}
+    config = write_config(tmp_path / "bank.yaml", output=output)
+
+    def stop(gathered: Scene, piece: Piece) -> Result | None:
+        if gathered._seen == 4:
+            raise KeyboardInterrupt
+        return plain(gathered, piece)
+
+    plain = Scene.add
+    monkeypatch.setattr(Scene, "add", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_bank(config, tmp_path / "out", scene)
+    assert not list((tmp_path / "out").rglob(".tmp/scenes/*"))
+
+
+def test_regions_of_one_tile_are_not_gathered(
+    pixels: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Squares of 128 lie in one tile each, those of 100 do not: both are those of the whole."""
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=HOLE)
+    for edge, few in ((128, True), (100, False)):
+        config = write_config(
+            tmp_path / "bank.yaml",
+            filters=FILTERS[:2],
+            regions=["image", {"tiles": edge}],
+            statistics=["mean", "std", "p50", "entropy"],
+        )
+        gathered: list[int] = []
+        plain = Scene._finish
+
+        def finish(this: Scene, plain: Any = plain, gathered: list[int] = gathered) -> Result:
+            gathered.append(len(this._tallies))
+            return plain(this)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Scene, "_finish", finish)
+            whole, tiles = both(config, scene, tmp_path / str(edge), patch)
+        assert (gathered == [2 * 2]) == few
+        expected, found = statistics(whole), statistics(tiles)
+        assert found.keys() == expected.keys()
+        for key, row in found.items():
+            for name, value in row.items():
+                if isinstance(value, float):
+                    assert value == pytest.approx(expected[key][name], rel=1e-5, abs=1e-2), key
+                elif name != "image":
+                    assert value == expected[key][name]
+        assert whole.table("regions").equals(tiles.table("regions"))
+
+
+def test_a_scene_may_be_thinner_than_a_patch_of_its_sample(tmp_path: Path, tiled: None) -> None:
+    thin = np.arange(5 * 20_100, dtype=np.uint16).reshape(1, 5, 20_100)
+    scene = write_scene(tmp_path / "thin.tif", thin)
+    (row,) = run_bank(
+        write_config(tmp_path / "b.yaml"), tmp_path / "out", scene
+    ).statistics.to_pylist()
+    assert row["n_valid"] == thin.size
+
+
+def test_a_scene_that_its_sample_misses_keeps_its_digits(tmp_path: Path, tiled: None) -> None:
+    """A strip of ground in a scene of nothing, with a mean that float32 has no digits for."""
+    rng = np.random.default_rng(2)
+    pixels = np.full((1, 700, 900), -1, np.int32)
+    pixels[0, 300:340, 410:450] = 2**30 + rng.integers(0, 9, (40, 40))
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=-1)
+    config = write_config(tmp_path / "b.yaml", statistics=["mean", "std", "max"])
+    (row,) = run_bank(config, tmp_path / "out", scene).statistics.to_pylist()
+    seen = pixels[pixels != -1].astype(np.float64)
+    assert (row["mean"], row["max"]) == (seen.mean(), seen.max())
+    assert row["std"] == pytest.approx(seen.std(), rel=1e-9)

@@ -50,11 +50,7 @@ def _maps(plan: Plan, source: Source) -> Iterator[tuple[str, Asset]]:
     wanted = plan.config.output.geotiff
     if wanted is None:
         return
-    labels = {
-        output.name: ("all",) if output.joint else part.labels
-        for part in plan.banks(source.header)
-        for output in part.bank.outputs
-    }
+    labels = plan.bands_of(source.header)
     for response in plan.responses:
         if matches(response.name, wanted.filters):
             path, bands = geotiff.name_of(source.key, response.id), labels[response.name]

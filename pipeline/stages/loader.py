@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain, islice
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -16,32 +17,49 @@ from pipeline.errors import ReaderCrashed
 from pipeline.plan import Plan
 from pipeline.stages.processes import start_forkserver, start_worker
 from pipeline.stages.read import Job, Loaded, Tiles
-from pipeline.types import Shard, Source
+from pipeline.types import Shard, Source, Tile
 
 
-def read(plan: Plan, shards: Sequence[Shard], *, passes: int) -> Iterator[Loaded]:
+def read(
+    plan: Plan,
+    shards: Sequence[Shard],
+    *,
+    passes: int,
+    wanted: Callable[[Tile], bool] = lambda _: True,
+) -> Iterator[Loaded]:
     """Decode shards in order, reading ahead across their borders; batches never cross them.
 
-    passes: how often the tiles of a scene are read, one pass after another.
+    passes: how often the tiles of a scene are read, one pass after another; wanted: whether one is
+    still of use when its turn comes.
 
     Sources that have a failure already are left out. Raises ReaderCrashed when a reader process
     dies; which file killed it is for `blame` to find out.
     """
-    jobs = [job for i, shard in enumerate(shards) for job in _jobs(plan, i, shard, passes)]
-    if not jobs:
+    issued: list[Job] = []
+
+    def issue() -> Iterator[Job]:
+        for i, shard in enumerate(shards):
+            for job in _jobs(plan, i, shard, passes):
+                if job.turn is None or wanted(job.tiles[0]):
+                    issued.append(job)
+                    yield job
+
+    jobs = issue()
+    first = list(islice(jobs, max(1, plan.workers)))
+    if not first:
         return
     options: dict[str, Any] = {}
     if plan.workers:
         start_forkserver()
         options = {
-            "num_workers": min(plan.workers, len(jobs)),
+            "num_workers": len(first),
             "prefetch_factor": 2,
             "multiprocessing_context": "forkserver",
             "worker_init_fn": start_worker,
         }
     loader: DataLoader[Loaded] = DataLoader(
         Tiles(plan),
-        sampler=jobs,
+        sampler=chain(first, jobs),
         batch_size=None,
         pin_memory=plan.device == "cuda",
         **options,
@@ -57,7 +75,7 @@ def read(plan: Plan, shards: Sequence[Shard], *, passes: int) -> Iterator[Loaded
     except (RuntimeError, OSError, EOFError) as error:
         if isinstance(error, RuntimeError) and "exited unexpectedly" not in str(error):
             raise
-        flying = jobs[done : done + 2 * plan.workers + 1]
+        flying = issued[done : done + 2 * plan.workers + 1]
         message = (
             "reader processes keep dying, and no file by itself is to blame "
             f"({error}); is memory or /dev/shm short? Try --workers 0"

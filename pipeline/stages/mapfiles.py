@@ -28,7 +28,7 @@ class MapFiles:
     def __init__(self, plan: Plan, source: Source, folder: Path) -> None:
         self.plan, self.source, self.folder = plan, source, folder
         self.info = plan.prepared(source.header)
-        self._labels = _labels(plan, source)
+        self._labels = plan.bands_of(source.header)
         self._tiffs: dict[str, tuple[str, geotiff.GeoTiff]] = {}
         self._niftis: dict[tuple[str, str], tuple[str, nifti.Nifti]] = {}
         for i, response in enumerate(plan.responses):
@@ -118,7 +118,7 @@ class Needs:
 def needs(plan: Plan, source: Source) -> Needs:
     """What the files of an image will need."""
     shape, output = plan.prepared(source.header).shape, plan.config.output
-    bands = {name: len(labels) for name, labels in _labels(plan, source).items()}
+    bands = {name: len(labels) for name, labels in plan.bands_of(source.header).items()}
     files = kept = meanwhile = 0
     if (tiff := output.geotiff) is not None and len(shape) == 2:
         chosen = [n for name, n in bands.items() if matches(name, tiff.filters)]
@@ -131,12 +131,3 @@ def needs(plan: Plan, source: Source) -> Needs:
         kept += volumes * nifti.bytes_kept(shape)
         meanwhile += nifti.bytes_needed(shape, volumes)
     return Needs(files, kept, meanwhile)
-
-
-def _labels(plan: Plan, source: Source) -> dict[str, tuple[str, ...]]:
-    """The bands of each response to an image."""
-    return {
-        output.name: ("all",) if output.joint else part.labels
-        for part in plan.banks(source.header)
-        for output in part.bank.outputs
-    }

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 _LARGEST = np.finfo(np.float32).max
-_PATCHES, _PATCH = 8, 8
-"""A scene is sampled in 8 x 8 patches of 8 x 8 pixels."""
+_PATCHES, _PATCH = (8, 32), 8
+"""A scene is sampled in 8 x 8 patches of 8 x 8 pixels, or in more where none of those is valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,20 +156,31 @@ def _stack(read: Sequence[Read], box: Region) -> tuple[Batch, ...]:
 
 @lru_cache(maxsize=2)
 def _sample(source: Source) -> tuple[Tensor, Tensor | None]:
-    """A few pixels from all over a scene, as stored, and where they are valid: (1, C, 64, 64).
+    """A few pixels from all over a scene, as stored, and where they are valid: (1, C, *spatial).
 
-    The same for each of its tiles, as what is estimated from them has to be.
+    The same for each of its tiles, as what is estimated from them has to be. Where none is valid,
+    others are taken, from more places.
     """
+    for patches in _PATCHES:
+        values, valid = _patches(source, patches)
+        if valid.any():
+            break
+    return torch.from_numpy(values), None if valid.all() else torch.from_numpy(valid)
+
+
+def _patches(source: Source, count: int) -> tuple[Pixels, Mask]:
+    """Pixels of count x count small patches, and where they are valid."""
     shape = source.header.shape
-    corners = product(*(np.linspace(0, n - _PATCH, _PATCHES, dtype=int).tolist() for n in shape))
-    patches = (read_box(source, Region(at, tuple(a + _PATCH for a in at))) for at in corners)
+    side = tuple(min(_PATCH, n) for n in shape)
+    axes = (np.linspace(0, n - m, count, dtype=int) for n, m in zip(shape, side, strict=True))
     planes, masks = [], []
-    for pixels, mask in patches:
+    for at in product(*(axis.tolist() for axis in axes)):
+        box = Region(at, tuple(a + m for a, m in zip(at, side, strict=True)))
+        pixels, mask = read_box(source, box)
         planes.append(pixels)
         masks.append(np.ones(pixels.shape, np.bool_) if mask is None else mask)
-    grid = (1, len(source.header.bands), _PATCHES * _PATCH, -1)
-    values, valid = (np.stack(some, 1).reshape(grid) for some in (planes, masks))
-    return torch.from_numpy(values), None if valid.all() else torch.from_numpy(valid)
+    grid = (1, len(source.header.bands), count * side[0], count * side[1])
+    return np.stack(planes, 1).reshape(grid), np.stack(masks, 1).reshape(grid)
 
 
 # ---------------------------------------------------------------- one source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
 from typing import Literal
@@ -44,7 +44,7 @@ def regions_in(plan: Plan, source: Source, core: Region) -> tuple[Roi, ...]:
     if wanted.mask:
         found += _labelled(plan, source, core)
     if wanted.tiles:
-        found += squares(core, wanted.tiles)
+        found += squares(core, wanted.tiles, source.header.shape)
     if wanted.zones:
         found += in_zones(wanted.zones, source.header, core)
     return tuple(found)
@@ -60,16 +60,18 @@ def _labelled(plan: Plan, source: Source, core: Region) -> Iterator[Roi]:
             yield part(f"roi={before}{label}", "roi", label, core, pixels)
 
 
-def squares(core: Region, edge: int) -> Iterator[Roi]:
+def squares(core: Region, edge: int, shape: Ints) -> Iterator[Roi]:
     """Squares (cubes, in a volume) of a grid from the image's first pixel; the last are smaller.
 
-    >>> [(s.region, s.box.stop) for s in squares(Region((0, 0), (10, 6)), 8)]
+    >>> [(s.region, s.box.stop) for s in squares(Region((0, 0), (10, 6)), 8, (10, 6))]
     [('tile=0,0', (8, 6)), ('tile=1,0', (10, 6))]
     """
     ends = zip(core.start, core.stop, strict=True)
     for at in product(*(range(low // edge, -(-high // edge)) for low, high in ends)):
-        square = Region(tuple(i * edge for i in at), tuple((i + 1) * edge for i in at))
-        yield Roi(f"tile={','.join(map(str, at))}", "tile", None, square.overlap(core))
+        square = Region(tuple(i * edge for i in at), tuple((i + 1) * edge for i in at)).clip(shape)
+        inside = square.overlap(core)
+        name = f"tile={','.join(map(str, at))}"
+        yield Roi(name, "tile", None, inside, whole=inside == square)
 
 
 def in_zones(zones: Zones, info: ImageInfo, core: Region) -> Iterator[Roi]:
@@ -81,7 +83,9 @@ def in_zones(zones: Zones, info: ImageInfo, core: Region) -> Iterator[Roi]:
     for zone in _placed(zones, info.geo, info.shape):
         box = zone.box.overlap(core)
         if box.size:
-            yield part(f"zone={zone.name}", "zone", zone.name, box, inside(zone.rings, box))
+            mask = inside(zone.rings, box)
+            roi = part(f"zone={zone.name}", "zone", zone.name, box, mask)
+            yield replace(roi, whole=box == zone.box)
 
 
 def part(

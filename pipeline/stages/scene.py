@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -38,12 +38,14 @@ STORED = ""
 class Piece:
     """What one tile says of its scene in one pass.
 
-    tile: as it was prepared; tallies, from the first pass, or states, from a further one; maps,
-    previews, which are like maps of fewer pixels, and parts of regions come with the first.
+    tile: as it was prepared; tallies, from the first pass, or states, from a further one. With the
+    first come parts of regions, rows of those that lie in this tile alone, maps, and previews,
+    which are like maps of fewer pixels.
     """
 
     tile: Tile
     rois: tuple[Roi, ...] = ()
+    rows: Mapping[str, list[Any]] = field(default_factory=dict)
     tallies: Mapping[Key, Tally] = field(default_factory=dict)
     states: Mapping[Key, States] = field(default_factory=dict)
     maps: Sequence[MapRow] = ()
@@ -67,33 +69,46 @@ def _first(plan: Plan, batch: Batch) -> Piece:
     (tile,) = batch.tiles
     tallies: dict[Key, Tally] = {}
     maps: list[MapRow] = []
+    rows = Rows(plan.config.statistics)
+    alone, shared = _parted(prepared.regions[0])
     step = preview_step(plan, tile.source)
     previews = _stored(batch, step) if step else []
     for response in responses(plan, tile.source.header, prepared):
-        for part in parts(response, prepared.tiles, prepared.regions, single=True):
+        planes = [(tile.source.key, band) for band in response.bands]
+        for part in parts(response, prepared.tiles, alone, single=True):
+            measured = part.whole(statistics).columns(statistics, plan.config.statistics)
+            rows.add(response.name, part.region, planes[part.rows], part.n_pixels, measured)
+        for part in parts(response, prepared.tiles, shared, single=True):
             key = response.name, response.bands[part.rows.start], part.region
             tallies[key] = part.tally(statistics)
         drawn = step and plan.draws(response.name)
-        (rows,) = keep(response) if plan.keeps or drawn else ([],)
+        (kept,) = keep(response) if plan.keeps or drawn else ([],)
         if plan.keeps:
-            maps += rows
+            maps += kept
         if drawn:
-            previews += [_preview(row, tile.core, step) for row in rows]
+            previews += [_preview(row, tile.core, step) for row in kept]
     return Piece(
         prepared.tiles[0],
         prepared.regions[0],
+        rows.columns,
         tallies,
-        maps=sorted(maps, key=lambda m: m[:2]),
+        maps=maps,
         previews=previews,
     )
+
+
+def _parted(rois: Sequence[Roi]) -> tuple[list[list[Roi]], list[list[Roi]]]:
+    """The regions that lie in one tile alone, and those that it shares with others."""
+    return [[roi for roi in rois if roi.whole]], [[roi for roi in rois if not roi.whole]]
 
 
 def _further(plan: Plan, batch: Batch, briefs: Mapping[Key, Briefs]) -> Piece:
     statistics = accumulators(plan.config.statistics)
     prepared = prepare(plan, batch)
     states: dict[Key, States] = {}
+    _, shared = _parted(prepared.regions[0])
     for response in responses(plan, batch.tiles[0].source.header, prepared):
-        for part in parts(response, prepared.tiles, prepared.regions, single=True):
+        for part in parts(response, prepared.tiles, shared, single=True):
             key = response.name, response.bands[part.rows.start], part.region
             if key in briefs:
                 states[key] = part.states(statistics, briefs[key])
@@ -104,12 +119,13 @@ def _further(plan: Plan, batch: Batch, briefs: Mapping[Key, Briefs]) -> Piece:
 def preview_step(plan: Plan, source: Source) -> int:
     """How many pixels, per axis, become one of a preview; 0 where nothing is drawn.
 
-    A power of two, so that the blocks do not cross the borders of tiles.
+    A power of two, so that the blocks do not cross the borders of tiles; at most a tile.
     """
     png = plan.config.output.png
     if png is None or not source.drawn:
         return 0
-    return 1 << max(0, (-(-max(source.header.shape) // png.size) - 1).bit_length())
+    step = 1 << max(0, (-(-max(source.header.shape) // png.size) - 1).bit_length())
+    return min(step, max(plan.tiles(source)[0].core.shape))
 
 
 def _preview(row: MapRow, core: Region, step: int) -> MapRow:
@@ -163,7 +179,8 @@ class Scene:
         self.plan, self.source, self.folder = plan, source, folder
         self.statistics = accumulators(plan.config.statistics)
         self.briefs: Mapping[Key, Briefs] | None = None
-        self._tiles, self._seen = len(plan.tiles(source)), 0
+        self._tiles, self._seen, self._passes = len(plan.tiles(source)), 0, 0
+        self._rows = Rows(plan.config.statistics)
         self._tallies: dict[Key, Tally] = {}
         self._states: dict[Key, States] = {}
         self._canvases: dict[tuple[str, str], _Canvas] = {}
@@ -189,6 +206,8 @@ class Scene:
             self._maps.add(self.source.key, piece.maps)
         self._files.add(piece.maps)
         self._regions.add(piece.tile.source, piece.rois)
+        for name, column in piece.rows.items():
+            self._rows.columns[name] += column
         for row in piece.previews:
             self._draw(row)
         self._seen += 1
@@ -200,21 +219,23 @@ class Scene:
         self._tallies |= {key: self._tallies[key].after(s) for key, s in self._states.items()}
         asked = {key: tally.briefs(self.statistics) for key, tally in self._tallies.items()}
         self.briefs = {key: briefs for key, briefs in asked.items() if briefs is not None}
-        self._states, self._seen = {}, 0
+        self._states, self._seen, self._passes = {}, 0, self._passes + 1
+        if self.briefs and self._passes == self.plan.passes:
+            message = f"a statistic asks for more than its {self.plan.passes} passes"
+            raise AssertionError(message)
         return None if self.briefs else self._finish()
 
     def _finish(self) -> Result:
         config, key = self.plan.config, self.source.key
-        rows = Rows(config.statistics)
         for (name, band, region), tally in self._tallies.items():
             measured = tally.columns(self.statistics, config.statistics)
-            rows.add(name, region, [(key, band)], tally.n_pixels, measured)
+            self._rows.add(name, region, [(key, band)], tally.n_pixels, measured)
         pictures = Pictures(self.plan, [self.source])
         self._picture(pictures)
         extents = {key: self._regions.rows(self.source)}
         return Result(
             (self.source,),
-            rows.columns,
+            self._rows.columns,
             extents,
             maps={key: self._kept()},
             pictures=pictures.finish(),
@@ -243,12 +264,17 @@ class Scene:
         stored = {b: canvas.read() for (name, b), canvas in self._canvases.items() if not name}
         if stored:
             pictures.portray(self.source, stored)
+        png = self.plan.config.output.png
         step = preview_step(self.plan, self.source)
-        text = {"size": "{}x{}".format(*self.source.header.shape), "reduced": str(step)}
         for (name, band), canvas in self._canvases.items():
-            if name:
-                extra = text if step > 1 else {}
-                pictures.draw(self.source, name, band, canvas.read(), None, extra)
+            if name and png is not None:
+                plane = canvas.read()
+                if (again := -(-max(plane.shape) // png.size)) > 1:  # than a tile allows
+                    small, usable = reduce(plane, finite(plane, None), again)
+                    plane = np.where(usable, small, np.nan)
+                size = "{}x{}".format(*self.source.header.shape)
+                text = {"size": size, "reduced": str(step * again)} if step * again > 1 else {}
+                pictures.draw(self.source, name, band, plane, None, text)
 
     def close(self) -> None:
         """Give the disk back what was needed meanwhile."""
@@ -264,6 +290,7 @@ class Scenes:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._folder = plan.root / TMP / "scenes"
+        shutil.rmtree(self._folder, ignore_errors=True)
         self._open: dict[str, Scene] = {}
         self._over: set[str] = set()
 
@@ -293,3 +320,8 @@ class Scenes:
             self._open.pop(key).close()
             with suppress(OSError):  # another scene is in it
                 self._folder.rmdir()
+
+    def close(self) -> None:
+        """Forget all that are not complete."""
+        for key in tuple(self._open):
+            self.end(key)
