@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import isclose
 from typing import Literal, TypeAlias
 
 from pipeline.config.schema import Input, Limits
@@ -16,7 +17,7 @@ from pipeline.placement import placement_of
 from pipeline.readers import identify
 from pipeline.readers.base import READERS
 from pipeline.readers.dicom_metadata import metadata_of
-from pipeline.readers.dicom_series import Plane, group, join, name
+from pipeline.readers.dicom_series import ALIKE, Plane, group, join, name
 from pipeline.readers.joined import join_bands, short_name
 from pipeline.readers.quality import check_quality
 from pipeline.types import Failure, Grid, ImageInfo, Member, Scaling, Source
@@ -77,16 +78,34 @@ def _ready(
 def _as_told(source: Source, config: Input, cells: Cells) -> Source:
     """A source whose grid and values are those that the table says."""
     info = source.header
-    if "spacing" in cells:
-        steps = _steps(spacing_of(cells["spacing"]), len(info.shape), "spacing in input.table")
-        info = replace(info, grid=Grid(steps, cells.get("unit", info.grid.unit or config.unit)))
-    elif "unit" in cells and info.grid.unit is not None:
-        info = replace(info, grid=replace(info.grid, unit=cells["unit"]))
+    grid = _told_grid(info.grid, config, cells)
+    if placement_of(info) is not None and not _is_same(grid, info.grid):
+        message = (
+            "input.table says another spacing or unit than the file, which also says where its "
+            "pixels lie; empty those cells, or correct the file"
+        )
+        raise ReadError("unsupported", message)
+    info = replace(info, grid=grid)
     if "scale" in cells or "offset" in cells:
         slope, intercept = float(cells.get("scale", 1)), float(cells.get("offset", 0))
         source = replace(source, scaling=Scaling(slope, intercept, info.nodata))
         info = replace(info, dtype="float64", nodata=None)
     return replace(source, info=info)
+
+
+def _told_grid(grid: Grid, config: Input, cells: Cells) -> Grid:
+    if "spacing" in cells:
+        steps = _steps(spacing_of(cells["spacing"]), grid.ndim, "spacing in input.table")
+        return Grid(steps, cells.get("unit", grid.unit or config.unit))
+    return replace(grid, unit=cells["unit"]) if "unit" in cells and grid.unit is not None else grid
+
+
+def _is_same(told: Grid, grid: Grid) -> bool:
+    """Whether a grid is that of the file, which may leave the unit open; to 1 part in 1000."""
+    alike = all(
+        isclose(*pair, rel_tol=ALIKE) for pair in zip(told.spacing, grid.spacing, strict=True)
+    )
+    return alike and grid.unit in (told.unit, "unknown")
 
 
 def _is_slice(source: Source) -> bool:

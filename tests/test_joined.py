@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import rasterio
@@ -24,6 +25,7 @@ from pipeline.discover import list_members
 from pipeline.errors import ReadError
 from pipeline.headers import open_all
 from pipeline.readers.joined import read_joined
+from pipeline.readers.masks import read_masks
 from pipeline.readers.quality import nesting, qa_valid
 from pipeline.readers.scaling import scaled
 from pipeline.types import Georeference, Grid, ImageInfo, Member, Region, Scaling, Source
@@ -247,8 +249,39 @@ def test_a_table_says_scale_and_spacing_of_its_image(tmp_path: Path) -> None:
     assert source.fields == (("day", "1"), ("note", "x"))
     assert source.given == (
         ("day", "1"), ("note", "x"), ("offset", "-1"), ("scale", "0.5"), ("spacing", "0.2 0.1"),
-        ("unit", "um"),
+        ("unit", "um"), ("image", f"\0{source.key}"),
+        *(("band", f"B{i}\0001_B{i}.tif") for i in (1, 2, 10)),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cells", "stored", "fits"),
+    [
+        ("3 0.5 0.5,", "mm", True),
+        ("3 0.5 0.5,um", "unknown", True),
+        (",um", "unknown", True),
+        ("3 0.5 0.25,", "mm", False),
+        (",um", "mm", False),
+    ],
+)
+def test_a_table_says_no_other_grid_of_voxels_that_lie_somewhere(
+    tmp_path: Path, cells: str, stored: str, fits: bool
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a", "a_roi"):
+        image = nibabel.Nifti1Image(DEEP.T.astype(np.int16), np.diag([0.5, 0.5, 3, 1]))
+        image.header.set_xyzt_units(stored)
+        image.to_filename(tmp_path / f"in/{name}.nii")
+    (tmp_path / "t.csv").write_text(f"who,spacing,unit\na,{cells}\n")
+    keys: dict[str, Any] = {"include": ("{who}.nii",), "join": None}
+    table, mask = read_table(str(tmp_path / "t.csv")), Masks(path="{who}_roi.nii")
+    (source,) = opened(tmp_path / "in", **keys, table=table, mask=mask)
+    if fits:
+        assert source.header.grid.unit == ("mm" if stored == "mm" else "um")
+        ((_, file),) = source.masks
+        assert read_masks(file.path, source.header, Region((0, 0, 0), DEEP.shape))
+    else:
+        assert failure(source).startswith("unsupported: input.table says another spacing or unit")
 
 
 def test_values_are_scaled_in_float64_and_nodata_is_as_stored() -> None:

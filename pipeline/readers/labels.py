@@ -99,8 +99,11 @@ def _occurring(values: Pixels) -> set[int]:
 def _turn(mask: ImageInfo, image: ImageInfo) -> Turn:
     """How the image's pixels fall on the mask's. Raises ReadError where they do not.
 
-    Where both say where they lie, an image of one slice may be one of the mask's.
+    Where both say where they lie, an image of one slice may be one of the mask's. A unit that the
+    mask's file leaves open is the image's, which the config or a table may have said.
     """
+    if mask.grid.unit == "unknown":
+        mask = replace(mask, grid=replace(mask.grid, unit=image.grid.unit or "unknown"))
     shape, there = _deep(image.shape), _deep(mask.shape)
     here, other = millimetres(image), millimetres(mask)
     flat = len(image.shape) < len(mask.shape)
