@@ -405,6 +405,13 @@ def test_a_name_taken_in_another_file_is_told_with_that_file(loaded: Load, tmp_p
         loaded(HEAD + "filters: [sobel, bank: b.yaml]")
 
 
+def test_a_bank_that_stands_twice_is_told_where_it_does(loaded: Load, tmp_path: Path) -> None:
+    (tmp_path / "b.yaml").write_text("version: 1\nfilters: [sobel]\n")
+    says = r"^edges.yaml:4:\d+: filters\[2\].bank: './b.yaml' is the bank of filters\[0\] already"
+    with pytest.raises(ConfigError, match=says):
+        loaded(HEAD + "filters: [bank: b.yaml, log: {sigma: 2}, bank: ./b.yaml]")
+
+
 # The command line
 
 

@@ -96,6 +96,11 @@ def test_labels_that_are_no_names_stand_in_quotes() -> None:
     np.testing.assert_array_equal(values[:, 0], PLANES[:, 2] / PLANES[:, 0])
 
 
+@pytest.mark.parametrize("label", ["\u00b5m", "\u03bcm", "\ufb01t", "\uff52ed", "fit"])
+def test_labels_that_look_like_others_are_what_the_text_has(label: str) -> None:
+    assert Derived("b", "", parse(f"max(2,\n {label}) / '{label}'")).bands == (label,)
+
+
 def test_a_formula_may_use_the_bands_before_it() -> None:
     values, _ = add(["red + nir", "b0 * b0"])
     total = PLANES[:, 0] + PLANES[:, 1]

@@ -308,10 +308,16 @@ def test_a_mask_is_found_however_its_accents_are_spelled(listed: Listed) -> None
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", r"table.csv is empty .*; give it a header"),
-        ("who,who\n", r"table.csv:1: has a column 'who' .*; give each a name of its own"),
+        ("", r"table.csv is empty \(got no line\); give it a header"),
+        (
+            "who,who\n",
+            r"1: has a column 'who' \(got \['who', 'who'\]\); give each a name of its own",
+        ),
         ("who,\n", r"table.csv:1: has a column ''"),
-        ("who,a\np1\n", r"table.csv:2: has 1 cells, the header 2"),
+        (
+            "who,a\np1\n",
+            r"table.csv:2: has 1 cells, the header 2 \(got \['p1'\]\); make them alike",
+        ),
         ("who,scale\np1,x\n", r"table.csv:2: scale must be a number other than 0 \(got 'x'\)"),
         ("who,scale\np1,0\n", r"scale must be a number other than 0 \(got '0'\)"),
         ("who,offset\np1,nan\n", r"offset must be a number \(got 'nan'\)"),

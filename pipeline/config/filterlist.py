@@ -33,6 +33,7 @@ def named_filters(node: Node, folder: Path, unit: str = DEFAULT) -> tuple[NamedF
     Paths in it are relative to `folder`; unit: of physical lengths.
     """
     found = _expand_list(node, folder, unit, nested=False)
+    _refuse_repeated_banks(node, folder)
     if len(found) > MAX_FILTERS:
         text = f"makes {len(found):,} filters, at most {MAX_FILTERS:,}; shorten its lists"
         raise problem(node.place, "filters", text)
@@ -166,6 +167,18 @@ def _bank(node: Node, key: str, folder: Path, unit: str) -> tuple[NamedFilter, .
     ]
     found: tuple[NamedFilter, ...] = gather(calls)[-1]
     return found
+
+
+def _refuse_repeated_banks(node: Node, folder: Path) -> None:
+    """Refuse a bank file that stands in the list twice: the lines of its filters would be one."""
+    first: dict[Path, int] = {}
+    for i, item in enumerate(node.items):
+        bank = item.entries.get("bank")
+        if bank is not None:
+            path = (folder / bank.node.plain).resolve()
+            if first.setdefault(path, i) != i:
+                text = f"{shown(bank.node.plain)} is the bank of filters[{first[path]}] already"
+                raise problem(bank.place, f"filters[{i}].bank", f"{text}; remove one")
 
 
 def _check_name(first: NamedFilter, named: NamedFilter) -> None:

@@ -82,7 +82,7 @@ def parse(text: str) -> Formula:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of escapes in texts, which are labels here
-            tree = ast.parse(text.strip(), mode="eval")
+            tree = _as_written(ast.parse(text.strip(), mode="eval"), text.strip())
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         message = f"{shown(text)} is no formula; use {GRAMMAR}"
         raise ValueError(message) from None
@@ -90,6 +90,14 @@ def parse(text: str) -> Formula:
         return _formula(tree.body, DEEPEST)
     except RecursionError:  # of ast, which quotes what is refused
         raise ValueError(_TOO_DEEP) from None
+
+
+def _as_written(tree: ast.Expression, text: str) -> ast.Expression:
+    """Names as the text has them: Python takes letters that look alike (NFKC) for each other."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            node.id = ast.get_source_segment(text, node) or node.id
+    return tree
 
 
 def _formula(tree: ast.expr, depth: int) -> Formula:

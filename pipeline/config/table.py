@@ -12,6 +12,8 @@ from typing import Annotated, TypeAlias
 
 from pydantic import PlainValidator, WithJsonSchema
 
+from pipeline.config.nodes import shown
+
 APPLIED = ("scale", "offset", "spacing", "unit", "mask")
 """Columns that apply to their source; the others are copied to the table of images."""
 
@@ -121,17 +123,20 @@ def _check_columns(name: str, columns: tuple[str, ...]) -> None:
     seen: set[str] = set()
     for column in columns:
         if not column.isprintable() or not column.strip() or column.casefold() in seen:
-            message = f"{name}:1: has a column {column!r}; give each a name of its own"
+            got = shown(list(columns))
+            message = f"{name}:1: has a column {column!r} (got {got}); give each a name of its own"
             raise ValueError(message)
         seen.add(column.casefold())
     if not columns:
-        message = f"{name} is empty; give it a header"
+        message = f"{name} is empty (got no line); give it a header"
         raise ValueError(message)
 
 
 def _check_row(place: str, columns: tuple[str, ...], row: tuple[str, ...]) -> None:
     if len(row) != len(columns):
-        message = f"{place}: has {len(row)} cells, the header {len(columns)}; make them alike"
+        got = shown(list(row))
+        message = f"{place}: has {len(row)} cells, the header {len(columns)} (got {got})"
+        message += "; make them alike"
         raise ValueError(message)
     for column, cell in zip(columns, row, strict=True):
         if column in _CHECKS and cell:
