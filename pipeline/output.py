@@ -21,6 +21,8 @@ import pipeline.writers.parquet as tables
 from pipeline.errors import InputError, WriteError
 
 _KEYS = ("image", "band", "region", "filter")
+_FORMULA = frozenset("=+-@\t\r")
+"""How text begins that a spreadsheet runs."""
 
 
 def open_output(path: str | Path) -> Output:
@@ -218,10 +220,18 @@ def _spread(
 
 
 def _defuse(table: pa.Table) -> pa.Table:
-    """Keep spreadsheets from running an image's name as a formula: put an apostrophe before it."""
-    names = table.column("image").to_pylist()
-    safe = [f"'{name}" if name[:1] in "=+-@\t\r" else name for name in names]
-    return table.set_column(0, "image", pa.array(safe, pa.string()))
+    """Keep spreadsheets from running text as a formula: put an apostrophe before it."""
+    safe = [
+        pa.array([text and _safe(text) for text in column.to_pylist()], pa.string())
+        if pa.types.is_string(column.type)
+        else column
+        for column in table.columns
+    ]
+    return pa.table(safe, names=[*map(_safe, table.column_names)])
+
+
+def _safe(text: str) -> str:
+    return f"'{text}" if text[:1] in _FORMULA else text
 
 
 def _stitch(table: pa.Table) -> npt.NDArray[Any]:

@@ -305,6 +305,20 @@ def test_no_cell_of_a_csv_starts_a_formula(output: Output, tmp_path: Path) -> No
     assert not [name for name in names if name[0] in "=+-@\t\r"]
 
 
+def test_what_a_table_says_starts_no_formula_either(pictures: Path, tmp_path: Path) -> None:
+    table = tmp_path / "cases.csv"
+    table.write_text("image,@who,note\n=1+1.png,+1,-2\n63.png,,plain\n")
+    made = config(tmp_path, input={"path": "unused", "table": str(table)}, filters=["identity"])
+    inputs = [pictures / "=1+1.png", pictures / "63.png"]
+    output = run_bank(made, tmp_path / "out", inputs)
+    output.export(tmp_path / "w.csv")
+    with (tmp_path / "w.csv").open(newline="") as file:
+        rows = {row["image"]: (row["'@who"], row["note"]) for row in csv.DictReader(file)}
+    assert rows == {"'=1+1.png": ("'+1", "'-2"), "63.png": ("", "plain")}
+    (wide,) = output.wide_parts()
+    assert sorted(wide.column("@who").to_pylist(), key=str) == ["+1", None]
+
+
 def test_export_refuses_what_it_cannot_write(output: Output, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\.parquet or \.csv"):
         output.export(tmp_path / "w.xlsx")

@@ -321,6 +321,7 @@ def test_resampling_may_come_before_or_after(tmp_path: Path) -> None:
     for name, order in (("first", steps), ("last", steps[::-1])):
         output = run_bank(config_of(tmp_path, *order), tmp_path / name)
         (image,) = output.images.column("image").to_pylist()
+        assert output.images.column("value_unit").to_pylist() == ["g/ml"]
         found.append(output.maps(image, "identity"))
     assert found[0].shape == (5, 9, 7)
     np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-5)
@@ -341,10 +342,10 @@ def test_real_uptake_stays_as_it_is(shared: Path, tmp_path: Path) -> None:
     for file in sorted((shared / "data/ct_dicom_series/ibsi_STS_003_PET").glob("*.dcm"))[:3]:
         shutil.copy(file, folder)
     found = []
-    for name, steps in (("plain", ()), ("suv", ({"suv": "bodyweight"},))):
-        output = run_bank(config_of(tmp_path, *steps), tmp_path / name)
+    for unit, steps in (("GML", ()), ("g/ml", ({"suv": "bodyweight"},))):
+        output = run_bank(config_of(tmp_path, *steps), tmp_path / unit[0])
         assert failures(output) == {}
         (row,) = output.images.to_pylist()
-        assert (row["shape"][0], row["value_unit"]) == (3, "GML")
+        assert (row["shape"][0], row["value_unit"]) == (3, unit)
         found.append(output.maps(row["image"], "identity"))
     np.testing.assert_array_equal(*found)

@@ -185,7 +185,7 @@ class Sink:
                 "bands": info.bands,
                 "dtype": info.dtype,
                 "spacing": info.grid.spacing if info.grid.unit else None,
-                "value_unit": info.value_unit,
+                "value_unit": None if failure else self.plan.prepared(info).value_unit,
             }
             if isinstance(info.geo, Georeference):
                 row |= {"crs": info.geo.crs, "transform": info.geo.transform}
