@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pipeline.config.inputs import TAKEN
 from pipeline.discover import Listing, list_members
 from pipeline.errors import ConfigError
 from pipeline.pairing import lookup
-from pipeline.patterns import Pattern, text_of
+from pipeline.patterns import Pattern, compile_globs, text_of
 from pipeline.types import Failure, Source
 from pipeline.writers.parquet import IMAGES, images_schema
 
@@ -79,6 +80,70 @@ def test_a_field_stands_for_characters_of_one_part(
     pattern: str, name: str, found: dict[str, str] | None
 ) -> None:
     assert Pattern(pattern).match(name) == found
+
+
+def tried(tokens: Sequence[str], name: str, fields: dict[str, str]) -> dict[str, str] | None:
+    """Match by trying everything, first what takes most at the first wildcard."""
+    if not tokens:
+        return None if name else fields
+    token, *rest = tokens
+    if token == "**/":
+        cuts = (n for n in range(len(name), -1, -1) if n == 0 or name[n - 1] == "/")
+        return next((f for i in cuts if (f := tried(rest, name[i:], fields)) is not None), None)
+    if token == "*" or token[0] == "{":
+        longest = len(name.partition("/")[0])
+        for n in range(longest, 0 if token[0] == "{" else -1, -1):
+            if fields.get(token, name[:n]) == name[:n]:
+                found = fields | ({token: name[:n]} if token[0] == "{" else {})
+                if (f := tried(rest, name[n:], found)) is not None:
+                    return f
+        return None
+    fits = name[:1] == token or (token == "?" and name[:1] not in ("", "/"))
+    return tried(rest, name[1:], fields) if fits else None
+
+
+def test_patterns_match_what_trying_everything_finds() -> None:
+    rng = random.Random(7)
+    tokens = ("a", "_", "/", "*", "?", "{x}", "{y}", "{z}", "**/")
+    hits = 0
+    for _ in range(4000):
+        parts: list[str] = []
+        for token in rng.choices(tokens, k=6):
+            if "".join(["/", *parts])[-1] == "/" or (token != "**/" and [token] != parts[-1:]):
+                parts.append(token)
+        pattern = Pattern("./" + "".join(parts))
+        for _ in range(3):
+            name = "/".join(
+                "".join(rng.choices("a_b", k=rng.randint(1, 4))) for _ in range(rng.randint(1, 3))
+            )
+            found = tried(parts, name, {})
+            plain = None if found is None else {field[1:-1]: text for field, text in found.items()}
+            assert pattern.match(name) == plain, (pattern.text, name)
+            hits += plain is not None
+    assert hits > 400
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name"),
+    [
+        ("{a}{b}{c}{d}{e}.png", "x" * 200 + ".tif"),
+        ("**/*a*a*a*a*a*a.png", "a" * 200 + ".tif"),
+        ("{a}_{b}_{c}_{d}_{e}_{f}.png", "_".join("a" * 100) + ".tif"),
+        ("a/**/*a*a*/**/*b*b*/**/c*", "/".join(["a" * 50] * 40)),
+    ],
+)
+def test_a_long_name_is_matched_in_no_time(pattern: str, name: str) -> None:
+    began = time.process_time()
+    assert Pattern(pattern).match(name) is None
+    assert not compile_globs((pattern.replace("{", "[{]"), pattern))(name)
+    assert time.process_time() - began < 0.1
+
+
+def test_a_class_of_characters_matches_no_slash_and_may_hold_any_bracket() -> None:
+    match = compile_globs(("s/a[!b]c.tif", "[[]*.png", "[]&&~|]x", "s/[a-"))
+    names = {"s/a/c.tif": False, "s/axc.tif": True, "s/abc.tif": False, "[1.png": True}
+    names |= {"1.png": False, "&x": True, "]x": True, "zx": False, "s/[a-": True, "s/a": False}
+    assert {name: match(name) for name in names} == names
 
 
 def test_a_key_keeps_the_place_of_a_field() -> None:
