@@ -203,13 +203,21 @@ def _masking(members: Sequence[Member], config: Input) -> Callable[[Source], Sou
         elif masks is not None:
             found, why = [*masks.to(source)], masks.wanted(source)
         else:
-            found, why = [], "the table names none"
+            found, why = [], _unnamed(source, config)
         if found or named is not None or rule.missing == "fail":
             source = _complete(source, "mask", found, why)
             return source if source.failure else replace(source, masks=tuple(found))
         return source if rule.missing == "image" else None
 
     return give
+
+
+def _unnamed(source: Source, config: Input) -> str:
+    """Why the table names no mask, in words."""
+    on = config.table.joined_on(config.fields) if config.table else ()
+    asked = {**dict(source.fields), "image": source.key}
+    values = ", ".join(f"{column}={asked.get(column, '')!r}" for column in on)
+    return f"the table names none for {values}"
 
 
 def _classifying(members: Sequence[Member], config: Input) -> Callable[[Source], Source]:

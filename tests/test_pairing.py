@@ -345,8 +345,8 @@ def test_the_table_names_masks(listed: Listed) -> None:
     assert {key: f and f.error for key, f in failures(found).items()} == {
         "a.tif": None,
         "b.tif": "no mask: no file m/3.tif, which the table names",
-        "c.tif": "no mask: the table names none",
-        "m/2.tif": "no mask: the table names none",
+        "c.tif": "no mask: the table names none for n='c'",
+        "m/2.tif": "no mask: the table names none for n='2'",
     }
 
 
@@ -399,6 +399,20 @@ def test_a_table_that_cannot_be_joined_is_a_config_error(
 ) -> None:
     with pytest.raises(ConfigError, match=rf"c\.yaml:2:\d+: input\.table: .*{says}"):
         configured(tmp_path, "include: ['{who}.tif'], table: TABLE", table=text)
+
+
+def test_a_mask_of_a_page_or_a_series_is_a_config_error(tmp_path: Path) -> None:
+    """They are known after masks are given to files; it would be ignored."""
+    section = "table: TABLE, mask: {missing: image}"
+    text = "image,mask\na.tif,m.tif\nct#series=1,{}\n"
+    assert configured(tmp_path, section, table=text.format("")).input.table
+    with pytest.raises(ConfigError, match=r"table\.csv:3: names the mask of a page or series"):
+        configured(tmp_path, section, table=text.format("m.dcm"))
+
+
+def test_fields_that_differ_in_case_only_are_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"input\.include: holds {Case} and {case}, one name"):
+        configured(tmp_path, "include: ['{Case}/a.png', '{case}/b/*.png']")
 
 
 def test_a_table_that_is_no_text_is_a_config_error(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from pipeline.config.inputs import TAKEN, Input
 from pipeline.config.nodes import Node, problem
-from pipeline.config.table import APPLIED
+from pipeline.config.table import APPLIED, Table
 from pipeline.errors import ConfigError
 from pipeline.patterns import fields_of
 from pipeline.registry import nearest
@@ -32,6 +33,10 @@ def _at(node: Node, key: str, text: str) -> ConfigError:
 def _contradictions(found: Input) -> Iterator[tuple[str, str]]:
     fields = fields_of(found.include or ())
     yield from _of_join(found, fields)
+    alike = Counter(field.casefold() for field in found.fields)
+    if twice := [field for field in found.fields if alike[field.casefold()] > 1]:
+        named = " and ".join(f"{{{field}}}" for field in twice)
+        yield "include", f"holds {named}, one name in SQL; spell them alike, or rename one"
     paths = (("mask", found.mask and found.mask.path), ("qa", found.qa and found.qa.path))
     for key, path in paths:
         own = [f for f in fields_of((path,)) if f not in found.fields] if path else []
@@ -73,6 +78,9 @@ def _of_table(found: Input) -> Iterator[tuple[str, str]]:
         return
     if "mask" in table.columns and found.mask is None:
         yield "table", "has a column mask; add mask: {labels: all}, or rename the column"
+    if {"image", "mask"} <= {*table.columns} and (line := _line_of_part(table)):
+        text = f"{table.name}:{line}: names the mask of a page or series (image=...#...)"
+        yield "table", f"{text}; masks belong to files: join them on fields"
     lower = {field.casefold(): field for field in found.fields}
     for column in table.copied(found.fields):
         if column.casefold() in TAKEN | {*lower, *APPLIED}:
@@ -81,3 +89,9 @@ def _of_table(found: Input) -> Iterator[tuple[str, str]]:
         table.index(found.fields)
     except ValueError as error:
         yield "table", str(error)
+
+
+def _line_of_part(table: Table) -> int | None:
+    """The first line that gives a mask to a part of a file, or to a series of files."""
+    image, mask = map(table.columns.index, ("image", "mask"))
+    return next((line for line, cells in table.rows if "#" in cells[image] and cells[mask]), None)
