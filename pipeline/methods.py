@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipeline.boundary import Boundary
 from pipeline.config.expanded import parameters
 from pipeline.config.reference import summary
+from pipeline.config.table import APPLIED
 from pipeline.filters.base import FILTERS
 from pipeline.plan import Plan
 from pipeline.statistics import COLUMNS
@@ -24,6 +27,8 @@ _EDGE = {
     "nodata": "was taken as unknown",
     "valid": "was not filtered where a kernel reaches beyond its edge",
 }
+_CODE = re.compile(r"IBSI 2[^()]*\(([0-9A-Z]{4})\)")
+"""Where a family's docstring says its identifier in the IBSI 2 reference manual."""
 _NAMES = {"torch": "PyTorch", "numpy": "NumPy", "python": "Python"}
 
 
@@ -61,10 +66,13 @@ def _images(plan: Plan) -> Iterator[str]:
         }[given.bands]
     else:
         yield f"Of each image the bands {_listed(given.bands)} were used."
+    yield from _sizes(plan)
     if given.nodata is not None:
         yield f"Pixels equal to {given.nodata:g} were taken as missing."
     if given.qa is not None:
         yield f"Pixels of the quality classes {_listed(given.qa.invalid)} were taken as missing."
+    if given.mask is not None and given.mask.missing == "skip":
+        yield "Images without a mask were left out."
     if given.metadata:
         yield f"With each image its DICOM header's {_listed(given.metadata)} were noted."
     if plan.config.derive:
@@ -72,9 +80,34 @@ def _images(plan: Plan) -> Iterator[str]:
         yield f"After preparation, bands were derived from others: {_listed(made)}."
 
 
+def _sizes(plan: Plan) -> Iterator[str]:
+    """What the config or a table told of images that their files do not say, or say otherwise."""
+    given, told = plan.config.input, _told(plan)
+    unit = f" {given.unit}" if given.unit else ""
+    if given.spacing is not None:
+        size = _plain(given.spacing)
+        yield f"Where a file says no pixel size, it was taken as {size}{unit}."
+    if given.unit is not None:
+        yield f"Pixel sizes that a file gives without a unit were taken in {given.unit}."
+    if told and given.table is not None:
+        yield f"The table {given.table.name} gave images their {_listed(told)}."
+
+
+def _told(plan: Plan) -> list[str]:
+    """What a table may say of an image's pixels and their size."""
+    table = plan.config.input.table
+    return [name for name in APPLIED if table and name != "mask" and name in table.columns]
+
+
 def _preparation(plan: Plan) -> Iterator[str]:
     if not plan.config.prepare:
-        yield "Images were filtered as they are stored, in their own spacing."
+        given = plan.config.input
+        stored = not (_told(plan) or given.spacing or given.unit)
+        yield (
+            "Images were filtered as they are stored, in their own spacing."
+            if stored
+            else "Images were not prepared further before filtering."
+        )
         return
     yield "Before filtering, in this order:"
     yield ""
@@ -101,7 +134,9 @@ def _filters(plan: Plan) -> Iterator[str]:
 
 def _family(plan: Plan, family: str) -> Iterator[str]:
     yield ""
-    yield f"**{family}**: {summary(FILTERS[family])}"
+    code = _CODE.search(inspect.getdoc(FILTERS[family]) or "")
+    tag = f" (IBSI {code[1]})" if code else ""
+    yield f"**{family}**{tag}: {summary(FILTERS[family])}"
     yield ""
     for named in (named for named in plan.config.filters if named.family == family):
         names = [f"`{r.name}`" for r in plan.responses if r.filter is named]
@@ -131,7 +166,9 @@ def _regions(plan: Plan) -> Iterator[str]:
         yield "the whole image"
     if regions.mask:
         named = "" if mask is None or mask.labels == "all" else _listed(n for _, n in mask.labels)
-        yield f"the regions {named} of its masks" if named else "each label of its masks"
+        where = f"the regions {named} of its masks" if named else "each label of its masks"
+        alone = mask is not None and mask.missing == "image" and not regions.image
+        yield f"{where} (all of an image without a mask)" if alone else where
     if regions.tiles:
         yield f"squares of {regions.tiles} pixels from the first pixel on"
     if regions.zones:

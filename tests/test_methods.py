@@ -72,3 +72,45 @@ def test_all_that_was_computed_is_named(tmp_path: Path) -> None:
 )
 def test_sentences_follow_the_config(tmp_path: Path, sections: Any, words: str) -> None:
     assert words in told(tmp_path, **sections)
+
+
+def test_what_is_told_of_images_is_not_as_stored(tmp_path: Path) -> None:
+    stored = "filtered as they are stored"
+    (tmp_path / "t.csv").write_text("image,offset,scale,site\n")
+    table = {"path": "x", "table": str(tmp_path / "t.csv")}
+    text = told(tmp_path, input=table)
+    assert "The table t.csv gave images their scale and offset." in text
+    assert stored not in text
+    (tmp_path / "t.csv").write_text("image,site\n")
+    assert stored in told(tmp_path, input=table)
+    text = told(tmp_path, input={"path": "x", "spacing": [2, 0.5, 0.5], "unit": "um"})
+    assert "says no pixel size, it was taken as [2.0, 0.5, 0.5] um." in text
+    assert "gives without a unit were taken in um." in text
+    assert stored not in text
+
+
+def test_images_without_masks_are_told_of(tmp_path: Path) -> None:
+    mask = {"path": "*_m.png"}
+    rules = {rule: told(tmp_path, input={"path": "x", "mask": {**mask, "missing": rule}})
+             for rule in ("fail", "skip", "image")}  # fmt: skip
+    assert "Images without a mask were left out." in rules["skip"]
+    assert "label of its masks (all of an image without a mask)." in rules["image"]
+    assert "without a mask" not in rules["fail"]
+
+
+@pytest.mark.parametrize(
+    ("family", "code"),
+    [
+        ({"mean": {"size": 3}}, "S60F"),
+        ({"log": {"sigma": 2}}, "L6PA"),
+        ({"laws": {"kernels": "L5E5"}}, "JTXT"),
+        ({"gabor": {"sigma": 2, "wavelength": 4, "gamma": 1, "convention": "ibsi"}}, "Q88H"),
+        ({"wavelet": {"wavelet": "db2", "subbands": "LH"}}, "25BO"),
+        ({"simoncelli": {"level": 1}}, "LODD"),
+    ],
+)
+def test_families_of_the_ibsi_have_its_identifiers(tmp_path: Path, family: Any, code: str) -> None:
+    text = told(tmp_path, filters=[family, "sobel"])
+    (name,) = family
+    assert f"**{name}** (IBSI {code}): " in text
+    assert "**sobel**: " in text
