@@ -77,7 +77,8 @@ class Plan:
     def digest(self) -> str:
         """SHA-256 of all that decides results: the expanded config, NUMERICS, the device kind."""
         parts: dict[str, object] = {"config": self.expanded, "numerics": NUMERICS}
-        parts |= {"device": self.device, "derive": list(self.expanded["derive"])}  # in this order
+        parts |= {"device": self.device, "columns": list(self.config.input.columns)}
+        parts |= {"derive": list(self.expanded["derive"])}  # in this order
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @cached_property

@@ -28,13 +28,13 @@ _WHERE = frozenset({"path", "include", "exclude", "min_age", "table"})
 def expanded(config: Config) -> dict[str, Any]:
     """Everything that decides results, with every default and every sweep written out.
 
-    Without input.path, include, exclude, table and min_age, output.path, limits and run; of the
-    patterns and the table only the columns they make. Two configs with equal answers give equal
-    results. Infinite numbers and NaN are text.
+    Without input.path, include, exclude, table and min_age, output.path, limits and run. Two
+    configs with equal answers, and equal columns of fields and tables, give equal results. Infinite
+    numbers and NaN are text.
     """
     return {
         "version": config.version,
-        "input": _section(config.input) | _columns(config.input),
+        "input": _input(config.input),
         "prepare": [{STEPS.name_of(step): parameters(step)} for step in config.prepare],
         "derive": {band.label: band.text for band in config.derive},
         "boundary": _canonical(config.boundary),
@@ -74,9 +74,11 @@ def _regions(regions: Regions) -> list[Any]:
     return found
 
 
-def _columns(config: Input) -> dict[str, list[str]]:
-    """The columns that patterns and a table make, where there are any."""
-    return {"columns": list(config.columns)} if config.columns else {}
+def _input(config: Input) -> dict[str, Any]:
+    found = _section(config)
+    if config.mask is not None and config.mask.labels != "all":
+        found["mask"]["labels"] = dict(config.mask.labels)
+    return found
 
 
 def _section(section: Any) -> dict[str, Any]:

@@ -209,15 +209,20 @@ def local(found: Mapping[str, Node]) -> dict[str, Node]:
 
 # ---------------------------------------------------------------- as values
 def rebuilt(plan: Plan, folder: Path) -> Plan:
-    """The plan of a config file that is written from the expanded config alone."""
-    told = expanded(plan.config)
+    """The plan of a config file that is written from the expanded config, and where files lie."""
+    told, given = expanded(plan.config), plan.config.input
+    where: dict[str, Any] = {"path": "elsewhere"}
+    if given.include is not None:
+        where["include"] = list(given.include)
+    if given.mask is not None:
+        where["mask"] = told["input"]["mask"] | {"path": given.mask.path}
     filters = [
         {one.pop("family"): one.pop("parameters") | {k: v for k, v in one.items() if v is not None}}
         for one in told["filters"]
     ]
     sections = told | {
         "filters": filters,
-        "input": told["input"] | {"path": "elsewhere"},
+        "input": told["input"] | where,
         "output": told["output"] | {"path": "elsewhere"},
     }
     return Plan(load(write_config(folder / "again.yaml", **sections)), "cpu")
