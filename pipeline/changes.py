@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TypeAlias
 
+from pipeline.config.schema import Input
 from pipeline.errors import ReadError
 from pipeline.fingerprint import fingerprint, stamp
 from pipeline.keys import escape
-from pipeline.pairing import Fields
+from pipeline.pairing import Fields, given_of, lookup, roles_of, shared, shared_fields
 from pipeline.store import State, Stored
 from pipeline.types import Member, Source
 
@@ -96,6 +97,33 @@ def compare(
         tuple(gone),
         retried,
     )
+
+
+def giving(config: Input) -> Given:
+    """What gives all text that decides an image's results."""
+    cells = lookup(config)
+
+    def given(sources: Sequence[Source], key: str) -> Fields:
+        fields = shared_fields(sources)
+        roles = shared([roles_of(source, config) for source in sources])
+        return given_of(fields, cells(fields, key), roles)
+
+    return given
+
+
+def idle_lines(
+    config: Input, state: State, sources: Sequence[Source], opened: Sequence[Source]
+) -> tuple[int, ...]:
+    """Lines of the table that are about none of what is listed, stored or opened."""
+    if config.table is None:
+        return ()
+    about = [(source.fields, source.key) for source in (*sources, *opened)]
+    for source in sources:
+        names = (escape(member.name) for member in source.members)
+        stored = (row for name in names for row in state.by_file.get(name, ()))
+        about += ((source.fields, row.image) for row in stored)
+    each = ({**dict(fields), "image": key} for fields, key in about)
+    return config.table.lines_without(config.fields, each)
 
 
 class _Listed:

@@ -99,7 +99,7 @@ def refuse_small_disk(survey: Survey, needed: Estimate) -> None:
 
 
 def warnings_of(survey: Survey) -> list[str]:
-    """Say which responses will have no pixel, or nothing but 0, in which images to be computed."""
+    """Say which rows of the table are about no image, and what will be empty or nothing but 0."""
     images: dict[ImageInfo, list[str]] = {}
     for source in survey.sources:
         if source.failure is None:
@@ -116,7 +116,17 @@ def warnings_of(survey: Survey) -> list[str]:
     alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (name, why), keys in empty.items():
         alike.setdefault((why, tuple(keys)), []).append(name)
-    return [f"{_some(names)} in {_some(keys)}: {why}" for (why, keys), names in alike.items()]
+    found = [f"{_some(names)} in {_some(keys)}: {why}" for (why, keys), names in alike.items()]
+    return [*_idle(survey), *found]
+
+
+def _idle(survey: Survey) -> Iterable[str]:
+    """Say how many rows of the table are about no image, and the first of them."""
+    table = survey.plan.config.input.table
+    if table is not None and survey.idle:
+        are = "is" if len(survey.idle) == 1 else "are"
+        text = f"{len(survey.idle)} of {len(table.rows)} rows of {table.name} {are} about no image"
+        yield f"{text}: {_some([f'line {line}' for line in survey.idle])}"
 
 
 def _why_empty(output: Output, bands: Iterable[SimoncelliBand], shape: Ints) -> str | None:

@@ -108,6 +108,7 @@ class Journal:
                 "waiting": len(listing.waiting),
                 "vanished": len(todo.vanished),
                 "skipped_files": dict(listing.skipped),
+                "idle_table_rows": len(self.survey.idle),
                 **vars(self.summary),
             },
             "attempts": self.attempts,

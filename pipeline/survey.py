@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline import store
-from pipeline.changes import Given, Todo, compare
+from pipeline.changes import Todo, compare, giving, idle_lines
 from pipeline.config import Config, difference
 from pipeline.discover import Listing, list_members, slices_of
 from pipeline.errors import DeviceError, InputError, PlanError
 from pipeline.headers import Unit, open_all
 from pipeline.keys import escape
 from pipeline.lock import refuse_foreign
-from pipeline.pairing import Fields, given_of, lookup, roles_of, shared, shared_fields
 from pipeline.plan import Plan
 from pipeline.shards import cut
 from pipeline.stages.mapfiles import require
@@ -39,7 +38,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a run would do: the plan, what is listed, what is stored, and the shards to compute."""
+    """What a run would do: the plan, what is listed, what is stored, and the shards to compute.
+
+    idle: lines of the table that are about no image; empty where not all images are known yet.
+    """
 
     plan: Plan
     listing: Listing
@@ -47,6 +49,7 @@ class Survey:
     todo: Todo
     shards: tuple[Shard, ...]
     pruned: tuple[str, ...] = ()
+    idle: tuple[int, ...] = ()
 
     @property
     def sources(self) -> list[Source]:
@@ -102,7 +105,7 @@ def survey(config: Config, options: Options) -> Survey:
         state,
         listing.sources,
         listing.waiting,
-        _given(plan),
+        giving(config.input),
         version=__version__,
         retry_failed=options.retry_failed,
         attempts=attempts_of(plan.root),
@@ -115,20 +118,10 @@ def survey(config: Config, options: Options) -> Survey:
     todo = replace(todo, vanished=tuple(row for row in todo.vanished if row.image not in again))
     pruned = _pruned(todo, state, options)
     shards = tuple(_shards(state, new[: options.limit], redo, pruned))
-    return Survey(plan, listing, state, todo, shards, pruned)
-
-
-def _given(plan: Plan) -> Given:
-    """What gives all text that decides an image's results."""
-    config = plan.config.input
-    cells = lookup(config)
-
-    def given(sources: Sequence[Source], key: str) -> Fields:
-        fields = shared_fields(sources)
-        roles = shared([roles_of(source, config) for source in sources])
-        return given_of(fields, cells(fields, key), roles)
-
-    return given
+    known = options.limit is None and not listing.waiting
+    opened = [source for unit in (*new, *redo) for source in unit]
+    idle = idle_lines(config.input, state, listing.sources, opened) if known else ()
+    return Survey(plan, listing, state, todo, shards, pruned, idle)
 
 
 def _plan(config: Config, overwrite: str | None) -> tuple[Plan, store.State]:
@@ -184,7 +177,7 @@ def _refuse_other_plan(plan: Plan, state: store.State) -> None:
     message = "\n  ".join(
         [
             f"{plan.root} holds results of another plan ({state.digest[:8]}); what differs:",
-            *(changes[:20] or ["the version of filterbank's arithmetic"]),
+            *(changes[:20] or ["the columns of fields and tables, or filterbank's arithmetic"]),
             "use another output.path, put {digest} in it, or --overwrite " + state.digest[:8],
         ]
     )

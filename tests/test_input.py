@@ -251,6 +251,31 @@ def test_an_image_that_is_left_out_by_now_is_counted_until_it_is_pruned(study: S
     assert [key[0] for key in rows(study.out, "images")] == ["mon_B{band}.png"]
 
 
+def test_rows_of_the_table_about_no_image_are_said(study: Study) -> None:
+    study.table.write_text("day,scale,offset,site\nMon,0.5,-1,Graz\ntue,,,\nwed,,,\n")
+    said = filterbank("run", study.config)
+    assert "2 of 3 rows of cases.csv are about no image: line 2, line 4" in said.err
+    ran = json.loads((study.out / "run.json").read_text())
+    assert ran["counts"]["idle_table_rows"] == 2
+    assert study.run().startswith("nothing to do")
+    study.table.write_text("day,scale,offset,site\nmon,0.5,-1,Graz\ntue,,,\n")
+    assert filterbank("run", study.config).err == ""
+
+
+def test_a_row_may_be_about_a_page_that_is_known_from_an_earlier_run(tmp_path: Path) -> None:
+    pages = [Image.fromarray(plane) for plane in PLANES[0]]
+    (tmp_path / "in").mkdir()
+    pages[0].save(tmp_path / "in/a.tif", save_all=True, append_images=pages[1:])
+    table = tmp_path / "t.csv"
+    table.write_text("image,site\na.tif#page=2,Graz\na.tif#page=3,Wien\n")
+    config = write_config(
+        tmp_path / "c.yaml", tmp_path / "in", tmp_path / "out", filters=["identity"],
+        input={"table": str(table)},
+    )  # fmt: skip
+    for _ in range(2):
+        assert "1 of 2 rows of t.csv is about no image: line 3" in filterbank("run", config).err
+
+
 def test_other_columns_are_another_plan(study: Study) -> None:
     study.table.write_text("day,age\nmon,70\n")
     said = filterbank("run", study.config)

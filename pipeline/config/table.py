@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -46,11 +46,12 @@ class Table:
         ValueError for two rows about one source.
         """
         on = self.joined_on(fields)
+        key_of = self._key(on)
         rows: dict[tuple[str, ...], Cells] = {}
         lines: dict[tuple[str, ...], int] = {}
         for line, cells in self.rows:
             row = dict(zip(self.columns, cells, strict=True))
-            key = tuple(composed(row[column]) for column in on)
+            key = key_of(row)
             if key in rows:
                 same = ", ".join(f"{c}={v!r}" for c, v in zip(on, key, strict=True))
                 message = f"{self.name}:{line}: repeats {same} of line {lines[key]}; remove one"
@@ -58,10 +59,18 @@ class Table:
             lines[key] = line
             rows[key] = {column: cell for column, cell in row.items() if cell and column not in on}
 
-        def find(source: Cells) -> Cells:
-            return rows.get(tuple(composed(source.get(column, "")) for column in on), {})
+        return lambda source: rows.get(key_of(source), {})
 
-        return find
+    def lines_without(self, fields: Iterable[str], sources: Iterable[Cells]) -> tuple[int, ...]:
+        """The lines of rows that are about none of some sources, given by fields and `image`."""
+        key_of = self._key(self.joined_on(fields))
+        known = set(map(key_of, sources))
+        rows = ((line, dict(zip(self.columns, cells, strict=True))) for line, cells in self.rows)
+        return tuple(line for line, row in rows if key_of(row) not in known)
+
+    @staticmethod
+    def _key(on: Sequence[str]) -> Callable[[Cells], tuple[str, ...]]:
+        return lambda cells: tuple(composed(cells.get(column, "")) for column in on)
 
 
 def spacing_of(cell: str) -> tuple[float, ...]:
