@@ -19,8 +19,10 @@ from running import failures, look, run_bank, write_config
 
 import pipeline.plan
 from pipeline.output import Output
+from pipeline.readers import raster
 from pipeline.stages.filter import Result
 from pipeline.stages.scene import Piece, Scene
+from pipeline.writers.parquet import map_rows
 
 Array = npt.NDArray[Any]
 SHAPE = (600, 700)
@@ -63,15 +65,19 @@ def pixels() -> Array:
 @pytest.fixture
 def tiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiles of 256 pixels from quite small images on: the same code, 64 times as fast."""
+    shrink(monkeypatch)
+
+
+def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline.plan, "SCENE", 100_000)
     monkeypatch.setattr(pipeline.plan, "_CORES", (256, 512))
+    monkeypatch.setattr(raster, "LARGEST_BLOCK", 100_000)  # larger files stay open
 
 
 def both(config: Path, scene: Path, tmp_path: Path, monkeypatch: Any) -> tuple[Output, Output]:
     """What a config leaves of a scene read whole, and of one read in tiles."""
     whole = run_bank(config, tmp_path / "whole", scene)
-    monkeypatch.setattr(pipeline.plan, "SCENE", 100_000)
-    monkeypatch.setattr(pipeline.plan, "_CORES", (256, 512))
+    shrink(monkeypatch)
     found = look(config, tmp_path / "unused", scene)
     assert len(found.plan.tiles(found.sources[0])) == 9
     return whole, run_bank(config, tmp_path / "tiles", scene)
@@ -83,8 +89,27 @@ def statistics(output: Output) -> dict[tuple[str, ...], dict[str, Any]]:
     return {(row.pop("band"), row.pop("region"), row.pop("filter")): row for row in rows}
 
 
-@pytest.mark.parametrize("holes", [False, True], ids=["all valid", "holes"])
-@pytest.mark.parametrize("boundary", ["reflect", "mirror", "nearest", "constant", "valid", "auto"])
+def planes(output: Output) -> dict[tuple[str, str], Array]:
+    """All maps by band and filter, NaN where there is no response."""
+    found: dict[tuple[str, str], Array] = {}
+    for band, name, (y, x), values in map_rows(output.table("maps")):
+        plane = found.setdefault((band, name), np.full(SHAPE, np.nan, np.float32))
+        plane[y : y + values.shape[0], x : x + values.shape[1]] = values
+    return found
+
+
+@pytest.mark.parametrize(
+    ("boundary", "holes"),
+    [
+        ("reflect", True),
+        ("mirror", False),
+        ("nearest", False),
+        ("constant", True),
+        ("valid", True),
+        ("auto", False),
+        ("auto", True),
+    ],
+)
 def test_tiles_equal_the_whole(
     boundary: str, holes: bool, pixels: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,22 +120,24 @@ def test_tiles_equal_the_whole(
         tmp_path / "bank.yaml",
         boundary=boundary,
         filters=FILTERS,
-        statistics=["all"],
+        statistics=["mean", "std", "min", "max", "rms", "entropy"],
         output={"path": "unused", "maps": "float32"},
     )
     whole, tiles = both(config, scene, tmp_path, monkeypatch)
     expected, found = statistics(whole), statistics(tiles)
+    both_maps = planes(tiles), planes(whole)
     assert found.keys() == expected.keys()
     for key, row in found.items():
-        wanted, spread = expected[key], expected[key]["range"]
+        wanted = expected[key]
+        spread = wanted["max"] - wanted["min"]
         for name in ("n_pixels", "n_valid"):
             assert row[name] == wanted[name], (key, name)
-        for name in ("mean", "std", "min", "max", "p01", "p50", "p99", "mad", "medad", "rms"):
+        for name in ("mean", "std", "min", "max", "rms"):
             assert row[name] == pytest.approx(wanted[name], abs=1e-5 * spread), (key, name)
         assert row["support"] == pytest.approx(wanted["support"], abs=1e-6)
         assert row["entropy"] == pytest.approx(wanted["entropy"], abs=1e-2)
         band, _, name = key
-        a, b = (output.maps("scene.tif", name, band) for output in (tiles, whole))
+        a, b = (maps[band, name] for maps in both_maps)
         np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * spread)
 
@@ -138,8 +165,8 @@ def test_threads_and_readers_change_no_byte(pixels: Array, tmp_path: Path, tiled
     write_scene(tmp_path / "other.tif", pixels[:, :300, :310], nodata=HOLE)
     config = write_config(
         tmp_path / "bank.yaml",
-        filters=FILTERS[:3],
-        statistics=["all"],
+        filters=FILTERS[:2],
+        statistics=["mean", "p50", "rmad"],
         output={"path": "unused", "maps": "float32", "png": True},
     )
     paths = [scene, tmp_path / "other.tif"]
@@ -161,9 +188,9 @@ def test_a_damaged_block_fails_its_scene_alone(pixels: Array, tmp_path: Path, ti
     (folder / "b.tif").write_bytes(data)
     config = write_config(
         tmp_path / "bank.yaml",
-        filters=FILTERS[:3],
-        statistics=["mean", "p50"],
-        output={"path": "unused", "maps": "float32", "png": True},
+        filters=FILTERS[:2],
+        statistics=["mean", "entropy"],
+        output={"path": "unused", "maps": "float32", "png": {"what": "maps"}},
     )
     out = run_bank(config, tmp_path / "out", folder)
     assert list(failures(out)) == ["b.tif"]
