@@ -70,15 +70,17 @@ class Plan:
 
     @cached_property
     def expanded(self) -> dict[str, Any]:
-        """The config with every default filled in, without what does not change results."""
-        return expanded(self.config)
+        """The config with every default filled in, without what does not change results.
+
+        And the columns of fields and tables, which patterns make.
+        """
+        return expanded(self.config) | {"columns": list(self.config.input.columns)}
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all that decides results: the expanded config, NUMERICS, the device kind."""
         parts: dict[str, object] = {"config": self.expanded, "numerics": NUMERICS}
-        parts |= {"device": self.device, "columns": list(self.config.input.columns)}
-        parts |= {"derive": list(self.expanded["derive"])}  # in this order
+        parts |= {"device": self.device, "derive": list(self.expanded["derive"])}  # in this order
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @cached_property

@@ -177,7 +177,7 @@ def _refuse_other_plan(plan: Plan, state: store.State) -> None:
     message = "\n  ".join(
         [
             f"{plan.root} holds results of another plan ({state.digest[:8]}); what differs:",
-            *(changes[:20] or ["the columns of fields and tables, or filterbank's arithmetic"]),
+            *(changes[:20] or ["the version of filterbank's arithmetic"]),
             "use another output.path, put {digest} in it, or --overwrite " + state.digest[:8],
         ]
     )

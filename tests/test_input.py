@@ -280,4 +280,4 @@ def test_other_columns_are_another_plan(study: Study) -> None:
     study.table.write_text("day,age\nmon,70\n")
     said = filterbank("run", study.config)
     assert said.code == 3
-    assert 'input.columns[1]: "site" -> "age"' in said.err
+    assert 'columns[1]: "site" -> "age"' in said.err

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Config, expanded, load
+from pipeline.config import Config, load
 from pipeline.config.inputs import TAKEN
 from pipeline.discover import Listing, list_members
 from pipeline.errors import ConfigError
 from pipeline.pairing import lookup
 from pipeline.patterns import Pattern, compile_globs, text_of
+from pipeline.plan import Plan
 from pipeline.types import Failure, Source
 from pipeline.writers.parquet import IMAGES, images_schema
 
@@ -422,8 +423,8 @@ def test_a_table_that_is_no_text_is_a_config_error(tmp_path: Path) -> None:
 
 
 def test_values_and_patterns_are_not_in_the_plan_but_columns_are(tmp_path: Path) -> None:
-    def digest(section: str, table: str = "who\n") -> dict[str, Any]:
-        return expanded(configured(tmp_path, section, table=table))
+    def digest(section: str, table: str = "who\n") -> str:
+        return Plan(configured(tmp_path, section, table=table), "cpu").digest
 
     one = digest("include: ['{who}/*.tif'], table: TABLE", "who,note,age\na,1,2\n")
     assert one == digest("include: ['{who}.tif'], table: TABLE", "age,who,note,scale\n1,a,2,3\n")
