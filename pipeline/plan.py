@@ -388,10 +388,10 @@ _PLANES: dict[type, int] = {Input: 2, Blocks: 4, Spectrum: 4, Repair: 3}
 _GAPS = 1.25
 """What planes of a few sizes take from malloc, by what they hold (measured: at most 1.26)."""
 
-_THREAD = 128 << 20
+_THREAD = 256 << 20
 """Bytes of a thread that computes, however small its images: gaps in its heap, its tables."""
 
-_PROCESS, _READER = 800 << 20, 200 << 20
+_PROCESS, _READER = 900 << 20, 200 << 20
 """Bytes of the main process and of one that reads, before the first image: libraries, mostly."""
 
 
