@@ -142,7 +142,7 @@ class Limits:
     ] = 250_000_000
     scene: Annotated[
         Count, Field(description="pixels of an image that is read by windows, all bands")
-    ] = 10_000_000_000
+    ] = 2_500_000_000
     bytes: Annotated[
         Size,
         Field(
