@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -194,10 +195,11 @@ class Scene:
 
     def add(self, piece: Piece) -> Result | None:
         """Gather a piece; what there is to say of the whole scene, once nothing is left to ask."""
-        for key, tally in piece.tallies.items():
+        # a copy of this thread: small things that stay would pin gaps in the heap that made them
+        for key, tally in deepcopy(dict(piece.tallies)).items():
             known = self._tallies.get(key)
             self._tallies[key] = tally if known is None else known.merge(self.statistics, tally)
-        for key, states in piece.states.items():
+        for key, states in deepcopy(dict(piece.states)).items():
             found = self._states.get(key)
             self._states[key] = (
                 states if found is None else merge_states(self.statistics, found, states)
