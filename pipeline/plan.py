@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,15 +12,16 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from pipeline.bank.compile import BankPlan, Schedule, compile_bank
-from pipeline.bank.expr import Blocks, Input, Node, Repair, Spectrum
+from pipeline.bands import BandPlan, choose_bands, compile_banks
+from pipeline.bank.expr import Node
 from pipeline.boundary import Boundary
+from pipeline.budget import PROCESS, READER, THREAD, WORKING, live_planes, machine_memory
 from pipeline.config import Config, NamedFilter, expanded, response_id
 from pipeline.config.schema import matches
 from pipeline.derive import derived_labels
 from pipeline.errors import PlanError
 from pipeline.readers.picture import COLOUR
-from pipeline.responses import any_rank, expressions
+from pipeline.responses import any_rank
 from pipeline.statistics import accumulators
 from pipeline.steps import STEPS
 from pipeline.types import Grid, ImageInfo, Ints, Region, Source, Tile
@@ -31,8 +30,6 @@ NUMERICS = 4
 """Raised when the same config gives other numbers than the version before."""
 
 _PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 26}
-_WORKING = 14
-"""float32 planes of one response that statistics and rendering hold at the same time."""
 
 SCENE = 1 << 23
 """Pixels, of all bands, above which an image that can be read by windows is cut into tiles."""
@@ -41,15 +38,6 @@ _WIDE_HALO = 256
 """Sides of a tile's core, in pixels; the larger one for halos above this. A change changes bits."""
 _INTERLEAVED = 4
 """Rows of tiles that are read side by side, so that each reader process goes along one of them."""
-
-
-@dataclass(frozen=True)
-class BandPlan:
-    """A compiled bank and the bands, counted from 0, that it is applied to."""
-
-    bands: Ints
-    labels: tuple[str, ...]
-    bank: BankPlan
 
 
 @dataclass(frozen=True)
@@ -118,7 +106,7 @@ class Plan:
         """
         key = (info.bands, self._grid(self.prepared(info)), self.boundary(info))
         if key not in self._compiled:
-            self._compiled[key] = _banks(self.config, self.labels(info), *key)
+            self._compiled[key] = compile_banks(self.config, self.labels(info), *key)
         return self._compiled[key]
 
     def prepared(self, info: ImageInfo) -> ImageInfo:
@@ -193,11 +181,11 @@ class Plan:
         return {}
 
     def _bytes_needed(self, info: ImageInfo) -> int:
-        pixels, labels = max(prod(box) for box in self._boxes(info)), len(self.labels(info))
+        pixels, labels = max(map(prod, self._boxes(info))), len(self.labels(info))
         maps = 0 if self.config.output.maps == "none" else 4
         kept = maps * len(self.responses) * labels
         work = max(
-            4 * len(part.bands) * (_live_planes(schedule) + _WORKING)
+            4 * len(part.bands) * (live_planes(schedule) + WORKING)
             for part in self.together(info)
             for schedule in (part.bank.fast, part.bank.masked)
         )
@@ -280,15 +268,15 @@ class Plan:
         given = self.config.run.memory
         if given != "auto":
             return int(given)
-        return int(0.6 * min(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), _cgroup()))
+        return int(0.6 * machine_memory())
 
     def parallel(self, sources: Iterable[Source]) -> int:
         """How many batches of these sources are computed at once within the memory budget."""
         most = self.threads if self.device == "cpu" else 1
         sizes = {source.header for source in sources if source.failure is None}
         need = max((self.bytes_needed(i) * self.batch_size(i) for i in sizes), default=1)
-        left = self.memory - _PROCESS - self.workers * _READER
-        return max(1, min(most, left // (need + _THREAD)))
+        left = self.memory - PROCESS - self.workers * READER
+        return max(1, min(most, left // (need + THREAD)))
 
     @property
     def threads(self) -> int:
@@ -312,98 +300,3 @@ class Plan:
         """Whether a response gets a PNG of its own or a place on the sheet."""
         png = self.config.output.png
         return png is not None and matches(response, png.filters)
-
-
-def _cgroup() -> float:
-    """The memory limit of the container this runs in, if any."""
-    try:
-        return float(Path("/sys/fs/cgroup/memory.max").read_text())
-    except (OSError, ValueError):  # no container, or "max"
-        return math.inf
-
-
-def choose_bands(wanted: tuple[int | str, ...], labels: tuple[str, ...]) -> Ints:
-    """Positions, from 0, of bands named by label or by number from 1. Raises PlanError."""
-    out = []
-    for want in wanted:
-        position = want - 1 if isinstance(want, int) else _find(labels, want)
-        if not 0 <= position < len(labels):
-            message = f"has no band {want!r}; its bands are {', '.join(labels)}"
-            raise PlanError(message)
-        out.append(position)
-    return tuple(out)
-
-
-def _among(wanted: tuple[int | str, ...], labels: tuple[str, ...], stored: tuple[str, ...]) -> Ints:
-    """Positions in `labels`, the bands that are filtered; numbers count the file's bands from 1."""
-    if labels[0] != "luminance":
-        wanted = tuple(
-            stored[choose_bands((want,), stored)[0]] if isinstance(want, int) else want
-            for want in wanted
-        )
-    return choose_bands(wanted, labels)
-
-
-def _find(labels: tuple[str, ...], want: str) -> int:
-    return labels.index(want) if want in labels else -1
-
-
-def _banks(
-    config: Config,
-    labels: tuple[str, ...],
-    stored: tuple[str, ...],
-    grid: Grid,
-    boundary: Boundary,
-) -> tuple[BandPlan, ...]:
-    groups: dict[Ints, list[NamedFilter]] = {}
-    for named in config.filters:
-        chosen = _among(named.bands, labels, stored) if named.bands else range(len(labels))
-        groups.setdefault(tuple(chosen), []).append(named)
-    plans = []
-    for bands, filters in groups.items():
-        bank = compile_bank(
-            (
-                (named.name + suffix, node, named.boundary or boundary)
-                for named in filters
-                for suffix, node in expressions(named, grid).items()
-            ),
-            grid.ndim,
-            strict=config.strict,
-            min_support=config.min_support,
-        )
-        for output in bank.outputs:
-            if output.joint and output.bands[-1] + 1 != len(bands):
-                message = (
-                    f"{output.name} joins {output.bands[-1] + 1} bands, the image has {len(bands)}"
-                    "; choose as many with bands:"
-                )
-                raise PlanError(message)
-        plans.append(BandPlan(bands, tuple(labels[i] for i in bands), bank))
-    return tuple(plans)
-
-
-_PLANES: dict[type, int] = {Input: 2, Blocks: 4, Spectrum: 4, Repair: 3}
-"""float32 planes that a node takes, where not one: its copy, overlap, complex numbers, support."""
-
-_GAPS = 1.25
-"""What planes of a few sizes take from malloc, by what they hold (measured: at most 1.26)."""
-
-_THREAD = 256 << 20
-"""Bytes of a thread that computes, however small its images: gaps in its heap, its tables."""
-
-_PROCESS, _READER = 900 << 20, 200 << 20
-"""Bytes of the main process and of one that reads, before the first image: libraries, mostly."""
-
-
-def _live_planes(schedule: Schedule) -> int:
-    """The most planes that exist at one time while a schedule runs."""
-    size = {node: _PLANES.get(type(node), 1) for node in schedule.order}
-    ends: Counter[int] = Counter()
-    for node, position in schedule.last_use.items():
-        ends[position] += size[node]
-    live = most = 0
-    for position, node in enumerate(schedule.order):
-        live += size[node]
-        most = max(most, live)
-        live -= ends[position]
-    return math.ceil(_GAPS * most) + 2

@@ -7,9 +7,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from pipeline.bands import choose_bands
 from pipeline.derive import derived
 from pipeline.errors import PlanError, ReadError
-from pipeline.plan import Plan, choose_bands
+from pipeline.plan import Plan
 from pipeline.readers.picture import COLOUR
 from pipeline.steps import Prepared
 from pipeline.types import Batch, ImageInfo, Region, Tile
