@@ -38,12 +38,12 @@ def writing(root: Path) -> Iterator[None]:
 class Staging:
     """The files of one commit before they have their final names."""
 
-    def __init__(self, root: Path, name: str) -> None:
-        self.root, self.name = root, name
-        self.folder = root / TMP / name
+    def __init__(self, root: Path, name: str, room: str = "") -> None:
+        self.root, self.name, self.room = root, name, room
+        self.folder = root / TMP / room / name
         if self.folder.exists():
             shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=True)
+        self.folder.mkdir(parents=not room)  # whose room is gone has nobody to write for
         self.files: dict[str, tuple[int, str]] = {}
 
     def path(self, final: str) -> Path:
@@ -68,17 +68,45 @@ class Staging:
         self.files[final] = (len(data), hashlib.sha256(data).hexdigest())
 
     def commit(self, remove: Iterable[str] = ()) -> None:
-        """Give every added file its final name, in the order added; delete what `remove` names."""
+        """Give every added file its final name, in the order added; delete what `remove` names.
+
+        In a room they wait for `adopt`.
+        """
         for folder, _, _ in os.walk(self.folder):
             _sync(Path(folder))
         journal = {"files": list(self.files), "remove": sorted(set(remove) - set(self.files))}
-        replace_file(self.root / TMP / f"{self.name}.json", json.dumps(journal).encode())
-        _finish(self.root, self.name)
+        replace_file(self.folder.with_name(f"{self.name}.json"), json.dumps(journal).encode())
+        if not self.room:
+            _finish(self.root, self.name)
 
     def discard(self) -> None:
         """Forget the files, unless their commit is decided: then `recover` finishes it."""
-        if not (self.root / TMP / f"{self.name}.json").exists():
+        if not self.folder.with_name(f"{self.name}.json").exists():
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def open_room(root: Path, room: str) -> None:
+    """Make a place where a worker stages files that only `adopt` gives their final names."""
+    (root / TMP / room).mkdir(parents=True)
+
+
+def close_room(root: Path, room: str) -> None:
+    """Forget what is staged in a room; a worker that still lives can stage nothing more."""
+    shutil.rmtree(root / TMP / room, ignore_errors=True)
+    with suppress(OSError):
+        (root / TMP).rmdir()
+
+
+def adopt(root: Path, room: str, name: str) -> None:
+    """Commit what a worker staged in its room; under the lock, by the process that holds it.
+
+    The journal follows the files out of the room: as long as it has not, they never were.
+    """
+    shutil.rmtree(root / TMP / name, ignore_errors=True)
+    for entry in (name, f"{name}.json"):
+        (root / TMP / room / entry).rename(root / TMP / entry)
+    _sync(root / TMP)
+    _finish(root, name)
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -120,6 +148,19 @@ def has_size(path: Path, size: int) -> bool:
         return path.stat().st_size == size
     except OSError:
         return False
+
+
+def damage(path: Path, size: int, digest: str) -> str | None:
+    """What is wrong with a file that was committed with this size and SHA-256: the whole check."""
+    try:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() == digest:
+                return None
+            return "damaged" if file.tell() == size else f"has {file.tell()} bytes, not {size}"
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        return error.strerror or "not readable"
 
 
 def _finish(root: Path, name: str) -> None:

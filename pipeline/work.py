@@ -31,11 +31,12 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of malloc.h for mallopt."""
 
 
-def work(plan: Plan, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress]:
+def work(plan: Plan, shards: Sequence[Shard], room: str = "") -> Iterator[ShardReport | Progress]:
     """Read, filter, measure and write shards in order, and commit each when it is complete.
 
     Decoding runs ahead in reader processes; on a CPU several batches are computed at once, each
-    in one thread. Neither changes a bit of any result. Raises ReaderCrashed, WriteError and
+    in one thread. Neither changes a bit of any result. room: where shards wait for the driver to
+    commit them, if it is another process. Raises ReaderCrashed, WriteError and
     DeviceError; what was committed before stays.
     """
     configure(plan)
@@ -43,20 +44,20 @@ def work(plan: Plan, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress
     waiting = iter(shards)
     open_sink: Sink | None = None
     position = -1
-    with writing(plan.root), _discarding(lambda: open_sink), closing(Scenes(plan)) as scenes:
+    with writing(plan.root), _discarding(lambda: open_sink), closing(Scenes(plan, room)) as scenes:
         loads = read(plan, shards, passes=plan.passes, wanted=scenes.wanted)
         with _pool(threads) as pool:
             for loaded, results in _in_order(pool, threads + 1, plan, loads, scenes):
                 while position < loaded.job.shard:
                     if open_sink is not None:
                         yield open_sink.commit()
-                    open_sink, position = Sink(plan, next(waiting)), position + 1
+                    open_sink, position = Sink(plan, next(waiting), room), position + 1
                 assert open_sink is not None
                 yield _absorb(open_sink, scenes, loaded, results)
         if open_sink is not None:
             yield open_sink.commit()
         for shard in waiting:
-            open_sink = Sink(plan, shard)
+            open_sink = Sink(plan, shard, room)
             yield open_sink.commit()
 
 

@@ -289,9 +289,9 @@ class Scene:
 class Scenes:
     """The scenes of a run whose tiles are coming in, and those that are over: done, or failed."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, room: str = "") -> None:
         self.plan = plan
-        self._folder = plan.root / TMP / "scenes"
+        self._folder = plan.root / TMP / room / "scenes"
         shutil.rmtree(self._folder, ignore_errors=True)
         self._open: dict[str, Scene] = {}
         self._over: set[str] = set()

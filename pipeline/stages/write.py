@@ -33,13 +33,14 @@ KEYS = ("image", "band", "region", "filter")
 class Sink:
     """Collects one shard's results and commits them, the images part last: it says what is done.
 
-    Loads must arrive in the order of keys where maps are kept.
+    Loads must arrive in the order of keys where maps are kept. room: where to stage the files, for
+    the driver to commit; none: they are committed here.
     """
 
-    def __init__(self, plan: Plan, shard: Shard) -> None:
+    def __init__(self, plan: Plan, shard: Shard, room: str = "") -> None:
         self.plan, self.root, self.shard = plan, plan.root, shard
         self.part = f"part-{shard.id}.parquet"
-        self.staging = Staging(self.root, shard.id)
+        self.staging = Staging(self.root, shard.id, room)
         self.metadata = footer(plan)
         self._rows: list[Mapping[str, list[Any]]] = []
         self._regions: list[Mapping[str, Any]] = []
