@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from glob import has_magic
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.config.schema import Input
 from pipeline.errors import InputError
+from pipeline.manifest import read_manifest
 from pipeline.pairing import is_beside, pair
 from pipeline.patterns import compile_globs, patterns_of
 from pipeline.readers import identify, parts_beside, why_no_image
@@ -52,8 +53,10 @@ def list_members(config: Input, *, output: Path | None = None, now: float) -> Li
 
     A member's name is its path below the input root: the folder given, or what precedes the first
     wildcard of a glob, or the folder of a file; the deepest common folder of several. Links are
-    followed to files below the root, never out of it; folders only as themselves. `output` and what
-    lies in it is never input; now: seconds since 1970. Raises InputError when a root is missing.
+    followed to files below the root, never out of it; folders only as themselves. A file of which a
+    part lies out of the root, like a tile of a mosaic, is left out. `output` and what lies in it is
+    never input; now: seconds since 1970. Raises InputError when a root is missing, and ConfigError
+    for a manifest that cannot be read.
     """
     starts = [_start(path) for path in config.path]
     top = Path(os.path.commonpath([start.root for start in starts]))
@@ -62,12 +65,13 @@ def list_members(config: Input, *, output: Path | None = None, now: float) -> Li
     beside: dict[str, Member] = {}
     belongs = is_beside(config)
     included, refused = patterns_of(config.include or ()), compile_globs(config.exclude)
+    member = _Members(top, read_manifest(config.sha256) if config.sha256 else None, skipped)
     for start in starts:
         walked = start.root if config.mask or config.qa else start.path
         for path, status in _walk(walked, top, output, skipped):
             name = os.path.relpath(path, top)
             if belongs(name) and not refused(name):
-                beside[name] = _member(path, name, status)
+                beside.update(member(path, name, status))
                 skipped[_BESIDE] += 1
             elif not start.names(path):
                 continue
@@ -78,7 +82,7 @@ def list_members(config: Input, *, output: Path | None = None, now: float) -> Li
             elif config.include is None and not start.names_files and (why := why_no_image(path)):
                 skipped[why] += 1
             else:
-                found[name] = _member(path, name, status)
+                found.update(member(path, name, status))
     sources, left_out = pair(_ordered(found.values()), _ordered(beside.values()), config)
     young = _young(sources, config.min_age, now)
     ready = tuple(source for source in sources if source.key not in young)
@@ -90,15 +94,35 @@ def _ordered(members: Iterable[Member]) -> list[Member]:
     return sorted(members, key=lambda member: os.fsencode(member.name))
 
 
-def _member(path: str, name: str, status: os.stat_result) -> Member:
-    parts = parts_beside(path)
-    found = [status]
-    for part in parts:
-        with suppress(OSError):  # gone since: reading will say so
-            found.append(Path(part).stat())
-    size, latest = sum(s.st_size for s in found), max(s.st_mtime_ns for s in found)
-    each = tuple((s.st_size, s.st_mtime_ns) for s in found) if parts else ()
-    return Member(path, name, size, latest, parts, each)
+class _Members:
+    """Describes files below a root, with what is a part of them and what a manifest says."""
+
+    def __init__(
+        self, top: Path, manifest: Mapping[str, str] | None, skipped: Counter[str]
+    ) -> None:
+        self.top, self.limit, self.manifest = top, os.path.realpath(top), manifest
+        self.skipped = skipped
+
+    def __call__(self, path: str, name: str, status: os.stat_result) -> dict[str, Member]:
+        """A file by its name; nothing, and counted, where a part of it lies out of the root."""
+        parts = parts_beside(path)
+        if not all(_within(os.path.realpath(part), self.limit) for part in parts):
+            self.skipped["names a file out of the input root"] += 1
+            return {}
+        found = [status]
+        for part in parts:
+            with suppress(OSError):  # gone since: reading will say so
+                found.append(Path(part).stat())
+        size, latest = sum(s.st_size for s in found), max(s.st_mtime_ns for s in found)
+        each = tuple((s.st_size, s.st_mtime_ns) for s in found) if parts else ()
+        digests = self._digests(name, parts)
+        return {name: Member(path, name, size, latest, parts, each, digests)}
+
+    def _digests(self, name: str, parts: Sequence[str]) -> tuple[str, ...]:
+        if self.manifest is None:
+            return ()
+        names = (name, *(os.path.relpath(part, self.top) for part in parts))
+        return tuple(self.manifest.get(one, "") for one in names)
 
 
 def slices_of(sources: Iterable[Source], folders: Collection[str]) -> list[Source]:

@@ -19,11 +19,12 @@ def stamp(members: Sequence[Member], given: Given = ()) -> int:
     """The time of a file in nanoseconds; of several, a hash of all sizes and times, below zero.
 
     The latest of several times would hide a change of a file that is not the latest. What is given
-    besides is in the hash.
+    besides is in the hash, and what a manifest says of the files.
     """
-    if len(members) == 1 and not members[0].parts and not given:
+    if len(members) == 1 and not members[0].parts and not members[0].digests and not given:
         return members[0].mtime_ns
     each: list[object] = [m.parts or ((m.bytes, m.mtime_ns),) for m in members]
+    each += [member.digests for member in members if member.digests]
     each += given
     return -1 - (int.from_bytes(hashlib.sha256(repr(each).encode()).digest()[:8]) >> 1)
 
@@ -31,7 +32,8 @@ def stamp(members: Sequence[Member], given: Given = ()) -> int:
 def fingerprint(members: Sequence[Member], given: Given = ()) -> str:
     """SHA-256 over the bytes of every file a source is made of, and of what is given besides.
 
-    Raises ReadError, kind `io`.
+    Raises ReadError, kind `io`; `corrupt` for files that differ from the manifest, and `incomplete`
+    for those that it does not name.
     """
     total = hashlib.sha256()
     for member in members:
@@ -50,4 +52,15 @@ def _hash(member: Member) -> bytes:
     for path in member.paths:
         with Path(path).open("rb") as file:
             digests.append(hashlib.file_digest(file, "sha256").digest())
+    for path, found, wanted in zip(member.paths, digests, member.digests, strict=False):
+        if found.hex() != wanted:
+            raise _differing(Path(path).name, wanted)
     return hashlib.sha256(b"".join(digests)).digest() if member.beside else digests[0]
+
+
+def _differing(file: str, wanted: str) -> ReadError:
+    if not wanted:
+        message = f"{file} is not in the manifest input.sha256, whose names start at the input root"
+        return ReadError("incomplete", f"{message}; add its line")
+    message = f"{file} differs from the manifest input.sha256; copy it again from its source"
+    return ReadError("corrupt", message)

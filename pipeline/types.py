@@ -149,7 +149,8 @@ class Member:
 
     beside: paths of files that are a part of it: its mask, the sources of a mosaic. bytes, of all
     of them together; mtime_ns, of the latest; parts: where there are several, the bytes and time of
-    each.
+    each. digests: the SHA-256 that each of `paths` should have, empty text where the manifest does
+    not name it; none without a manifest.
     """
 
     path: str
@@ -158,6 +159,7 @@ class Member:
     mtime_ns: int
     beside: tuple[str, ...] = ()
     parts: tuple[tuple[int, int], ...] = ()
+    digests: tuple[str, ...] = ()
 
     @property
     def paths(self) -> tuple[str, ...]:

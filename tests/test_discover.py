@@ -138,6 +138,22 @@ def test_links_out_loops_pipes_devices_and_odd_folders_are_counted_and_never_ope
     assert listed("/dev/null").skipped == Counter({"not a regular file": 1})
 
 
+def test_what_names_a_file_out_of_the_root_is_counted_and_never_opened(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    inside, outside = draw(folder / "tile.tif", seed=1), draw(tmp_path / "secret.tif", seed=2)
+    draw(folder / "masked.tif", seed=3)
+    (folder / "masked.tif.msk").symlink_to(outside)
+    (folder / "link.tif").symlink_to(outside)
+    named = {"good": inside, "up": "../secret.tif", "absolute": outside, "linked": "link.tif"}
+    for name, source in named.items():
+        relative = int(not Path(source).is_absolute())
+        text = f'<SourceFilename relativeToVRT="{relative}">{source}</SourceFilename>'
+        (folder / f"{name}.vrt").write_text(f"<VRTDataset>{text}</VRTDataset>")
+    found = listed(folder, include=("*.vrt", "masked.tif"))
+    assert [m.name for m in found.members] == ["good.vrt"]
+    assert found.skipped["names a file out of the input root"] == 4
+
+
 def test_the_output_folder_inside_the_input_folder_is_never_input(tmp_path: Path) -> None:
     draw(tmp_path / "in/a.png", seed=1)
     (tmp_path / "link").symlink_to(tmp_path / "in", target_is_directory=True)

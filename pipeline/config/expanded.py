@@ -21,16 +21,16 @@ from pipeline.steps.base import STEPS, Step
 LARGEST = 1_000
 """Arrays of more numbers than this stand as their hash and shape."""
 
-_WHERE = frozenset({"path", "include", "exclude", "min_age", "table"})
+_WHERE = frozenset({"path", "include", "exclude", "min_age", "table", "sha256"})
 """Keys of `input` and `output` that say where, not what."""
 
 
 def expanded(config: Config) -> dict[str, Any]:
     """Everything that decides results, with every default and every sweep written out.
 
-    Without input.path, include, exclude, table and min_age, output.path, limits and run. Two
-    configs with equal answers, and equal columns of fields and tables, give equal results. Infinite
-    numbers and NaN are text.
+    Without input.path, include, exclude, table, sha256 and min_age, output.path, limits and run.
+    Two configs with equal answers, and equal columns of fields and tables, give equal results.
+    Infinite numbers and NaN are text.
     """
     return {
         "version": config.version,

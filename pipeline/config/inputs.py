@@ -142,6 +142,10 @@ class Input:
     table: Annotated[CaseTable, Field(description="a CSV file that says more about each image")] = (
         None
     )
+    sha256: Annotated[
+        Text | None,
+        Field(description="a list of sha256sum that the files must agree with; null: none"),
+    ] = None
     metadata: Annotated[
         tuple[Keyword, ...],
         Field(description="DICOM keywords whose values become columns, as [Modality, PatientAge]"),
