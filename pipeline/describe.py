@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import resource
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from pipeline.bank.expr import Conv, Node, Spectral, nodes_of, reach_of
 from pipeline.boundary import Boundary
 from pipeline.errors import InputError, PlanError
 from pipeline.filters.simoncelli import SimoncelliBand
+from pipeline.journal import last_run
 from pipeline.stages.mapfiles import needs
 from pipeline.survey import Survey
 from pipeline.types import ImageInfo, Ints
@@ -240,6 +240,9 @@ def describe_status(root: Path) -> dict[str, Any]:
     if len(versions) > 1:
         listed = ", ".join(f"{count} by {version}" for version, count in versions.items())
         warnings.append(f"rows were computed by different versions: {listed}")
+    last = last_run(root)
+    if last.get("state") == "killed":
+        warnings.append(f"process {last['pid']} was killed as it ran; the next run goes on there")
     if state.unsealed:
         warnings.append(f"{len(state.unsealed)} images parts are damaged: their rows are missing")
     if state.damaged:
@@ -252,19 +255,17 @@ def describe_status(root: Path) -> dict[str, Any]:
         "done": len(rows) - len(failed),
         "failed": len(failed),
         "shards": len(state.shards),
-        **_last_run(root),
+        **_last_run(last),
         "failures": [{"image": r.image, "kind": r.kind, "error": r.error} for r in failed],
         "warnings": warnings,
     }
 
 
-def _last_run(root: Path) -> dict[str, Any]:
-    try:
-        record = json.loads((root / "run.json").read_bytes())
-        names = ("state", "exit_code", "error", "started", "ended", "pid", "host")
-        return {f"last_{name}": record[name] for name in names if record[name] is not None}
-    except (OSError, ValueError, KeyError, TypeError):
+def _last_run(record: Mapping[str, Any]) -> dict[str, Any]:
+    if not record:
         return {"last_state": "unknown: run.json is missing or damaged"}
+    names = ("state", "exit_code", "error", "started", "ended", "pid", "host")
+    return {f"last_{name}": record[name] for name in names if record.get(name) is not None}
 
 
 def examine_machine() -> dict[str, str]:

@@ -12,17 +12,24 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipeline.commit import replace_file
+from pipeline.logfile import log, rotate, stamp
 from pipeline.survey import Survey, attempts_of
 from pipeline.types import ShardReport
 from pipeline.version import versions
 
+RECORD = "run.json"
+
 
 @dataclass
 class Summary:
-    """What a run did, and what the folder holds after it."""
+    """What a run found, and what it did; seconds: since it began, planning included."""
 
+    listed: int = 0
+    waiting: int = 0
+    vanished: int = 0
     done: int = 0
     failed: int = 0
     skipped: int = 0
@@ -33,30 +40,39 @@ class Summary:
     kinds: Counter[str] = field(default_factory=Counter)
 
 
-def log(root: Path, event: str, **details: object) -> None:
-    """Append one JSON line to log.jsonl."""
-    line = json.dumps({"time": _stamp(time.time()), "event": event, **details})
-    with (root / "log.jsonl").open("a") as file:
-        file.write(line + "\n")
-
-
 class Journal:
-    """The record of one run, written from its start."""
+    """The record of one run, written from its start, under the lock. Raises OSError."""
 
-    def __init__(self, survey: Survey) -> None:
-        self.root, self.plan = survey.plan.root, survey.plan
-        self.survey = survey
+    def __init__(self, root: Path, summary: Summary | None = None) -> None:
+        self.root = root
         self.started, self._clock = time.time(), time.monotonic()
-        self.summary = Summary(skipped=survey.todo.done)
-        self._before = {
-            row.image
-            for rows in survey.state.shards.values()
-            for row in rows
-            if row.status == "failed"
+        self.summary = Summary() if summary is None else summary
+        self.attempts = attempts_of(root)
+        self._before: set[str] = set()
+        self._found: dict[str, Any] = {"digest": None, "device": None, "config": None}
+        self._left_out: dict[str, Any] = {}
+        rotate(root)
+        self.write("running")
+
+    def begin(self, survey: Survey) -> None:
+        """Note what there is to do."""
+        listing, plan, summary = survey.listing, survey.plan, self.summary
+        summary.listed, summary.waiting = len(listing.members), len(listing.waiting)
+        summary.vanished, summary.skipped = len(survey.todo.vanished), survey.todo.done
+        stored = (row for rows in survey.state.shards.values() for row in rows)
+        self._before = {row.image for row in stored if row.status == "failed"}
+        self.attempts = {image: self.attempts.get(image, 1) for image in self._before}
+        self._found = {
+            "digest": plan.digest,
+            "device": plan.device,
+            "config": plan.expanded,
         }
-        tried = attempts_of(self.root)
-        self.attempts = {image: tried.get(image, 1) for image in self._before}
-        self.write("running", None)
+        self._left_out = {
+            "skipped_files": dict(listing.skipped),
+            "idle_table_rows": len(survey.idle),
+        }
+        if not survey.nothing_to_do:
+            self.write("running")
         self.log("start", sources=len(survey.sources), shards=len(survey.shards))
 
     def shard(self, report: ShardReport) -> None:
@@ -81,40 +97,53 @@ class Journal:
         details = {"error": error} if error else {}
         if trace:
             details["traceback"] = trace
-        self.log("end", exit_code=code, **details)
-        self.write("finished" if error is None else "stopped", code, error)
+        try:
+            self.log("end", exit_code=code, **details)
+        finally:
+            self.write("finished" if error is None else "stopped", code, error)
 
     def log(self, event: str, **details: object) -> None:
         """Append one line to log.jsonl."""
         log(self.root, event, **details)
 
-    def write(self, state: str, code: int | None, error: str | None = None) -> None:
+    def write(self, state: str, code: int | None = None, error: str | None = None) -> None:
         """Replace run.json."""
-        listing, todo = self.survey.listing, self.survey.todo
         record = {
             "state": state,
             "exit_code": code,
             "error": error,
             "pid": os.getpid(),
+            "process": _birth(os.getpid()),
             "host": socket.gethostname(),
-            "started": _stamp(self.started),
-            "ended": None if code is None else _stamp(time.time()),
-            "digest": self.plan.digest,
-            "device": self.plan.device,
+            "started": stamp(self.started),
+            "ended": None if code is None else stamp(time.time()),
             "versions": versions(),
-            "config": self.plan.expanded,
-            "counts": {
-                "listed": len(listing.members),
-                "waiting": len(listing.waiting),
-                "vanished": len(todo.vanished),
-                "skipped_files": dict(listing.skipped),
-                "idle_table_rows": len(self.survey.idle),
-                **vars(self.summary),
-            },
+            **self._found,
+            "counts": {**vars(self.summary), **self._left_out},
             "attempts": self.attempts,
         }
-        replace_file(self.root / "run.json", json.dumps(record, indent=1).encode())
+        replace_file(self.root / RECORD, json.dumps(record, indent=1).encode())
 
 
-def _stamp(seconds: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+def last_run(root: Path) -> dict[str, Any]:
+    """The record of the last run, with state `killed` where its process is gone without a word.
+
+    A process of another host counts as running. Empty where there is no record that can be read.
+    """
+    try:
+        record = dict(json.loads((root / RECORD).read_bytes()))
+        if record["state"] == "running" and record["host"] == socket.gethostname():
+            alive = _birth(int(record["pid"])) == record["process"]
+            record["state"] = "running" if alive else "killed"
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return record
+
+
+def _birth(pid: int) -> str | None:
+    """When a process began, in ticks since the machine did: an id may be given again."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state in "ZX" else fields[18]

@@ -51,7 +51,8 @@ def run_bank(config: Path, output: Path, input: Paths = None, **flags: Any) -> O
     with locked(root):
         store.clean(root)
         plan = look(config, output, input, **flags)
-        journal = Journal(plan)
+        journal = Journal(root)
+        journal.begin(plan)
         for _ in run(plan, journal):
             pass
         journal.end(0)

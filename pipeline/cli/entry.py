@@ -15,6 +15,7 @@ from pipeline.cli import looking as looking
 from pipeline.cli import running as running
 from pipeline.cli.exits import Stopped, code_of, stop
 from pipeline.cli.group import cli
+from pipeline.cli.progress import complain
 from pipeline.errors import ConfigError, FilterbankError
 
 
@@ -31,7 +32,7 @@ def main() -> None:
         _complain(error)
         sys.exit(code_of(error))
     except Stopped as signalled:
-        click.echo("filterbank: stopped; finished shards are kept", err=True)
+        complain("filterbank: stopped; finished shards are kept")
         code = 128 + signalled.number
     except BrokenPipeError:
         code = 0
@@ -42,4 +43,4 @@ def main() -> None:
 def _complain(error: FilterbankError) -> None:
     lines = error.problems if isinstance(error, ConfigError) else (str(error),)
     for line in lines:
-        click.echo(line if isinstance(error, ConfigError) else f"filterbank: {line}", err=True)
+        complain(line if isinstance(error, ConfigError) else f"filterbank: {line}")

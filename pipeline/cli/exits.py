@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from types import FrameType
 
 from pipeline.errors import (
@@ -51,6 +52,15 @@ EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {n:>3}  {text}" for n, text in EXIT
 def code_of(error: FilterbankError) -> int:
     """The exit code that an error stands for."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), 1)
+
+
+def ending_of(error: BaseException) -> tuple[int, str, str | None]:
+    """How an error ends a run: exit code, reason, and the traceback of what nobody expected."""
+    if isinstance(error, Stopped):
+        return 128 + error.number, "stopped by a signal", None
+    if isinstance(error, FilterbankError):
+        return code_of(error), str(error), None
+    return 1, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error))
 
 
 class Stopped(BaseException):

@@ -12,7 +12,7 @@ import click
 
 from pipeline.cli.exits import EPILOG, check_stopped
 from pipeline.cli.group import cli
-from pipeline.cli.progress import bar, counted, lines, rounds, say
+from pipeline.cli.progress import bar, complain, counted, lines, rounds, say
 
 if TYPE_CHECKING:
     from pipeline.bank.expr import Array
@@ -80,7 +80,7 @@ def learn(
     finally:
         with_progress.close()
     for key, failure in sorted(failed.items())[:_SHOWN]:
-        click.echo(f"failed: {key}: {failure.kind}: {failure.error}", err=True)
+        complain(f"failed: {key}: {failure.kind}: {failure.error}")
     done = _learned(draw, patches)
     say(_summary(draw, done, failed, time.monotonic() - began))
 

@@ -11,7 +11,7 @@ import click
 from pipeline.cli.exits import EPILOG
 from pipeline.cli.flags import settings, where
 from pipeline.cli.group import cli
-from pipeline.cli.progress import counted, warn
+from pipeline.cli.progress import complain, counted, shown, warn
 from pipeline.errors import WriteError
 
 
@@ -50,11 +50,11 @@ def _show_plan(found: dict[str, Any]) -> None:
     rows = found["responses"]
     for key, value in found.items():
         if key not in ("responses", "failures", "warnings"):
-            click.echo(f"{key.replace('_', ' '):>16}  {_written(key, value)}")
+            click.echo(shown(f"{key.replace('_', ' '):>16}  {_written(key, value)}"))
     click.echo()
     _table([list(_COLUMNS), *([_cell(row[c]) for c in _COLUMNS.values()] for row in rows)])
     for row in found["failures"][:20]:
-        click.echo(f"will fail: {row['image']}: {row['kind']}: {row['error']}")
+        click.echo(shown(f"will fail: {row['image']}: {row['kind']}: {row['error']}"))
     warn(found["warnings"])
 
 
@@ -78,7 +78,7 @@ def _table(rows: list[list[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
-        click.echo("  ".join(cells).rstrip())
+        click.echo(shown("  ".join(cells).rstrip()))
 
 
 @cli.command()
@@ -90,8 +90,8 @@ def check(config: Path) -> None:
 
     responses = Plan(load(config), "cpu").responses
     for response in responses:
-        click.echo(response.name)
-    click.echo(f"{config}: {counted(len(responses), 'response')}, no problem", err=True)
+        click.echo(shown(response.name))
+    complain(f"{config}: {counted(len(responses), 'response')}, no problem")
 
 
 @cli.command()
@@ -116,7 +116,7 @@ def show(config: Path, out: Path) -> None:
     except OSError as error:
         message = f"cannot write {out}: {error.strerror}"
         raise WriteError(message) from error
-    click.echo(out)
+    click.echo(shown(out))
 
 
 @cli.command("list")
@@ -153,6 +153,8 @@ def schema() -> None:
 
 
 # ---------------------------------------------------------------- after a run
+_FAILURES = 100
+"""So many failed images `status` names; a screen holds no more."""
 _OUT = click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 
 
@@ -169,9 +171,11 @@ def status(out: Path, as_json: bool) -> None:
         return
     for key, value in found.items():
         if not isinstance(value, list):
-            click.echo(f"{key.replace('_', ' '):>16}  {value}")
-    for row in found["failures"]:
-        click.echo(f"  {row['image']}: {row['kind']}: {row['error']}")
+            click.echo(shown(f"{key.replace('_', ' '):>16}  {value}"))
+    for row in found["failures"][:_FAILURES]:
+        click.echo(shown(f"  {row['image']}: {row['kind']}: {row['error']}"))
+    if len(found["failures"]) > _FAILURES:
+        click.echo(f"  and {len(found['failures']) - _FAILURES} more; --json names all")
     warn(found["warnings"])
 
 
@@ -185,7 +189,7 @@ def verify(out: Path) -> None:
     open_output(out)
     found = check_output(out)
     for line in found:
-        click.echo(line)
+        click.echo(shown(line))
     click.echo(counted(len(found), "problem") if found else "every file is as it was committed")
     if found:
         raise click.exceptions.Exit(9)
@@ -198,7 +202,7 @@ def export(out: Path, file: Path) -> None:
     """Write the wide table: a row per image, a column per response, band and statistic."""
     from pipeline.output import open_output
 
-    click.echo(f"{counted(open_output(out).export(file), 'row')} in {file}")
+    click.echo(shown(f"{counted(open_output(out).export(file), 'row')} in {file}"))
 
 
 @cli.command()

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from typing import TypeAlias
 
 import click
@@ -14,18 +15,33 @@ Tell: TypeAlias = Callable[[int, int], None]
 """Hears of images done and their pixels."""
 
 
+def shown(text: object) -> str:
+    r"""Text for a terminal: what names of files could do to it is written out.
+
+    >>> shown("a\x1b[2Jb")
+    'a\\x1b[2Jb'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in str(text))
+
+
 def say(text: str) -> None:
     """Print a line; a run goes on when nobody can read it any more."""
     try:
-        click.echo(text)
+        click.echo(shown(text))
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def complain(text: str) -> None:
+    """Print a line on the other stream, likewise."""
+    with suppress(OSError):
+        click.echo(shown(text), err=True)
+
+
 def warn(warnings: Sequence[str]) -> None:
-    """Print the first twenty on the other stream."""
+    """Complain of the first twenty."""
     for text in warnings[:20]:
-        click.echo(f"warning: {text}", err=True)
+        complain(f"warning: {text}")
 
 
 def counted(count: int, what: str) -> str:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
-import traceback
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.exits import EPILOG, Stopped, check_stopped, code_of
+from pipeline.cli.exits import EPILOG, check_stopped, ending_of
 from pipeline.cli.flags import settings, where
 from pipeline.cli.group import cli
-from pipeline.cli.progress import bar, counted, lines, say, warn
-from pipeline.errors import FilterbankError, Locked
+from pipeline.cli.progress import bar, complain, counted, lines, say, warn
+from pipeline.errors import Locked
 
 if TYPE_CHECKING:
     from pipeline.config import Config
-    from pipeline.journal import Journal
+    from pipeline.journal import Journal, Summary
     from pipeline.survey import Options, Survey
 
 
@@ -37,71 +38,84 @@ if TYPE_CHECKING:
     show_default=True,
     help="What another run on the same output means.",
 )
-def run(fail_on: str, if_locked: str, **flags: Any) -> None:
+@click.option(
+    "--metrics",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write gauges of how it went: a Prometheus textfile, *.prom.",
+)
+def run(fail_on: str, if_locked: str, metrics: Path | None, **flags: Any) -> None:
     """Filter every image that is not done yet. CONFIG is a YAML file.
 
     \b
     Example: filterbank run configs/edges.yaml
     A second run does only what is new or changed; a killed one goes on where it was.
     """
-    from pipeline.discover import check_roots
+    from pipeline.journal import Summary
     from pipeline.lock import locked
     from pipeline.survey import root_of
 
-    config, options = settings(flags)
-    check_roots(config.input)
+    began, summary = time.monotonic(), Summary()
+    labels = {"config": str(flags["config"])}
     try:
+        config, options = settings(flags)
+        metrics = metrics or (Path(config.run.metrics) if config.run.metrics else None)
+        labels["output"] = config.output.path
         with locked(root_of(config)):
-            code = _run(config, options, fail_on)
+            code = _recorded(config, options, fail_on, summary)
     except Locked:
         if if_locked == "fail":
             raise
         say("another run holds the output folder; skipped")
-        code = 0
+        raise click.exceptions.Exit(0) from None
+    except BaseException as error:
+        summary.seconds = time.monotonic() - began
+        _measure(metrics, labels, ending_of(error)[0], summary)
+        raise
+    _measure(metrics, labels, code, summary)
     raise click.exceptions.Exit(code)
 
 
-def _run(config: Config, options: Options, fail_on: str) -> int:
+def _recorded(config: Config, options: Options, fail_on: str, summary: Summary) -> int:
     """Survey, run and sum up, with the record of it in run.json whatever happens."""
-    from pipeline import store
     from pipeline.commit import writing
-    from pipeline.describe import estimate, refuse_small_disk, warnings_of
-    from pipeline.journal import Journal, log
-    from pipeline.survey import root_of, survey
+    from pipeline.journal import Journal
+    from pipeline.survey import root_of
 
-    began = time.monotonic()
     root = root_of(config)
-    store.clean(root)
-    try:
-        plan = survey(config, options)
-        refuse_small_disk(plan, estimate(plan))
-        warn(warnings_of(plan))
-    except FilterbankError:
-        raise
-    except Exception as error:
-        log(root, "end", exit_code=1, error=repr(error), traceback=traceback.format_exc())
-        raise
     with writing(root):
-        journal = Journal(plan)
+        journal = Journal(root, summary)
     try:
+        plan = _survey(config, options)
+        with writing(root):
+            journal.begin(plan)
         if not plan.nothing_to_do:
             with writing(root):
                 _execute(plan, journal)
         check_stopped()
-    except Stopped as stop:
-        _end(journal, 128 + stop.number, "stopped by a signal", None)
-        raise
-    except FilterbankError as error:
-        _end(journal, code_of(error), str(error), None)
-        raise
-    except Exception as error:
-        _end(journal, 1, f"{type(error).__name__}: {error}", traceback.format_exc())
+    except BaseException as error:
+        _end(journal, *ending_of(error))
         raise
     code = _verdict(plan, journal, fail_on)
     with writing(root):
         journal.end(code)
-    say(_summary(plan, journal, time.monotonic() - began))
+    say(_last_line(plan, summary))
     return code
+
+
+def _survey(config: Config, options: Options) -> Survey:
+    """Recover, decide everything, and refuse what cannot work."""
+    from pipeline import store
+    from pipeline.describe import estimate, refuse_small_disk, warnings_of
+    from pipeline.discover import check_roots
+    from pipeline.survey import root_of, survey
+
+    check_roots(config.input)
+    store.clean(root_of(config))
+    plan = survey(config, options)
+    refuse_small_disk(plan, estimate(plan))
+    warn(warnings_of(plan))
+    return plan
 
 
 def _end(journal: Journal, code: int, error: str, trace: str | None) -> None:
@@ -109,7 +123,18 @@ def _end(journal: Journal, code: int, error: str, trace: str | None) -> None:
     try:
         journal.end(code, error, trace)
     except OSError:
-        click.echo("filterbank: run.json could not be written", err=True)
+        complain("filterbank: run.json could not be written")
+
+
+def _measure(path: Path | None, labels: Mapping[str, str], code: int, summary: Summary) -> None:
+    """Write the gauges if they are asked for; that they cannot be written fails no run."""
+    from pipeline.metrics import write_metrics
+
+    if path is not None:
+        try:
+            write_metrics(path, labels, code, summary)
+        except OSError as error:
+            complain(f"filterbank: cannot write {path}: {error.strerror}")
 
 
 def _verdict(plan: Survey, journal: Journal, fail_on: str) -> int:
@@ -118,9 +143,8 @@ def _verdict(plan: Survey, journal: Journal, fail_on: str) -> int:
     return 5 if {"any": everything, "new": new, "none": 0}[fail_on] else 0
 
 
-def _summary(plan: Survey, journal: Journal, seconds: float) -> str:
-    """The last line. seconds: since the run began, planning included."""
-    summary = journal.summary
+def _last_line(plan: Survey, summary: Summary) -> str:
+    seconds = summary.seconds
     if plan.nothing_to_do:
         images = "1 image is" if plan.todo.done == 1 else f"{plan.todo.done} images are"
         text = f"nothing to do: {images} done or known to fail"

@@ -178,6 +178,10 @@ class Run:
     max_attempts: Annotated[
         Count, Field(description="runs that try a file again which crashed or timed out")
     ] = 3
+    metrics: Annotated[
+        Text | None,
+        Field(description="write gauges of each run here, a Prometheus textfile; null: nowhere"),
+    ] = None
 
     def failures_allowed(self, listed: int) -> int | None:
         """How many of the listed sources may fail; None where any number may.

@@ -76,7 +76,8 @@ def _run(config: Config) -> Output:
     with locked(root):
         store.clean(root)
         plan = survey(config, Options())
-        journal = Journal(plan)
+        journal = Journal(root)
+        journal.begin(plan)
         for _ in run(plan, journal):
             pass
         journal.end(0)
