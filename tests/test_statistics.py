@@ -84,6 +84,8 @@ def planes(seed: int, shape: tuple[int, ...], kind: str = "noise") -> Tensor:
         "noise": lambda: rng.normal(0, 3, shape),
         "skewed": lambda: rng.gamma(0.5, 2, shape),
         "integers": lambda: rng.integers(0, 256, shape),
+        "signed": lambda: rng.normal(0, 40, shape).round(),  # few numbers, of both signs
+        "halves": lambda: rng.normal(0, 40, shape).round() / 2,
         "two": lambda: rng.integers(0, 2, shape) * -0.0,
         "offset": lambda: 1e6 + rng.normal(0, 1, shape),
         "constant": lambda: np.full(shape, 0.1),
@@ -91,7 +93,7 @@ def planes(seed: int, shape: tuple[int, ...], kind: str = "noise") -> Tensor:
     return torch.from_numpy(np.asarray(values, dtype=np.float32))
 
 
-KINDS = ["noise", "skewed", "integers", "two", "offset", "constant"]
+KINDS = ["noise", "skewed", "integers", "signed", "halves", "two", "offset", "constant"]
 SHAPES = [(1,), (2,), (3,), (17,), (300,), (1, 1), (7, 9), (33, 20), (105, 105), (3, 5, 7)]
 
 
@@ -608,3 +610,14 @@ def test_importing_statistics_loads_no_torch() -> None:
 def test_tree_adds_everything_once(n: int, rows: int, seed: int) -> None:
     x = torch.from_numpy(np.random.default_rng(seed).integers(-99, 99, (rows, n)).astype(float))
     assert torch.equal(sums.tree(x.clone()), x.sum(-1))
+
+
+def test_each_statistic_asks_for_as_many_passes_as_it_declares() -> None:
+    """A scene is read that often: one pass less and a state would never be complete."""
+    block = Block.whole(planes(3, (1, 300, 300)))
+    for name, statistic in STATISTICS.items():
+        brief, passes = None, 0
+        while passes == 0 or brief is not None:
+            state = statistic().start(block, brief)
+            brief, passes = statistic().next(state), passes + 1
+        assert passes == statistic.passes, name

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache, reduce
+from math import lcm
 
 import numpy as np
 
@@ -27,6 +29,9 @@ TOLERANCE = 1e-9
 
 SEPARABLE = 1e-13
 """The same bound for a product of one column and one row, which is found without an SVD."""
+
+_LARGEST, _DUST = 256, 1e-12
+"""Of profiles of integers: the peak, and how far from integers rounding may have left them."""
 
 
 def bind(node: Node, boundary: Boundary) -> Node:
@@ -94,7 +99,7 @@ def factor(node: Node) -> Node:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """1-D passes of peak 1, one after another, and the weight of what comes out."""
+    """1-D passes in a canonical scale, one after another, and the weight of what comes out."""
 
     weight: float
     passes: tuple[Kernel, ...]
@@ -128,8 +133,8 @@ def factors(kernel: Kernel) -> tuple[Chain, ...] | None:
     """Chains of 1-D kernels whose sum is the kernel to within TOLERANCE; None for 1-D kernels.
 
     Recursive singular value decomposition: axis 0 against the rest, then the rest. Axis 0 comes
-    first in a chain. Passes are scaled to a peak of 1 and rounded, so that
-    kernels with a common profile have equal passes.
+    first in a chain. Passes are scaled to the least integers there are, else to a peak of 1, and
+    rounded, so that kernels with a common profile have equal passes.
     """
     array = kernel.array
     if sum(n > 1 for n in array.shape) < 2 or not array.any():
@@ -176,10 +181,25 @@ def _normal(term: list[Array], kernel: Kernel) -> Chain:
         taps = _clean(profile)
         size = np.abs(taps)
         peak = float(taps[np.argmax(size > size.max() * (1 - 1e-9))])  # the first of equals
-        weight *= peak
+        taps, scale = _canonical(taps / peak)
+        weight *= peak / scale
         if taps.size == 1:
             continue
         shape, origin = [1] * len(term), [0] * len(term)
         shape[axis], origin[axis] = taps.size, kernel.origin[axis]
-        out.append(Kernel.of(np.round(taps / peak, 12).reshape(shape), tuple(origin)))
+        out.append(Kernel.of(taps.reshape(shape), tuple(origin)))
     return Chain(weight, tuple(out))
+
+
+def _canonical(unit: Array) -> tuple[Array, int]:
+    """A profile of peak 1 as least integers, if those are small, and what it was multiplied by.
+
+    With integers every sum over pixels of 8 bits is exact, in whatever order.
+    """
+    scale = 1
+    for tap in unit.tolist():
+        share = Fraction(tap).limit_denominator(_LARGEST)
+        scale = lcm(scale, share.denominator)
+        if abs(share - tap) > _DUST or scale > _LARGEST:
+            return np.round(unit, 12), 1
+    return np.round(unit * scale), scale

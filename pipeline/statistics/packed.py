@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import TypeAlias
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from pipeline.statistics import native
 from pipeline.statistics.base import Block, Counts, Floats
 from pipeline.statistics.cells import first_of, grid_of
+from pipeline.statistics.whole import Whole
 from pipeline.types import Ints
 
 Sieve: TypeAlias = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8], Counts]
@@ -20,7 +22,7 @@ Sieve: TypeAlias = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8], Counts]
 _NOWHERE = np.empty((0, 0, 0, 0), np.bool_)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Packed:
     """Valid pixels of P planes, (pixels,) float32; starts: of each cell, and the end.
 
@@ -49,12 +51,19 @@ class Packed:
         native.pack(values, valid, masked, pixels, starts)
         return cls(pixels, starts, starts[:: prod(grid)].copy(), (planes, *grid))
 
+    @cached_property
+    def whole(self) -> Whole | None:
+        """How often each number occurs, where all are whole and few."""
+        return Whole.of(self.pixels, self.bounds)
+
     def counts(self) -> Counts:
         """How many there are: (P,)."""
         return np.diff(self.bounds)
 
     def extremes(self) -> Floats:
         """Least and greatest value: (P, 2)."""
+        if self.whole is not None:
+            return self.whole.extremes()
         out = np.empty((self.shape[0], 2))
         native.extremes(self.pixels, self.bounds, out)
         return out
@@ -85,12 +94,16 @@ class Packed:
 
     def bins(self, extremes: Floats, count: int) -> Counts:
         """Count equal bins: (P, count)."""
+        if self.whole is not None:
+            return self.whole.bins(extremes, count)
         out = np.empty((self.shape[0], count), np.int64)
         native.bins(self.pixels, self.bounds, extremes, out)
         return out
 
     def keys(self, leading: Counts, steps: Ints) -> Counts:
         """Count the bits that follow: (P, slots, 2^steps[-1])."""
+        if self.whole is not None:
+            return self.whole.keys(leading, steps)
         mark = steps, leading.tobytes()
         if mark not in self.counted:
             out = np.zeros((*leading.shape, 1 << steps[-1]), np.int64)

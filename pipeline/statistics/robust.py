@@ -32,7 +32,7 @@ class Within:
     sums: Cells
 
 
-Brief: TypeAlias = order.Brief | Between
+Brief: TypeAlias = order.Search | Between | None
 State: TypeAlias = order.State | Within
 
 
@@ -62,7 +62,7 @@ class Robust:
     columns: ClassVar[Mapping[str, Column]] = {
         "rmad": Column("response", "sum(|x - mean(x)|) / n, of p10 <= x <= p90", "1128"),
     }
-    passes: ClassVar[int] = order.Order.passes + 1
+    passes: ClassVar[int] = order.Order.passes + 2
 
     def start(self, block: Block, brief: Brief) -> State:
         """Look for the percentiles; add up what lies between them, then its deviations."""
@@ -83,10 +83,10 @@ class Robust:
     def next(self, state: State) -> Brief:
         """Ask for what lies between the percentiles, then for its deviations from its mean."""
         if not isinstance(state, Within):
-            brief = _ORDER.next(state)
-            if isinstance(brief, order.Centres):
-                return Between(brief.values[_ENDS].T.copy(), None)
-            return brief
+            search = _ORDER.next(state)
+            if search is not None:
+                return search
+            return Between(_ORDER.values(state)[_ENDS].T.copy(), None)
         if state.between.centre is not None:
             return None
         n, total, _ = state.sums.total().T

@@ -1,0 +1,164 @@
+"""Planes of few whole numbers: what the pixels say about order is in how often each number occurs.
+
+Responses of 8-bit images to kernels of integers are such planes, and so are codes and labels. The
+counts are exact, so whatever is found in them has the bits that the pixels themselves would give.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.compiled import compiled
+from pipeline.statistics.base import Counts, Floats
+from pipeline.statistics.native import Array, keys
+from pipeline.types import Ints
+
+SPAN = 1 << 16
+"""Most numbers between the least and the greatest of a plane, and no more than it has pixels."""
+
+_CHUNK = 1 << 14
+_EXACT = np.float32(1 << 24)
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The numbers that occur in each of P planes, ascending, and how often.
+
+    values: float32; weights: int64; bounds: where the planes begin, and the end.
+    """
+
+    values: npt.NDArray[np.float32]
+    weights: Counts
+    bounds: Counts
+
+    @classmethod
+    def of(cls, pixels: npt.NDArray[np.float32], bounds: Counts) -> Whole | None:
+        """Count the numbers of planes; None where one plane has others, or too many."""
+        extents = np.empty((len(bounds) - 1, 2), np.int64)
+        if not _extents(pixels, bounds, extents):
+            return None
+        size = int((extents[:, 1] - extents[:, 0] + 1).sum())
+        values, weights = np.empty(size, np.float32), np.empty(size, np.int64)
+        starts = np.empty_like(bounds)
+        _tabulate(pixels, bounds, extents, values, weights, starts)
+        return cls(values[: starts[-1]], weights[: starts[-1]], starts)
+
+    def extremes(self) -> Floats:
+        """Least and greatest value, (P, 2); inf and -inf where none is."""
+        low, high = self.bounds[:-1], self.bounds[1:]
+        out = np.tile([np.inf, -np.inf], (len(low), 1))
+        some = low < high
+        out[some, 0], out[some, 1] = self.values[low[some]], self.values[high[some] - 1]
+        return out
+
+    def bins(self, extremes: Floats, count: int) -> Counts:
+        """Count equal bins: (P, count)."""
+        out = np.empty((len(self.bounds) - 1, count), np.int64)
+        _bins(self.values, self.weights, self.bounds, extremes, out)
+        return out
+
+    def keys(self, leading: Counts, steps: Ints) -> Counts:
+        """Count the bits that follow: (P, slots, 2^steps[-1])."""
+        found, out = (
+            np.empty(len(self.values), np.uint32),
+            np.zeros((*leading.shape, 1 << steps[-1]), np.int64),
+        )
+        keys(self.values, found)
+        _count(found, self.weights, self.bounds, leading, 32 - sum(steps), out)
+        return out
+
+
+def _find_extents(pixels: Array, bounds: Array, out: Array) -> bool:
+    """Fill out (P, 2) with least and greatest number; False where a plane does not suit."""
+    for p in range(len(out)):
+        low, high = np.int32(2**30), np.int32(-(2**30))
+        for first in range(bounds[p], bounds[p + 1], _CHUNK):
+            run = pixels[first : min(first + _CHUNK, bounds[p + 1])]
+            good = True
+            for j in range(len(run)):
+                fits = abs(run[j]) <= _EXACT  # not so for NaN
+                number = np.int32(run[j] if fits else np.float32(0.5))
+                good &= np.float32(number) == run[j]
+                low, high = min(low, number), max(high, number)
+            if not good or high - low >= min(SPAN, bounds[p + 1] - bounds[p]):
+                return False
+        out[p, 0], out[p, 1] = low, max(high, low - 1)
+    return True
+
+
+_extents = compiled(_find_extents, "b1(f4[::1], i8[::1], i8[:,::1])")
+
+
+def _make_table(
+    pixels: Array, bounds: Array, extents: Array, values: Array, weights: Array, starts: Array
+) -> None:
+    """Count each number of each plane; keep those that occur."""
+    twice = np.empty((2, SPAN), np.int32)
+    even, odd = twice[0], twice[1]  # equal neighbours need not wait for each other
+    at = np.empty(_CHUNK, np.uint32)
+    k = np.int64(0)
+    for p in range(len(extents)):
+        low, size = np.int32(extents[p, 0]), extents[p, 1] - extents[p, 0] + 1
+        even[:size] = 0
+        odd[:size] = 0
+        for first in range(bounds[p], bounds[p + 1], _CHUNK):
+            run = pixels[first : min(first + _CHUNK, bounds[p + 1])]
+            for j in range(len(run)):
+                at[j] = np.uint32(np.int32(run[j]) - low)
+            for j in range(0, len(run) - 1, 2):
+                even[at[j]] += 1
+                odd[at[j + 1]] += 1
+            if len(run) % 2:
+                even[at[len(run) - 1]] += 1
+        starts[p] = k
+        for i in range(size):
+            count = even[i] + odd[i]
+            if count:
+                values[k], weights[k] = np.float32(low + i), count
+                k += 1
+    starts[len(extents)] = k
+
+
+_tabulate = compiled(_make_table, "void(f4[::1], i8[::1], i8[:,::1], f4[::1], i8[::1], i8[::1])")
+
+
+def _count_bins(values: Array, weights: Array, bounds: Array, extent: Array, out: Array) -> None:
+    """Count floor((x - low) * bins / (high - low)), the last bin closed; out (P, bins)."""
+    last = out.shape[1] - 1
+    out[:] = 0
+    for p in range(len(out)):
+        low = extent[p, 0]
+        span = extent[p, 1] - low
+        wide = span if span > 0.0 else 1.0
+        for i in range(bounds[p], bounds[p + 1]):
+            out[p, min(np.int64((values[i] - low) * (last + 1.0) / wide), last)] += weights[i]
+
+
+_bins = compiled(_count_bins, "void(f4[::1], i8[::1], i8[::1], f8[:,::1], i8[:,::1])")
+
+
+def _count_keys(
+    keys: Array, weights: Array, bounds: Array, leading: Array, shift: int, out: Array
+) -> None:
+    """Count the bits from `shift` on of keys that begin like a leading one; out is 0 before.
+
+    keys and leading (P, slots) ascend; of equal leading bits the first slot counts.
+    """
+    down, width = np.uint64(shift), out.shape[2]
+    for p in range(len(out)):
+        slot = 0
+        for i in range(bounds[p], bounds[p + 1]):
+            bits = np.int64(np.uint64(keys[i]) >> down)
+            begin = bits // width
+            while slot < leading.shape[1] and leading[p, slot] < begin:
+                slot += 1
+            if slot == leading.shape[1]:
+                break
+            if leading[p, slot] == begin:
+                out[p, slot, bits % width] += weights[i]
+
+
+_count = compiled(_count_keys, "void(u4[::1], i8[::1], i8[::1], i8[:,::1], i8, i8[:,:,::1])")
