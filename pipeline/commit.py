@@ -4,6 +4,8 @@ Files are written and fsynced in `.tmp/<id>/`, then `.tmp/<id>.json` is renamed 
 every final name, in order, and what goes. From that moment the set is decided; the renames that
 follow can be cut off anywhere, because `recover` finishes them. Without that journal the files in
 `.tmp/<id>/` never were.
+
+For an object store the files are written to a local folder first; `upload` does the rest.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pipeline import upload
 from pipeline.errors import WriteError
-
-TMP = ".tmp"
+from pipeline.storage import TMP, ObjectPath, Place, scratch
 
 
 @contextmanager
-def writing(root: Path) -> Iterator[None]:
+def writing(root: Place) -> Iterator[None]:
     """Name the folder and the reason where the system refuses to write. Raises WriteError."""
     try:
         yield
@@ -38,12 +40,13 @@ def writing(root: Path) -> Iterator[None]:
 class Staging:
     """The files of one commit before they have their final names."""
 
-    def __init__(self, root: Path, name: str, room: str = "") -> None:
+    def __init__(self, root: Place, name: str, room: str = "") -> None:
         self.root, self.name, self.room = root, name, room
-        self.folder = root / TMP / room / name
+        self.folder = scratch(root) / room / name
         if self.folder.exists():
             shutil.rmtree(self.folder)
-        self.folder.mkdir(parents=not room)  # whose room is gone has nobody to write for
+        # whose room is gone has nobody to write for
+        self.folder.mkdir(parents=not room or isinstance(root, ObjectPath))
         self.files: dict[str, tuple[int, str]] = {}
 
     def path(self, final: str) -> Path:
@@ -72,10 +75,16 @@ class Staging:
 
         In a room they wait for `adopt`.
         """
+        todo = {"files": list(self.files), "remove": sorted(set(remove) - set(self.files))}
+        if isinstance(self.root, ObjectPath):
+            upload.stage(self.root, self.name, self.room, self.folder, todo)
+            if not self.room:
+                upload.decide(self.root, self.name)
+            shutil.rmtree(self.folder)
+            return
         for folder, _, _ in os.walk(self.folder):
             _sync(Path(folder))
-        journal = {"files": list(self.files), "remove": sorted(set(remove) - set(self.files))}
-        replace_file(self.folder.with_name(f"{self.name}.json"), json.dumps(journal).encode())
+        replace_file(self.folder.with_name(f"{self.name}.json"), json.dumps(todo).encode())
         if not self.room:
             _finish(self.root, self.name)
 
@@ -85,23 +94,31 @@ class Staging:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def open_room(root: Path, room: str) -> None:
+def open_room(root: Place, room: str) -> None:
     """Make a place where a worker stages files that only `adopt` gives their final names."""
+    if isinstance(root, ObjectPath):
+        return
     (root / TMP / room).mkdir(parents=True)
 
 
-def close_room(root: Path, room: str) -> None:
+def close_room(root: Place, room: str) -> None:
     """Forget what is staged in a room; a worker that still lives can stage nothing more."""
+    if isinstance(root, ObjectPath):
+        upload.forget(root, room)
+        return
     shutil.rmtree(root / TMP / room, ignore_errors=True)
     with suppress(OSError):
         (root / TMP).rmdir()
 
 
-def adopt(root: Path, room: str, name: str) -> None:
+def adopt(root: Place, room: str, name: str) -> None:
     """Commit what a worker staged in its room; under the lock, by the process that holds it.
 
     The journal follows the files out of the room: as long as it has not, they never were.
     """
+    if isinstance(root, ObjectPath):
+        upload.decide(root, name, room)
+        return
     shutil.rmtree(root / TMP / name, ignore_errors=True)
     for entry in (name, f"{name}.json"):
         (root / TMP / room / entry).rename(root / TMP / entry)
@@ -109,8 +126,11 @@ def adopt(root: Path, room: str, name: str) -> None:
     _finish(root, name)
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Place, data: bytes) -> None:
     """Write a whole file under its name, durably: temporary name, fsync, rename, fsync."""
+    if isinstance(path, ObjectPath):
+        path.write_bytes(data)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
@@ -125,11 +145,14 @@ def replace_file(path: Path, data: bytes) -> None:
     _sync(path.parent)
 
 
-def recover(root: Path) -> int:
+def recover(root: Place) -> int:
     """Finish commits that were cut off, forget files that were never committed; count the former.
 
     Must run, under the lock, before anything else is written.
     """
+    if isinstance(root, ObjectPath):
+        shutil.rmtree(scratch(root), ignore_errors=True)
+        return upload.recover(root)
     for stray in root.glob("?*.tmp"):  # of `replace_file`, cut off
         stray.unlink()
     folder = root / TMP
@@ -142,7 +165,7 @@ def recover(root: Path) -> int:
     return len(names)
 
 
-def has_size(path: Path, size: int) -> bool:
+def has_size(path: Place, size: int) -> bool:
     """Whether a file is there with this size: the quick check for damage."""
     try:
         return path.stat().st_size == size
@@ -150,7 +173,7 @@ def has_size(path: Path, size: int) -> bool:
         return False
 
 
-def damage(path: Path, size: int, digest: str) -> str | None:
+def damage(path: Place, size: int, digest: str) -> str | None:
     """What is wrong with a file that was committed with this size and SHA-256: the whole check."""
     try:
         with path.open("rb") as file:

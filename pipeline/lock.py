@@ -6,15 +6,16 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 
 import pipeline.writers.parquet as tables
+from pipeline import lease
 from pipeline.commit import writing
 from pipeline.errors import Locked, PlanError
+from pipeline.storage import ObjectPath, Place
 
 
-def refuse_foreign(root: Path) -> None:
+def refuse_foreign(root: Place) -> None:
     """Raise PlanError where a folder holds things but no run has ever left its mark."""
     if not root.is_dir() or (root / ".lock").exists():
         return
@@ -29,11 +30,18 @@ def refuse_foreign(root: Path) -> None:
 
 
 @contextmanager
-def locked(root: Path) -> Iterator[None]:
+def locked(root: Place) -> Iterator[None]:
     """Hold the folder for writing.
 
     Raises Locked, naming the holder, WriteError, and PlanError where it is somebody else's.
     """
+    if isinstance(root, ObjectPath):
+        with ExitStack() as stack:
+            with writing(root):
+                refuse_foreign(root)
+                stack.enter_context(lease.held(root))
+            yield
+        return
     with writing(root):
         refuse_foreign(root)
         root.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from pyarrow import csv
 
 import pipeline.writers.parquet as tables
 from pipeline.errors import InputError, WriteError
+from pipeline.storage import Place, arrow, glob, place
 
 _KEYS = ("image", "band", "region", "filter")
 _FORMULA = frozenset("=+-@\t\r")
@@ -26,7 +27,7 @@ _FORMULA = frozenset("=+-@\t\r")
 
 
 def open_output(path: str | Path) -> Output:
-    """Open what a run left. Raises InputError where there is none.
+    """Open what a run left, in a folder or at a URL. Raises InputError where there is none.
 
     Examples
     --------
@@ -34,13 +35,13 @@ def open_output(path: str | Path) -> Output:
     >>> output.maps("ring.png", "sobel").shape  # doctest: +SKIP
     (64, 64)
     """
-    return Output(Path(path))
+    return Output(place(path))
 
 
 class Output:
     """The tables of one output folder; each call reads what is committed by then."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Place) -> None:
         self.root = root
         if not (root / "images").is_dir():
             message = f"{str(root)!r} holds no results; name the output.path of a run"
@@ -49,8 +50,9 @@ class Output:
     def table(self, name: str) -> pa.Table:
         """One table whole: images, statistics, regions, maps or filters."""
         if name == "filters":
-            return pq.read_table(self.root / "filters.parquet")
-        return ds.dataset(self.root / name, format="parquet").to_table().replace_schema_metadata()
+            where, filesystem = arrow(self.root / "filters.parquet")
+            return pq.read_table(where, filesystem=filesystem)
+        return _dataset(self.root / name).to_table().replace_schema_metadata()
 
     @property
     def images(self) -> pa.Table:
@@ -70,8 +72,8 @@ class Output:
     @property
     def config(self) -> dict[str, Any]:
         """The expanded config that these results were computed with."""
-        part = next((self.root / "images").glob("part-*.parquet"), None)
-        footer = tables.footer_of(part) if part else {}
+        parts = glob(self.root / "images", "part-*.parquet")
+        footer = tables.footer_of(parts[0]) if parts else {}
         config: dict[str, Any] = json.loads(footer.get("filterbank:config", "{}"))
         return config
 
@@ -88,7 +90,7 @@ class Output:
         wanted = (ds.field("image") == image) & (ds.field("filter") == filter)
         if band is not None:
             wanted &= ds.field("band") == band
-        table = ds.dataset(folder, format="parquet").to_table(filter=wanted)
+        table = _dataset(folder).to_table(filter=wanted)
         bands = sorted(set(table.column("band").to_pylist()))
         if len(bands) != 1:
             found = f"bands {', '.join(bands)}; name one" if bands else "none stored"
@@ -103,7 +105,7 @@ class Output:
 
     def wide_parts(self) -> Iterator[pa.Table]:
         """The wide table shard by shard, all of one schema, so that memory does not grow."""
-        parts = sorted((self.root / "images").glob("part-*.parquet"))
+        parts = glob(self.root / "images", "part-*.parquet")
         ids = dict(
             zip(*(self.filters.column(n).to_pylist() for n in ("filter", "id")), strict=True)
         )
@@ -203,6 +205,11 @@ class Output:
             message = f"{str(self.root)!r} holds no images yet; run first"
             raise InputError(message)
         return rows
+
+
+def _dataset(folder: Place) -> ds.Dataset:
+    where, filesystem = arrow(folder)
+    return ds.dataset(where, filesystem=filesystem, format="parquet")
 
 
 def _spread(

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from pathlib import Path
 from typing import Any
 
 from pipeline.bands import BandPlan, choose_bands, compile_banks
@@ -24,9 +23,10 @@ from pipeline.readers.picture import COLOUR
 from pipeline.responses import any_rank
 from pipeline.statistics import accumulators
 from pipeline.steps import STEPS
+from pipeline.storage import Place, place
 from pipeline.types import Grid, ImageInfo, Ints, Region, Source, Tile
 
-NUMERICS = 4
+NUMERICS = 5
 """Raised when the same config gives other numbers than the version before."""
 
 _PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 26}
@@ -258,9 +258,9 @@ class Plan:
         return max(one.passes for one in accumulators(self.config.statistics))
 
     @property
-    def root(self) -> Path:
+    def root(self) -> Place:
         """The output folder."""
-        return Path(self.config.output.path.replace("{digest}", self.digest[:16])).absolute()
+        return place(self.config.output.path.replace("{digest}", self.digest[:16])).absolute()
 
     @property
     def memory(self) -> int:

@@ -7,7 +7,6 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ import pipeline.writers.parquet as tables
 from pipeline.commit import Staging, has_size, recover, writing
 from pipeline.errors import PlanError
 from pipeline.keys import PICTURES
+from pipeline.storage import ObjectPath, Place, glob
 
 TABLES = ("statistics", "regions", "maps")
 FILTERS = "filters.parquet"
@@ -64,7 +64,7 @@ class State:
         return {row.image: row for rows in self.shards.values() for row in rows}
 
 
-def load(root: Path, *, overwrite: str | None = None) -> State:
+def load(root: Place, *, overwrite: str | None = None) -> State:
     """Read what the folder says is done; sizes of all files are compared with what was committed.
 
     overwrite: the start of a digest; shards of that plan count as not there. Raises PlanError when
@@ -74,7 +74,7 @@ def load(root: Path, *, overwrite: str | None = None) -> State:
     shards: dict[str, tuple[Stored, ...]] = {}
     damaged, torn, unsealed, replaced = set[str](), set[str](), set[str](), set[str]()
     footers: dict[str, dict[str, str]] = {}
-    for path in sorted((root / "images").glob("part-*.parquet")):
+    for path in glob(root / "images", "part-*.parquet"):
         shard = path.stem.removeprefix("part-")
         if not tables.check_seal(path):
             unsealed.add(shard)
@@ -113,13 +113,13 @@ def load(root: Path, *, overwrite: str | None = None) -> State:
     )
 
 
-def _rows(path: Path, shard: str) -> tuple[Stored, ...]:
+def _rows(path: Place, shard: str) -> tuple[Stored, ...]:
     names = [one.name for one in fields(Stored) if one.name != "shard"]
     rows = tables.read_table(path, names).to_pylist()
     return tuple(Stored(shard=shard, **{**row, "files": tuple(row["files"])}) for row in rows)
 
 
-def touch(root: Path, shard: str, stamps: Mapping[str, int]) -> None:
+def touch(root: Place, shard: str, stamps: Mapping[str, int]) -> None:
     """Note new times of files whose bytes are the stored ones: rewrites the images part only."""
     path = root / "images" / f"part-{shard}.parquet"
     table, footer = tables.read_table(path), tables.footer_of(path)
@@ -138,7 +138,7 @@ def touch(root: Path, shard: str, stamps: Mapping[str, int]) -> None:
     staging.commit()
 
 
-def clean(root: Path) -> None:
+def clean(root: Place) -> None:
     """Recover from an interrupted run: finish its last commit, remove parts of no shard."""
     with writing(root):
         recover(root)
@@ -152,7 +152,7 @@ def clean(root: Path) -> None:
             drop(root, orphans)
 
 
-def drop(root: Path, shards: Collection[str]) -> None:
+def drop(root: Place, shards: Collection[str]) -> None:
     """Delete whole shards in one commit.
 
     Pictures go as the images part lists them. Where one is missing or damaged nobody knows its
@@ -169,7 +169,7 @@ def drop(root: Path, shards: Collection[str]) -> None:
     Staging(root, "drop").commit(remove)
 
 
-def _listed(root: Path, shard: str) -> Mapping[str, Any] | None:
+def _listed(root: Place, shard: str) -> Mapping[str, Any] | None:
     """The files an images part lists, or None where it is missing or damaged."""
     path = root / "images" / f"part-{shard}.parquet"
     if not path.exists() or not tables.check_seal(path):
@@ -178,15 +178,18 @@ def _listed(root: Path, shard: str) -> Mapping[str, Any] | None:
     return files
 
 
-def files_in(root: Path, folders: Sequence[str]) -> Iterator[str]:
+def files_in(root: Place, folders: Sequence[str]) -> Iterator[str]:
     """Every file in some folders of the output, relative to it."""
     for folder in folders:
+        if isinstance(root, ObjectPath):
+            yield from (f"{folder}/{name}" for name in (root / folder).sizes())
+            continue
         for path in sorted((root / folder).rglob("*")):
             if not path.is_dir():
                 yield path.relative_to(root).as_posix()
 
 
-def write_filters(root: Path, table: pa.Table, methods: str) -> None:
+def write_filters(root: Place, table: pa.Table, methods: str) -> None:
     """Write the table of responses, and beside it what was computed in words, where they do not
     stand there already; the table's footer has the SHA-256 of the text.
     """
@@ -204,11 +207,11 @@ def write_filters(root: Path, table: pa.Table, methods: str) -> None:
     staging.commit()
 
 
-def _equal(path: Path, other: Path) -> bool:
+def _equal(path: Place, other: Place) -> bool:
     return path.exists() and path.read_bytes() == other.read_bytes()
 
 
-def check_filters(root: Path) -> dict[str, str]:
+def check_filters(root: Place) -> dict[str, str]:
     """What is wrong with the table of responses and the text beside it, by name."""
     found = {name: "missing" for name in (FILTERS, METHODS) if not (root / name).exists()}
     if FILTERS in found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from pipeline.lock import refuse_foreign
 from pipeline.plan import Plan
 from pipeline.shards import cut
 from pipeline.stages.mapfiles import require
+from pipeline.storage import Place, is_within, local_of
 from pipeline.types import Failure, Shard, Source
 from pipeline.version import __version__
 
@@ -77,7 +77,7 @@ class Survey:
         return not (redone or state.unsealed or state.replaced or lost)
 
 
-def root_of(config: Config) -> Path:
+def root_of(config: Config) -> Place:
     """The output folder of a config, which may hold the digest, and so the device kind."""
     if "{digest}" in config.output.path:
         return Plan(config, _device(config.run.device, None)).root
@@ -97,7 +97,7 @@ def survey(config: Config, options: Options) -> Survey:
     require(plan)
     refuse_foreign(plan.root)
     _refuse_own_output(config, plan.root)
-    listing = list_members(config.input, output=plan.root, now=time.time())
+    listing = list_members(config.input, output=local_of(plan.root), now=time.time())
     if not listing.sources and not listing.waiting:
         _refuse_empty(config, options, listing)
     _refuse_other_plan(plan, state)
@@ -160,10 +160,10 @@ def _refuse_empty(config: Config, options: Options, listing: Listing) -> None:
     raise InputError(message)
 
 
-def _refuse_own_output(config: Config, output: Path) -> None:
+def _refuse_own_output(config: Config, output: Place) -> None:
     """Raise PlanError where results would be read as input."""
     for path in config.input.path:
-        if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(output)):
+        if is_within(path, output):
             message = f"input {path!r} lies in output.path {output}; give results their own folder"
             raise PlanError(message)
 
@@ -284,7 +284,7 @@ def _why(plan: Plan, source: Source) -> str:
     return f" at once, because of {', '.join(names[:3])}" if names else ""
 
 
-def attempts_of(root: Path) -> dict[str, int]:
+def attempts_of(root: Place) -> dict[str, int]:
     """How often images with a passing failure were tried, from the last run's record."""
     try:
         found = json.loads((root / "run.json").read_bytes())["attempts"]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 
 import pipeline.writers.parquet as tables
 from pipeline.keys import PICTURES
+from pipeline.storage import Place, glob
 from pipeline.store import TABLES, check_filters, files_in
 
 
-def verify(root: Path) -> list[str]:
+def verify(root: Place) -> list[str]:
     """Re-read everything that was committed; name each damaged, missing or stray file."""
     found: list[str] = []
     known: set[str] = set()
-    for path in sorted((root / "images").glob("part-*.parquet")):
+    for path in glob(root / "images", "part-*.parquet"):
         known.add(f"images/{path.name}")
         if not tables.check_seal(path):
             found.append(f"images/{path.name}: damaged")
@@ -31,7 +31,7 @@ def verify(root: Path) -> list[str]:
     return found + [f"{name}: belongs to no shard" for name in strays]
 
 
-def _problem(path: Path, size: int, digest: str) -> str | None:
+def _problem(path: Place, size: int, digest: str) -> str | None:
     try:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() == digest:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 import pipeline.writers.parquet as tables
-from pipeline.commit import TMP
 from pipeline.errors import ReadError
 from pipeline.plan import Plan
 from pipeline.stages.extents import RegionRows
@@ -24,6 +23,7 @@ from pipeline.stages.measure import Briefs, States, Tally, merge_states, parts
 from pipeline.stages.prepare import prepare
 from pipeline.stages.render import Pictures
 from pipeline.statistics import accumulators
+from pipeline.storage import scratch
 from pipeline.types import Batch, Ints, Region, Roi, Source, Tile
 from pipeline.writers.png import Floats, finite, reduce
 from pipeline.writers.thumbnail import pictured
@@ -291,7 +291,7 @@ class Scenes:
 
     def __init__(self, plan: Plan, room: str = "") -> None:
         self.plan = plan
-        self._folder = plan.root / TMP / room / "scenes"
+        self._folder = scratch(plan.root) / room / "scenes"
         shutil.rmtree(self._folder, ignore_errors=True)
         self._open: dict[str, Scene] = {}
         self._over: set[str] = set()

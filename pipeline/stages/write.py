@@ -23,6 +23,7 @@ from pipeline.stages.items import item_of
 from pipeline.stages.mapfiles import MapFiles
 from pipeline.stages.read import Loaded
 from pipeline.statistics import COLUMNS
+from pipeline.storage import Place
 from pipeline.types import Failure, Georeference, Shard, ShardReport, Source
 from pipeline.version import __version__, versions
 from pipeline.writers.geoparquet import METADATA as GEOPARQUET
@@ -242,7 +243,7 @@ class Sink:
         )
 
 
-def _maps_of(path: Path, image: str) -> Iterator[pa.Table]:
+def _maps_of(path: Place, image: str) -> Iterator[pa.Table]:
     """Stored maps of one image, a row group at a time."""
     if path.exists():
         for group in tables.row_groups_of(path, image):

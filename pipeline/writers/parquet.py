@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import WriteError
+from pipeline.storage import Place, arrow
 from pipeline.writers.geoparquet import FIELDS as GEO_FIELDS
 
 FORMAT = 1
@@ -141,7 +142,7 @@ def write_sealed(path: Path, table: pa.Table, footer: Mapping[str, str]) -> None
     path.write_bytes(data[:at] + seal + data[at + len(seal) :])
 
 
-def check_seal(path: Path) -> bool:
+def check_seal(path: Place) -> bool:
     """Whether a file written by `write_sealed` is byte for byte as it was written."""
     data = path.read_bytes()
     try:
@@ -156,10 +157,11 @@ def check_seal(path: Path) -> bool:
     return bool(found == seal.decode())
 
 
-def footer_of(path: Path) -> dict[str, str]:
+def footer_of(path: Place) -> dict[str, str]:
     """Every key of a part's footer that filterbank wrote. Raises WriteError when unreadable."""
+    where, filesystem = arrow(path)
     try:
-        metadata = pq.read_metadata(path).metadata or {}
+        metadata = pq.read_metadata(where, filesystem=filesystem).metadata or {}
     except (pa.ArrowException, OSError) as error:
         message = f"{path.parent.name}/{path.name} is damaged: {error}; see filterbank verify"
         raise WriteError(message) from error
@@ -170,13 +172,13 @@ def footer_of(path: Path) -> dict[str, str]:
     }
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(path: Place, columns: Sequence[str] | None = None) -> pa.Table:
     """Read one part, every page checked. Raises WriteError when it is damaged."""
     with _naming_damage(path):
         return _open(path).read(columns)
 
 
-def row_groups_of(path: Path, image: str) -> Iterator[pa.Table]:
+def row_groups_of(path: Place, image: str) -> Iterator[pa.Table]:
     """Row groups of a part that hold rows of an image. Raises WriteError when it is damaged."""
     with _naming_damage(path):
         file = _open(path)
@@ -195,12 +197,13 @@ def map_rows(table: pa.Table) -> Iterator[tuple[str, str, tuple[int, ...], npt.N
         yield row["band"], row["filter"], tuple(row["origin"]), plane
 
 
-def _open(path: Path) -> pq.ParquetFile:
-    return pq.ParquetFile(path, page_checksum_verification=True)
+def _open(path: Place) -> pq.ParquetFile:
+    where, filesystem = arrow(path)
+    return pq.ParquetFile(where, filesystem=filesystem, page_checksum_verification=True)
 
 
 @contextmanager
-def _naming_damage(path: Path) -> Iterator[None]:
+def _naming_damage(path: Place) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
