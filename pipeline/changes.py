@@ -47,14 +47,15 @@ def compare(
     retry_failed: bool,
     attempts: Mapping[str, int],
     max_attempts: int,
+    verify: bool = False,
 ) -> Todo:
     """Sort what is listed into new, changed, touched and done; what is stored but gone vanished.
 
     An image of the stored files, of the stored sizes and times, about which the same is given, is
-    taken as unchanged; with another time their SHA-256 decides. Damaged shards are done again as a
-    whole.
+    taken as unchanged; with another time, or to verify, their SHA-256 decides. Damaged shards are
+    done again as a whole.
     """
-    known = _Listed(sources, given)
+    known = _Listed(sources, given, verify=verify)
 
     def again(row: Stored) -> bool:
         if row.status != "failed":
@@ -129,9 +130,9 @@ def idle_lines(
 class _Listed:
     """What is listed now, asked about stored rows."""
 
-    def __init__(self, sources: Sequence[Source], given: Given) -> None:
+    def __init__(self, sources: Sequence[Source], given: Given, *, verify: bool) -> None:
         self.owners = {escape(m.name): source for source in sources for m in source.members}
-        self.given = given
+        self.given, self.verify = given, verify
         self.look = cache(self._look)
 
     def stamp(self, row: Stored) -> int:
@@ -150,10 +151,13 @@ class _Listed:
         if files.keys() != set(row.files) or sum(m.bytes for m in files.values()) != row.bytes:
             return "changed"
         found = [files[name] for name in row.files]
-        if stamp(found, given) == row.mtime_ns:
+        in_time = stamp(found, given) == row.mtime_ns
+        if in_time and not self.verify:
             return "same"
         try:
             same = fingerprint(found, given) == row.fingerprint
         except ReadError:
             same = row.fingerprint is None
-        return "touched" if same else "changed"
+        if not same:
+            return "changed"
+        return "same" if in_time else "touched"

@@ -30,6 +30,8 @@ def run(survey: Survey, journal: Journal) -> Iterator[ShardReport | Progress]:
     empty = {shard.id for shard in survey.shards if not shard.sources and not shard.kept}
     if gone := state.replaced | state.unsealed | empty:
         store.drop(root, gone)
+    damaged = (name for shard in survey.shards for name in state.damaged.get(shard.id, ()))
+    store.drop_pictures(root, damaged)
     for shard, stamps in survey.todo.touched.items():
         store.touch(root, shard, stamps)
     store.write_filters(root, filters_table(plan), methods(plan))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 import pipeline.writers.parquet as tables
-from pipeline.commit import Staging, has_size, recover, writing
+from pipeline.commit import Staging, damage, has_size, recover, writing
 from pipeline.errors import PlanError
 from pipeline.keys import PICTURES
 from pipeline.storage import ObjectPath, Place, glob
@@ -42,9 +42,9 @@ class Stored:
 class State:
     """What an output folder holds: sources by file name (escaped), images by shard.
 
-    damaged: shards of which a file is missing or has another size; torn: those of them where it is
-    a table; unsealed: damaged images parts, which say nothing; replaced: shards of another plan, to
-    be overwritten; filters: whether the table of responses and methods.md are as they were written.
+    damaged: the damaged files of shards that have some; torn: those shards where one is a table;
+    unsealed: damaged images parts, which say nothing; replaced: shards of another plan, to be
+    overwritten; filters: whether the table of responses and methods.md are as they were written.
     """
 
     digest: str | None = None
@@ -52,7 +52,7 @@ class State:
     device: str | None = None
     by_file: Mapping[str, tuple[Stored, ...]] = field(default_factory=dict)
     shards: Mapping[str, tuple[Stored, ...]] = field(default_factory=dict)
-    damaged: frozenset[str] = frozenset()
+    damaged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     torn: frozenset[str] = frozenset()
     unsealed: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
@@ -64,19 +64,21 @@ class State:
         return {row.image: row for rows in self.shards.values() for row in rows}
 
 
-def load(root: Place, *, overwrite: str | None = None) -> State:
+def load(root: Place, *, overwrite: str | None = None, verify: bool = False) -> State:
     """Read what the folder says is done; sizes of all files are compared with what was committed.
 
-    overwrite: the start of a digest; shards of that plan count as not there. Raises PlanError when
-    parts of several plans lie together.
+    overwrite: the start of a digest; shards of that plan count as not there. verify: every file is
+    read and compared. Raises PlanError when parts of several plans lie together.
     """
     by_file: dict[str, list[Stored]] = {}
     shards: dict[str, tuple[Stored, ...]] = {}
-    damaged, torn, unsealed, replaced = set[str](), set[str](), set[str](), set[str]()
+    damaged: dict[str, tuple[str, ...]] = {}
+    unsealed, replaced = set[str](), set[str]()
     footers: dict[str, dict[str, str]] = {}
     for path in glob(root / "images", "part-*.parquet"):
         shard = path.stem.removeprefix("part-")
-        if not tables.check_seal(path):
+        files = listed(root, shard)
+        if files is None:
             unsealed.add(shard)
             continue
         footer = tables.footer_of(path)
@@ -85,18 +87,19 @@ def load(root: Place, *, overwrite: str | None = None) -> State:
             continue
         footers.setdefault(footer["filterbank:digest"], footer)
         shards[shard] = _rows(path, shard)
-        files = json.loads(footer["filterbank:files"])
-        bad = [name for name, (size, _) in files.items() if not has_size(root / name, size)]
+        bad = [
+            name
+            for name, (size, digest) in files.items()
+            if not has_size(root / name, size) or (verify and damage(root / name, size, digest))
+        ]
         if bad:
-            damaged.add(shard)
-        if any(name.startswith(TABLES) for name in bad):
-            torn.add(shard)
+            damaged[shard] = tuple(bad)
         for row in shards[shard]:
             for name in row.files:
                 by_file.setdefault(name, []).append(row)
     if len(footers) > 1:
-        listed = ", ".join(digest[:8] for digest in footers)
-        message = f"{root} holds parts of several plans ({listed}); --overwrite one of them"
+        digests = ", ".join(digest[:8] for digest in footers)
+        message = f"{root} holds parts of several plans ({digests}); --overwrite one of them"
         raise PlanError(message)
     footer = next(iter(footers.values()), {})
     return State(
@@ -105,8 +108,8 @@ def load(root: Place, *, overwrite: str | None = None) -> State:
         footer.get("filterbank:device"),
         {name: tuple(rows) for name, rows in by_file.items()},
         shards,
-        frozenset(damaged),
-        frozenset(torn),
+        damaged,
+        frozenset(s for s, names in damaged.items() if any(n.startswith(TABLES) for n in names)),
         frozenset(unsealed),
         frozenset(replaced),
         check_filters(root) == {},
@@ -128,12 +131,12 @@ def touch(root: Place, shard: str, stamps: Mapping[str, int]) -> None:
     index = table.schema.get_field_index("mtime_ns")
     table = table.set_column(index, table.schema.field(index), pa.array(column, pa.int64()))
     staging = Staging(root, shard)
-    listed = {"filterbank:files": footer.pop("filterbank:files")}
+    files = {"filterbank:files": footer.pop("filterbank:files")}
     del footer["filterbank:sha256"]
     columns = [name for name in table.column_names if name not in tables.IMAGES.names]
     table = table.cast(tables.images_schema(columns)).replace_schema_metadata(footer)
     final = f"images/{path.name}"
-    tables.write_sealed(staging.path(final), table, listed)
+    tables.write_sealed(staging.path(final), table, files)
     staging.add(final)
     staging.commit()
 
@@ -159,23 +162,33 @@ def drop(root: Place, shards: Collection[str]) -> None:
     pictures, so all those go that no other shard lists.
     """
     remove = {f"{name}/part-{shard}.parquet" for shard in shards for name in ("images", *TABLES)}
-    listed = {shard: _listed(root, shard) for shard in shards}
-    for files in listed.values():
+    dropped = {shard: listed(root, shard) for shard in shards}
+    for files in dropped.values():
         remove.update(files_in(root, PICTURES) if files is None else files)
     parts = (path.stem.removeprefix("part-") for path in (root / "images").glob("part-*"))
     for part in parts:
-        if part not in listed:
-            remove.difference_update(_listed(root, part) or ())
+        if part not in dropped:
+            remove.difference_update(listed(root, part) or ())
     Staging(root, "drop").commit(remove)
 
 
-def _listed(root: Place, shard: str) -> Mapping[str, Any] | None:
-    """The files an images part lists, or None where it is missing or damaged."""
+def drop_pictures(root: Place, names: Iterable[str]) -> None:
+    """Delete damaged files that are no tables: those of images that are gone are not made again."""
+    if pictures := [name for name in names if not name.startswith(TABLES)]:
+        Staging(root, "drop").commit(pictures)
+
+
+def listed(root: Place, shard: str) -> Mapping[str, tuple[int, str]] | None:
+    """The files an images part lists, with size and SHA-256; None where it is missing or damaged.
+
+    One that lists another shard's tables was put under this name by somebody else.
+    """
     path = root / "images" / f"part-{shard}.parquet"
     if not path.exists() or not tables.check_seal(path):
         return None
-    files: dict[str, Any] = json.loads(tables.footer_of(path)["filterbank:files"])
-    return files
+    files = json.loads(tables.footer_of(path)["filterbank:files"])
+    own = f"statistics/{path.name}" in files
+    return {name: (size, digest) for name, (size, digest) in files.items()} if own else None
 
 
 def files_in(root: Place, folders: Sequence[str]) -> Iterator[str]:

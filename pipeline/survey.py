@@ -34,6 +34,7 @@ class Options:
     if_empty: str = "fail"
     overwrite: str | None = None
     limit: int | None = None
+    verify: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def survey(config: Config, options: Options) -> Survey:
     Raises InputError when nothing is listed, PlanError when the folder holds another plan or the
     prune guard says no, DeviceError, MissingDependency.
     """
-    plan, state = _plan(config, options.overwrite)
+    plan, state = _plan(config, options)
     if not plan.responses:
         message = "the bank has no response; add something to filters"
         raise PlanError(message)
@@ -110,6 +111,7 @@ def survey(config: Config, options: Options) -> Survey:
         retry_failed=options.retry_failed,
         attempts=attempts_of(plan.root),
         max_attempts=config.run.max_attempts,
+        verify=options.verify,
     )
     if options.limit is not None:
         todo = replace(todo, new=todo.new[: options.limit])
@@ -124,9 +126,9 @@ def survey(config: Config, options: Options) -> Survey:
     return Survey(plan, listing, state, todo, shards, pruned, idle)
 
 
-def _plan(config: Config, overwrite: str | None) -> tuple[Plan, store.State]:
+def _plan(config: Config, options: Options) -> tuple[Plan, store.State]:
     """The plan and the folder's state; `auto` keeps the device kind of what is stored."""
-    state = store.load(root_of(config), overwrite=overwrite)
+    state = store.load(root_of(config), overwrite=options.overwrite, verify=options.verify)
     return Plan(config, _device(config.run.device, state.device)), state
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-
-import pipeline.writers.parquet as tables
+from pipeline.commit import damage
 from pipeline.keys import PICTURES
 from pipeline.storage import Place, glob
-from pipeline.store import TABLES, check_filters, files_in
+from pipeline.store import TABLES, check_filters, files_in, listed
+from pipeline.survey import Survey
 
 
 def verify(root: Place) -> list[str]:
@@ -17,12 +15,13 @@ def verify(root: Place) -> list[str]:
     known: set[str] = set()
     for path in glob(root / "images", "part-*.parquet"):
         known.add(f"images/{path.name}")
-        if not tables.check_seal(path):
+        files = listed(root, path.stem.removeprefix("part-"))
+        if files is None:
             found.append(f"images/{path.name}: damaged")
             continue
-        for name, (size, digest) in json.loads(tables.footer_of(path)["filterbank:files"]).items():
+        for name, (size, digest) in files.items():
             known.add(name)
-            problem = _problem(root / name, size, digest)
+            problem = damage(root / name, size, digest)
             if problem:
                 found.append(f"{name}: {problem}")
     if known:
@@ -31,13 +30,18 @@ def verify(root: Place) -> list[str]:
     return found + [f"{name}: belongs to no shard" for name in strays]
 
 
-def _problem(path: Place, size: int, digest: str) -> str | None:
-    try:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == digest:
-                return None
-            return "damaged" if file.tell() == size else f"has {file.tell()} bytes, not {size}"
-    except FileNotFoundError:
-        return "missing"
-    except OSError as error:
-        return error.strerror or "not readable"
+def beyond_repair(survey: Survey) -> list[str]:
+    """What a run cannot make again, because images that it came from are gone."""
+    redone = {shard.id for shard in survey.shards}
+    kept = [
+        f"{name}: damaged, and its images are gone"
+        for shard, names in survey.state.damaged.items()
+        if shard not in redone
+        for name in names
+    ]
+    torn = [
+        f"{row.image}: its rows stood in a damaged table, and its files are gone"
+        for row in survey.todo.vanished
+        if row.shard in redone & survey.state.torn and row.image not in survey.pruned
+    ]
+    return kept + torn

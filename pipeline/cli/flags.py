@@ -38,6 +38,8 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--limit", type=click.IntRange(1), metavar="N",
                          help="Take only the first N new files: a trial."),
             click.option("--retry-failed", is_flag=True, help="Try every failed file again."),
+            click.option("--verify", is_flag=True,
+                         help="Read all inputs and results again, and redo what differs."),
             click.option("--prune", is_flag=True, help="Remove rows of files that are gone."),
             click.option("--prune-limit", type=click.FloatRange(0, 100), default=10,
                          show_default=True, metavar="PERCENT",
@@ -71,5 +73,6 @@ def settings(flags: dict[str, Any]) -> tuple[Config, Options]:
         if_empty=flags["if_empty"],
         overwrite=flags["overwrite"],
         limit=flags["limit"],
+        verify=flags["verify"],
     )
     return load(flags["config"], given), options

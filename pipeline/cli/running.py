@@ -81,6 +81,7 @@ def _recorded(config: Config, options: Options, fail_on: str, summary: Summary) 
     from pipeline.commit import writing
     from pipeline.journal import Journal
     from pipeline.survey import root_of
+    from pipeline.verify import beyond_repair
 
     root = root_of(config)
     with writing(root):
@@ -96,7 +97,7 @@ def _recorded(config: Config, options: Options, fail_on: str, summary: Summary) 
     except BaseException as error:
         _end(journal, *ending_of(error))
         raise
-    code = _verdict(plan, journal, fail_on)
+    code = 9 if options.verify and beyond_repair(plan) else _verdict(plan, journal, fail_on)
     with writing(root):
         journal.end(code)
     say(_last_line(plan, summary))
@@ -109,12 +110,13 @@ def _survey(config: Config, options: Options) -> Survey:
     from pipeline.describe import estimate, refuse_small_disk, warnings_of
     from pipeline.discover import check_roots
     from pipeline.survey import root_of, survey
+    from pipeline.verify import beyond_repair
 
     check_roots(config.input)
     store.clean(root_of(config))
     plan = survey(config, options)
     refuse_small_disk(plan, estimate(plan))
-    warn(warnings_of(plan))
+    warn([*(beyond_repair(plan) if options.verify else ()), *warnings_of(plan)])
     return plan
 
 

@@ -1,0 +1,205 @@
+"""Finished output that is damaged, inputs that changed unseen: `run --verify` redoes just that."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from command import draw, filterbank, rows, status_of, tree, write_config
+
+from pipeline.fingerprint import _hash
+
+DAMAGES = int(os.environ.get("FILTERBANK_DAMAGES", "6"))
+"""Random damages to one finished folder; FILTERBANK_DAMAGES=100 in `make faults`."""
+
+FLIPS = int(os.environ.get("FILTERBANK_FLIPS", "40"))
+"""Random bits to flip in parts; FILTERBANK_FLIPS=300 in `make faults`."""
+
+INTACT = "every file is as it was committed\n"
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run over four images in two shards."""
+    monkeypatch.setattr("pipeline.shards.SHARD_SOURCES", 2)
+    for i in range(4):
+        draw(tmp_path / f"in/{i}.png", seed=i, size=8)
+    made = write_config(tmp_path / "c.yaml", tmp_path / "in", tmp_path / "out")
+    assert filterbank("run", made).code == 0
+    return made
+
+
+def flip(path: Path, chance: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    path.write_bytes(data)
+
+
+def cut(path: Path, chance: random.Random) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: chance.randrange(len(data))])
+
+
+def empty(path: Path, _: random.Random) -> None:
+    path.write_bytes(b"")
+
+
+def delete(path: Path, _: random.Random) -> None:
+    path.unlink()
+
+
+def stamps(root: Path) -> dict[str, int]:
+    return {name: (root / name).stat().st_mtime_ns for name in tree(root)}
+
+
+def test_verify_names_any_damaged_file_and_run_verify_repairs_it(
+    config: Path, tmp_path: Path
+) -> None:
+    root, chance = tmp_path / "out", random.Random(10)
+    before = tree(root)
+    for _ in range(DAMAGES):
+        name = chance.choice(sorted(before))
+        damage = chance.choice([flip, flip, cut, empty, delete])
+        damage(root / name, chance)
+        said = filterbank("verify", root)
+        assert said.code == 9, (name, damage, said)
+        assert Path(name).name in said.out, (name, damage, said)
+        said = filterbank("run", config, "--verify")
+        assert said.code == 0, (name, damage, said)
+        assert tree(root) == before, (name, damage)
+    assert filterbank("verify", root).out == INTACT
+
+
+def swap(one: Path, two: Path) -> None:
+    first, second = one.read_bytes(), two.read_bytes()
+    one.write_bytes(second)
+    two.write_bytes(first)
+
+
+@pytest.mark.parametrize("table", ["images", "statistics", "maps"])
+def test_swapped_parts_are_noticed_and_repaired(table: str, config: Path, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    before, parts = tree(root), sorted((root / table).iterdir())
+    swap(*parts)
+    said = filterbank("verify", root)
+    assert said.code == 9
+    assert all(f"{table}/{part.name}: " in said.out for part in parts)
+    assert filterbank("run", config, "--verify").code == 0
+    assert tree(root) == before
+
+
+def test_an_images_part_put_back_from_an_older_copy_is_noticed_and_repaired(
+    config: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "out"
+    older = tree(root)
+    draw(tmp_path / "in/0.png", seed=100, size=8)
+    assert filterbank("run", config).code == 0
+    after = tree(root)
+    name = next(n for n in older if n.startswith("images/") and older[n] != after[n])
+    (root / name).write_bytes(older[name])
+    assert filterbank("verify", root).code == 9
+    assert filterbank("run", config).code == 0  # the file is not what this part says
+    assert tree(root) == after
+
+
+def test_run_verify_touches_damaged_shards_only(config: Path, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    before, times = tree(root), stamps(root)
+    victim = min((root / "statistics").iterdir())
+    flip(victim, random.Random(1))
+    said = filterbank("plan", config, "--verify", "--json")
+    assert said.code == 0
+    assert tree(root) != before, "a plan repairs nothing"
+    assert filterbank("run", config, "--verify").out.startswith("done 2, failed 0, unchanged 2")
+    assert tree(root) == before
+    other = max((root / "images").iterdir()).name
+    rewritten = {name for name, time in stamps(root).items() if time != times[name]}
+    assert f"statistics/{victim.name}" in rewritten
+    assert not any(name.endswith(other) for name in rewritten)
+    assert filterbank("run", config, "--verify").out.startswith("nothing to do")
+
+
+def test_bytes_that_changed_with_size_and_time_kept_are_found_by_run_verify(
+    config: Path, tmp_path: Path
+) -> None:
+    root, path = tmp_path / "out", tmp_path / "in/3.png"
+    old, kept = path.read_bytes(), path.stat()
+    seed = next(
+        seed
+        for seed in range(50, 500)
+        if len(draw(path, seed, size=8).read_bytes()) == len(old) and path.read_bytes() != old
+    )
+    draw(path, seed, size=8)
+    os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    assert filterbank("run", config).out.startswith("nothing to do"), "a run looks at times"
+    _hash.cache_clear()  # a command starts with it empty
+    times = stamps(root)
+    assert filterbank("run", config, "--verify").out.startswith("done 1, failed 0, unchanged 3")
+    assert filterbank("run", config, "--output", tmp_path / "fresh").code == 0
+    assert tree(root) == tree(tmp_path / "fresh")
+    untouched = min((root / "images").iterdir()).name, "filters.parquet"
+    now = stamps(root)
+    assert all(now[name] == times[name] for name in now if name.endswith(untouched))
+
+
+def test_what_nobody_can_make_again_is_named_and_answers_9(config: Path, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    gone = pq.read_table(min((root / "images").iterdir())).column("image").to_pylist()
+    for image in gone:
+        (tmp_path / "in" / image).unlink()
+    victim = min((root / "statistics").iterdir())
+    flip(victim, random.Random(1))
+    left = tree(root)
+    said = filterbank("run", config, "--verify")
+    assert said.code == 9
+    assert f"statistics/{victim.name}: damaged, and its images are gone" in said.err
+    assert tree(root) == left, "what is left of it stays"
+    assert filterbank("run", config, "--verify", "--prune", "--prune-limit", 100).code == 0
+    assert set(status_of(root)).isdisjoint(gone)
+    assert filterbank("verify", root).out == INTACT
+
+
+def test_a_damaged_picture_of_an_image_that_is_gone_goes_and_its_rows_stay(
+    config: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "out"
+    before = rows(root, "statistics")
+    gone = pq.read_table(min((root / "images").iterdir())).column("image").to_pylist()[0]
+    (tmp_path / "in" / gone).unlink()
+    picture = min((root / "png" / gone).rglob("*.png"))
+    flip(picture, random.Random(1))
+    assert filterbank("run", config, "--verify").code == 0
+    assert not picture.exists()
+    assert rows(root, "statistics") == before
+    assert filterbank("verify", root).out == INTACT
+    assert filterbank("run", config, "--verify").out.startswith("nothing to do")
+
+
+def test_a_flipped_bit_never_reads_as_other_numbers(config: Path, tmp_path: Path) -> None:
+    """Anywhere in a part; pages are protected by checksums, their places by what must fit them."""
+    chance = random.Random(11)
+    parts = sorted((tmp_path / "out").glob("*/part-*.parquet"))
+    copy, silent = tmp_path / "flipped.parquet", []
+    for _ in range(FLIPS):
+        part = chance.choice(parts)
+        shutil.copy(part, copy)
+        flip(copy, chance)
+        try:
+            read = pq.ParquetFile(copy, page_checksum_verification=True).read()
+        except Exception:
+            continue
+        if not same_values(read, pq.read_table(part)):
+            silent.append(part.name)
+    assert not silent
+
+
+def same_values(read: pa.Table, whole: pa.Table) -> bool:
+    """Whether columns that both have hold the same; one whose name was hit is missed by name."""
+    common = [name for name in whole.column_names if name in read.column_names]
+    return all(read.column(n).to_pylist() == whole.column(n).to_pylist() for n in common)
