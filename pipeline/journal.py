@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commit import replace_file
-from pipeline.logfile import log, rotate, stamp
+from pipeline.logfile import Log, stamp
+from pipeline.storage import Place
 from pipeline.survey import Survey, attempts_of
 from pipeline.types import ShardReport
 from pipeline.version import versions
@@ -43,7 +44,7 @@ class Summary:
 class Journal:
     """The record of one run, written from its start, under the lock. Raises OSError."""
 
-    def __init__(self, root: Path, summary: Summary | None = None) -> None:
+    def __init__(self, root: Place, summary: Summary | None = None) -> None:
         self.root = root
         self.started, self._clock = time.time(), time.monotonic()
         self.summary = Summary() if summary is None else summary
@@ -51,7 +52,7 @@ class Journal:
         self._before: set[str] = set()
         self._found: dict[str, Any] = {"digest": None, "device": None, "config": None}
         self._left_out: dict[str, Any] = {}
-        rotate(root)
+        self.log = Log(root).add
         self.write("running")
 
     def begin(self, survey: Survey) -> None:
@@ -102,10 +103,6 @@ class Journal:
         finally:
             self.write("finished" if error is None else "stopped", code, error)
 
-    def log(self, event: str, **details: object) -> None:
-        """Append one line to log.jsonl."""
-        log(self.root, event, **details)
-
     def write(self, state: str, code: int | None = None, error: str | None = None) -> None:
         """Replace run.json."""
         record = {
@@ -125,7 +122,7 @@ class Journal:
         replace_file(self.root / RECORD, json.dumps(record, indent=1).encode())
 
 
-def last_run(root: Path) -> dict[str, Any]:
+def last_run(root: Place) -> dict[str, Any]:
     """The record of the last run, with state `killed` where its process is gone without a word.
 
     A process of another host counts as running. Empty where there is no record that can be read.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import subprocess
 from pathlib import Path
@@ -17,7 +18,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from pipeline import cli, logfile
 from pipeline.cli.progress import shown
 from pipeline.journal import Summary
+from pipeline.logfile import Log
 from pipeline.metrics import write_metrics
+from pipeline.storage import place
 
 
 @pytest.fixture
@@ -155,13 +158,13 @@ def test_a_long_log_is_put_aside_when_a_run_starts(
 
 
 def test_a_line_cut_off_is_gone_with_the_next_run_and_none_besides(tmp_path: Path) -> None:
-    logfile.log(tmp_path, "start", image="a\n\x1b\udc80")
+    Log(tmp_path).add("start", image="a\n\x1b\udc80")
     whole = (tmp_path / "log.jsonl").read_bytes()
     for rest in (b'{"time": "20', b"\0" * 9):
         (tmp_path / "log.jsonl").write_bytes(whole + rest)
-        logfile.rotate(tmp_path)
+        Log(tmp_path)
         assert (tmp_path / "log.jsonl").read_bytes() == whole
-    logfile.log(tmp_path, "end")
+    Log(tmp_path).add("end")
     assert [event["event"] for event in events(tmp_path)] == ["start", "end"]
 
 
@@ -169,18 +172,33 @@ def test_a_line_cut_off_is_gone_with_the_next_run_and_none_besides(tmp_path: Pat
 def test_a_full_disk_leaves_no_half_line(
     room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import resource
-
-    logfile.log(tmp_path, "start")
+    log = Log(tmp_path)
+    log.add("start")
     before = (tmp_path / "log.jsonl").read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + room, limits[1]))
     try:
         with pytest.raises(OSError, match=r"No space left|File too large"):
-            logfile.log(tmp_path, "end")
+            log.add("end")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (tmp_path / "log.jsonl").read_bytes() == before
+
+
+def test_the_log_of_an_object_store_is_whole_when_the_run_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logfile, "MOST", 200)
+    root = place("memory://logs/out")
+    for run in range(4):
+        log = Log(root)
+        for event in ("start", "committed", "end"):
+            log.add(event, run=run)
+        last = [json.loads(line) for line in (root / "log.jsonl").read_text().splitlines()][-3:]
+        assert [(line["event"], line["run"]) for line in last] == [
+            ("start", run), ("committed", run), ("end", run),
+        ]  # fmt: skip
+    assert sorted(path.name for path in root.iterdir()) == ["log.1.jsonl", "log.jsonl"]
 
 
 # ---------------------------------------------------------------- gauges
