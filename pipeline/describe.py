@@ -19,10 +19,11 @@ from pipeline.bank.compile import Output
 from pipeline.bank.explain import Explained, explain
 from pipeline.bank.expr import Conv, Node, Spectral, nodes_of, reach_of
 from pipeline.boundary import Boundary
-from pipeline.errors import InputError, PlanError
+from pipeline.errors import InputError
 from pipeline.filters.simoncelli import SimoncelliBand
 from pipeline.journal import last_run
-from pipeline.stages.mapfiles import needs
+from pipeline.room import Room, room_of, together
+from pipeline.storage import Place
 from pipeline.survey import Survey
 from pipeline.types import ImageInfo, Ints
 from pipeline.version import PACKAGES, __version__
@@ -32,15 +33,13 @@ from pipeline.version import PACKAGES, __version__
 class Estimate:
     """What a run will need and leave, from headers alone.
 
-    pictures: previews, and GeoTIFF and NIfTI files; bytes: of all files at most; disk: what must be
-    free at least, as packing does not do better than to halve maps.
+    pictures: previews, and GeoTIFF and NIfTI files; bytes: of all files at most.
     """
 
     rows: int
     map_bytes: int
     pictures: int
     bytes: int
-    disk: int
     memory: int
     halo: tuple[int, ...]
 
@@ -49,9 +48,9 @@ def estimate(survey: Survey) -> Estimate:
     """Predict rows, files, bytes and memory of the shards still to do."""
     plan, config = survey.plan, survey.plan.config
     png = config.output.png
-    rows = maps = memory = pictures = drawn = files = scratch = 0
+    rows = memory = pictures = drawn = 0
+    rooms: list[Room] = []
     halos: set[tuple[int, ...]] = set()
-    width = {"none": 0, "float32": 4, "float16": 2}[config.output.maps]
     for source in survey.sources:
         if source.failure is not None:
             continue
@@ -59,12 +58,8 @@ def estimate(survey: Survey) -> Estimate:
         each = sum(map(len, plan.bands_of(info).values()))
         halos.update(part.bank.halo for part in plan.banks(info))
         rows += each
-        maps += each * source.pixels * width
         memory = max(memory, plan.bytes_needed(info) * plan.batch_size(info))
-        needed = needs(plan, source)
-        pictures, files = pictures + needed.files, files + needed.kept
-        waiting = each * source.pixels * width if plan.is_scene(info) else 0
-        scratch = max(scratch, needed.meanwhile - needed.kept + waiting)
+        rooms.append(room_of(plan, source))
         if png is not None and source.drawn:
             if png.what != "sheet":
                 pictures += each
@@ -75,27 +70,15 @@ def estimate(survey: Survey) -> Estimate:
     at_once = plan.parallel(survey.sources)
     widest = max(halos, key=sum, default=())
     tables = 8 * rows * (3 + len(config.statistics))
+    room = together(rooms)
     return Estimate(
         rows,
-        maps,
-        pictures,
-        tables + maps + drawn + files,
-        (maps + files + scratch) // 2,
+        room.maps,
+        pictures + room.count,
+        tables + room.maps + drawn + room.files,
         memory * at_once,
         widest,
     )
-
-
-def refuse_small_disk(survey: Survey, needed: Estimate) -> None:
-    """Raise PlanError where what is kept of responses cannot fit on the disk."""
-    root = survey.plan.root
-    free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
-    if needed.disk > free:
-        message = (
-            f"maps need at least {needed.disk / 2**30:.1f} GiB; they do not fit on the disk of "
-            f"{root} ({free / 2**30:.1f} GiB free); keep fewer (output.maps, geotiff, nifti)"
-        )
-        raise PlanError(message)
 
 
 def warnings_of(survey: Survey) -> list[str]:
@@ -227,7 +210,7 @@ def _computed(found: Explained | None) -> dict[str, Any]:
     return {"engine": found.engine, "rank": found.rank, "ns_per_pixel": round(found.cost, 2)}
 
 
-def describe_status(root: Path) -> dict[str, Any]:
+def describe_status(root: Place) -> dict[str, Any]:
     """What `status` prints. Raises InputError where there are no results."""
     if not (root / "images").is_dir() and not (root / "run.json").is_file():
         message = f"{str(root)!r} holds no results; name the output.path of a run"

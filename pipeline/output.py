@@ -26,7 +26,7 @@ _FORMULA = frozenset("=+-@\t\r")
 """How text begins that a spreadsheet runs."""
 
 
-def open_output(path: str | Path) -> Output:
+def open_output(path: str | Place) -> Output:
     """Open what a run left, in a folder or at a URL. Raises InputError where there is none.
 
     Examples

@@ -231,8 +231,10 @@ class ObjectPath:
 Place: TypeAlias = Path | ObjectPath
 
 
-def place(text: str | Path) -> Place:
+def place(text: str | Place) -> Place:
     """What a path or URL names. Raises PlanError for a URL that filterbank cannot use."""
+    if isinstance(text, ObjectPath):
+        return text
     protocol, mark, key = str(text).partition("://")
     if not mark:
         return Path(text)

@@ -13,6 +13,7 @@ from pipeline.cli.flags import settings, where
 from pipeline.cli.group import cli
 from pipeline.cli.progress import complain, counted, shown, warn
 from pipeline.errors import WriteError
+from pipeline.storage import Place, is_url, place
 
 
 @cli.command(epilog=EPILOG)
@@ -20,19 +21,20 @@ from pipeline.errors import WriteError
 @click.option("--json", "as_json", is_flag=True, help="Print it for a program.")
 def plan(as_json: bool, **flags: Any) -> None:
     """Say what `run` would do, from headers only: images, shards, memory, halo, bytes."""
-    from pipeline.describe import describe_survey, estimate, refuse_small_disk
+    from pipeline.describe import describe_survey
     from pipeline.discover import check_roots
+    from pipeline.room import fit, refuse_small_disk
     from pipeline.survey import survey
 
     config, options = settings(flags)
     check_roots(config.input)
-    seen = survey(config, options)
+    seen = fit(survey(config, options))
     found = describe_survey(seen)
     if as_json:
         click.echo(json.dumps(found, indent=1))
     else:
         _show_plan(found)
-    refuse_small_disk(seen, estimate(seen))
+    refuse_small_disk(seen)
 
 
 _COLUMNS = {
@@ -155,13 +157,22 @@ def schema() -> None:
 # ---------------------------------------------------------------- after a run
 _FAILURES = 100
 """So many failed images `status` names; a screen holds no more."""
-_OUT = click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+
+
+class _Place(click.Path):
+    """A folder, or a URL, which stays as it is."""
+
+    def convert(self, value: Any, *others: Any) -> Any:
+        return place(value) if is_url(value) else super().convert(value, *others)
+
+
+_OUT = click.argument("out", type=_Place(path_type=Path, file_okay=False))
 
 
 @cli.command()
 @_OUT
 @click.option("--json", "as_json", is_flag=True, help="Print it for a program.")
-def status(out: Path, as_json: bool) -> None:
+def status(out: Place, as_json: bool) -> None:
     """Say what an output folder holds and how its last run went."""
     from pipeline.describe import describe_status
 
@@ -181,7 +192,7 @@ def status(out: Path, as_json: bool) -> None:
 
 @cli.command()
 @_OUT
-def verify(out: Path) -> None:
+def verify(out: Place) -> None:
     """Re-read every committed file and name what is damaged; exits 9 if anything is."""
     from pipeline.output import open_output
     from pipeline.verify import verify as check_output
@@ -198,7 +209,7 @@ def verify(out: Path) -> None:
 @cli.command()
 @_OUT
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-def export(out: Path, file: Path) -> None:
+def export(out: Place, file: Path) -> None:
     """Write the wide table: a row per image, a column per response, band and statistic."""
     from pipeline.output import open_output
 
