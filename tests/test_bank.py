@@ -29,6 +29,8 @@ from pipeline.bank.expr import (
     reach_of,
     separable,
 )
+from pipeline.bank.gather import gather
+from pipeline.bank.memory import packed, spaced
 from pipeline.bank.native import sum_taps
 from pipeline.bank.passes import compose, lift, separate
 from pipeline.bank.rotations import Rotation, pool_rotations, right_angles, rotate
@@ -369,6 +371,36 @@ DERIVED: dict[str, Node] = {
 
 def whole_numbers(shape: tuple[int, ...], n: int = 1) -> np.ndarray:
     return np.random.default_rng(5).integers(0, 10, (n, 1, *shape)).astype(np.float32)
+
+
+@given(
+    shape=st.lists(st.integers(1, 9), min_size=1, max_size=3),
+    kind=st.sampled_from([torch.float32, torch.bool, torch.float64]),
+    data=st.data(),
+)
+def test_pixels_are_gathered_as_numpy_takes_them(shape, kind, data: st.DataObject) -> None:
+    """From planes that lie apart, in any order, forwards or transposed."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    wide = torch.from_numpy(rng.integers(-9, 9, (3, *(n + 2 for n in shape)))).to(kind)
+    x = wide[(slice(2), *(slice(1, 1 + n) for n in shape))]
+    if data.draw(st.booleans()):
+        x = x.transpose(1, -1)
+    places = [data.draw(st.lists(st.integers(0, n - 1), min_size=1)) for n in x.shape[1:]]
+    got = gather(x, [np.array(place) for place in places])
+    assert np.array_equal(got, x.numpy()[np.ix_(range(2), *places)])
+
+
+@pytest.mark.parametrize("shape", [(1, 3), (2, 5, 512), (1, 7, 64, 1024), (1, 1, 1)], ids=str)
+def test_lines_that_a_pass_reads_lie_apart(shape: tuple[int, ...]) -> None:
+    """Aligned to lines of the cache, never a multiple of 2 KiB from each other, none in another."""
+    response, between = packed(shape), spaced(shape)
+    assert response.is_contiguous()
+    assert response.shape == between.shape == shape
+    assert response.data_ptr() % 64 == between.data_ptr() % 64 == 0
+    for step, size, below in zip(between.stride(), shape[1:], between.stride()[1:], strict=False):
+        assert step >= size * below
+        assert step % 16 == 0
+        assert step % 512
 
 
 @pytest.mark.parametrize("name", DERIVED)

@@ -177,9 +177,15 @@ def _edge(node: Edge, value: Value, margin: Reach, batch: Batch) -> Value:
 def _correlate(step: Step, value: Value, batch: Batch) -> list[Value]:
     """Take all taps of some kernels at once."""
     shape = _shape(batch.tiles[0].core, step.margin)
-    found = correlate((value.data, step.corners[0]), step.kernels, shape)
+    passing = _passing(step)
+    found = correlate((value.data, step.corners[0]), step.kernels, shape, passing=passing)
     pairs = zip(found, step.kernels, strict=True)
     return [_weighted(value, data, kernel, step.margin) for data, kernel in pairs]
+
+
+def _passing(step: Step) -> bool:
+    """Whether more than the core is computed: it is for a next pass, or will be cut."""
+    return any(before or after for before, after in step.margin)
 
 
 def _shape(core: Region, margin: Reach) -> Ints:
@@ -216,7 +222,8 @@ def _mix(node: Mix, step: Step, parts: Sequence[Value], batch: Batch) -> Value:
     bases = [part.base * weight for part, weight in pairs if part.base is not None]
     base = torch.stack(bases).sum(0) + 0.0 if bases else None
     cuts = list(zip([part.data for part in parts], step.corners, strict=True))
-    data = add_up(cuts, node.weights, _shape(batch.tiles[0].core, step.margin))
+    shape = _shape(batch.tiles[0].core, step.margin)
+    data = add_up(cuts, node.weights, shape, passing=_passing(step))
     return Value(data, step.margin, None, None, base)
 
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import accumulate
 from math import prod
-from operator import mul
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from pipeline.bank.costs import LINES, column
 from pipeline.bank.expr import Kernel
+from pipeline.bank.memory import packed, spaced
 from pipeline.bank.passes import separate
 from pipeline.types import Ints
 
@@ -36,39 +35,47 @@ def convolve(x: Tensor, kernel: Kernel) -> Tensor:
         part = x
         for step in chain:
             shape = tuple(n - k + 1 for n, k in zip(part.shape[1:], step.shape, strict=True))
-            (part,) = correlate((part, (0,) * len(shape)), (step,), shape)
+            (part,) = correlate((part, (0,) * len(shape)), (step,), shape, passing=True)
         total = part if total is None else total.add_(part)
     assert total is not None
     return total
 
 
-def correlate(x: Cut, kernels: tuple[Kernel, ...], shape: Ints) -> list[Tensor]:
-    """Results (P, *shape), float32, of kernels with one window, each plane by itself."""
+def correlate(
+    x: Cut, kernels: tuple[Kernel, ...], shape: Ints, *, passing: bool = False
+) -> list[Tensor]:
+    """Results (P, *shape), float32, of kernels with one window, each plane by itself.
+
+    passing: they are read by a next pass, and need not be contiguous.
+    """
     planes, corner = x
     if planes.device.type != "cpu":
         return [_shifted(planes, corner, kernel, shape) for kernel in kernels]
     if planes.stride(-1) != 1:
         planes = planes.contiguous()
     count = planes.shape[0]
-    out = [_empty((count, *shape)) for _ in kernels]
+    out = [(spaced if passing else packed)((count, *shape)) for _ in kernels]
     if out[0].numel():
-        launch = _launch(kernels, corner, planes.stride(), (count, *shape))
+        launch = _launch(kernels, corner, planes.stride(), (count, *shape), out[0].stride())
         _sum_taps(launch, launch.taps + planes.data_ptr(), out)
     return out
 
 
-def add_up(parts: Sequence[Cut], weights: tuple[float, ...], shape: Ints) -> Tensor:
-    """The weighted sum of planes (P, *shape), pixel by pixel."""
+def add_up(
+    parts: Sequence[Cut], weights: tuple[float, ...], shape: Ints, *, passing: bool = False
+) -> Tensor:
+    """The weighted sum of planes (P, *shape), pixel by pixel; passing as in `correlate`."""
     if parts[0][0].device.type != "cpu":
         total = _window(parts[0], shape) * weights[0]
         for part, weight in zip(parts[1:], weights[1:], strict=True):
             total.add_(_window(part, shape), alpha=weight)
         return total
     lines = [x if x.stride(-1) == 1 else x.contiguous() for x, _ in parts]
-    out = _empty((lines[0].shape[0], *shape))
+    out = (spaced if passing else packed)((lines[0].shape[0], *shape))
     if out.numel():
         corners = tuple(corner for _, corner in parts)
-        launch = _sum_launch(weights, corners, tuple(x.stride() for x in lines), tuple(out.shape))
+        strides = tuple(x.stride() for x in lines)
+        launch = _sum_launch(weights, corners, strides, tuple(out.shape), out.stride())
         _sum_taps(launch, launch.taps + np.array([x.data_ptr() for x in lines]), [out])
     return out
 
@@ -89,16 +96,6 @@ def run_sums(x: Tensor, kernel: Kernel) -> Tensor:
         shape = (prod(x.shape[:axis]), -1, inner)
         running_sums(x.numpy().reshape(shape), size, weight, out.numpy().reshape(shape))
     return out
-
-
-def _empty(shape: Ints) -> Tensor:
-    """Memory for a result, aligned to 64 bytes, from malloc.
-
-    What torch takes from posix_memalign and frees is, in glibc before 2.38, just too small for the
-    next result of the same size: a bank would take twice what lives.
-    """
-    memory = torch.from_numpy(np.empty(prod(shape) + 16, np.float32))
-    return memory.as_strided(shape, _strides(shape), -memory.data_ptr() // 4 % 16)
 
 
 def _shifted(x: Tensor, corner: Ints, kernel: Kernel, shape: Ints) -> Tensor:
@@ -147,12 +144,14 @@ def _sum_taps(launch: _Launch, taps: Words, out: Sequence[Tensor]) -> None:
 
 
 @lru_cache(maxsize=4096)
-def _launch(kernels: tuple[Kernel, ...], corner: Ints, strides: Ints, out: Ints) -> _Launch:
-    """Correlate planes with these strides: results (P, *shape) of shape `out`."""
+def _launch(
+    kernels: tuple[Kernel, ...], corner: Ints, strides: Ints, out: Ints, out_strides: Ints
+) -> _Launch:
+    """Correlate planes with these strides: results (P, *shape) of shape and strides `out`."""
     at, weights = _taps(kernels)
     size = 4 * np.array(strides, np.int64)
     taps = (at + corner) @ size[1:]
-    steps, to_steps, counts = _loops(size), 4 * _loops(_strides(out)), _loops(out, 1)
+    steps, to_steps, counts = _loops(size), 4 * _loops(out_strides), _loops(out, 1)
     rows = min(LINES, len(taps)) if len(kernels) == 1 and column(kernels[0]) else 1
     if rows > 1:
         along = 5 - len(out) + int(np.argmax(kernels[0].shape))
@@ -167,13 +166,17 @@ def _launch(kernels: tuple[Kernel, ...], corner: Ints, strides: Ints, out: Ints)
 
 @lru_cache(maxsize=4096)
 def _sum_launch(
-    weights: tuple[float, ...], corners: tuple[Ints, ...], strides: tuple[Ints, ...], out: Ints
+    weights: tuple[float, ...],
+    corners: tuple[Ints, ...],
+    strides: tuple[Ints, ...],
+    out: Ints,
+    out_strides: Ints,
 ) -> _Launch:
     """Add planes with these corners and strides up."""
     sizes = [4 * np.array(s, np.int64) for s in strides]
     taps = np.array([size[1:] @ corner for size, corner in zip(sizes, corners, strict=True)])
     steps = np.stack([_loops(size) for size in sizes])
-    to_steps, counts = 4 * _loops(_strides(out)), _loops(out, 1)
+    to_steps, counts = 4 * _loops(out_strides), _loops(out, 1)
     single = np.array(weights, np.float32)
     return _Launch(taps, steps, single, np.zeros(1, np.int64), to_steps, counts, out[-1], False)
 
@@ -181,12 +184,6 @@ def _sum_launch(
 def _loops(sizes: Sequence[int] | Words, filled: int = 0) -> Words:
     """Of planes and lines, without the last axis, as three nested loops."""
     return np.pad(sizes[:-1], (4 - len(sizes), 0), constant_values=filled).astype(np.int64)
-
-
-@lru_cache(maxsize=4096)
-def _strides(shape: Ints) -> Ints:
-    """Of contiguous memory, in numbers."""
-    return tuple(accumulate(shape[:0:-1], mul, initial=1))[::-1]
 
 
 @lru_cache(maxsize=4096)

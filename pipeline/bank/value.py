@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pipeline.bank.gather import gather
 from pipeline.boundary import OUTSIDE, Boundary, fold
 from pipeline.types import Reach, Region, Tile
 
 Strips: TypeAlias = list[tuple[int, slice]]
-Places: TypeAlias = npt.NDArray[np.intp]
-Span: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +64,9 @@ def extend(value: Value, have: Region, tile: Tile, boundary: Boundary) -> Value:
         beyond = slice(0, int(inside[0])), slice(int(inside[-1]) + 1, None)
         outside += [(axis + 1, strip) for strip in beyond]
         places.append(np.where(index == OUTSIDE, have.start[axis], index) - have.start[axis])
-    data = _gather(value.data, places)
-    valid = None if value.valid is None else _gather(value.valid, places)
-    support = None if value.support is None else _gather(value.support, places)
+    data = gather(value.data, places)
+    valid = None if value.valid is None else gather(value.valid, places)
+    support = None if value.support is None else gather(value.support, places)
     if boundary.mode == "constant":
         fill = boundary.value if value.base is None else boundary.value - value.base
         _paint(data, outside, fill)
@@ -80,38 +77,6 @@ def extend(value: Value, have: Region, tile: Tile, boundary: Boundary) -> Value:
         valid = torch.ones_like(data, dtype=torch.bool) if valid is None else valid
         _paint(valid, outside, False)
     return Value(data, value.margin, valid, support, value.base)
-
-
-def _gather(x: Tensor, places: Sequence[Places]) -> Tensor:
-    """Pixels (P, *shape) by their places along each axis; a view where they lie as they are."""
-    spans = [_span(place) for place in places]
-    if all(stop - start == len(p) for p, (start, stop) in zip(places, spans, strict=True)):
-        return x[(slice(None), *(slice(int(p[0]), int(p[0]) + len(p)) for p in places))]
-    out = x.new_empty((x.shape[0], *map(len, places)))
-    _fill(out, x, places, spans)
-    return out
-
-
-def _fill(out: Tensor, x: Tensor, places: Sequence[Places], spans: Sequence[Span]) -> None:
-    """Write every pixel once, axis by axis: the longest plain range, what is beside it by index."""
-    if not places:
-        out.copy_(x)
-        return
-    axis = x.ndim - len(places)
-    (place, *places), ((start, stop), *spans) = places, spans
-    middle = x.narrow(axis, int(place[start]), stop - start)
-    _fill(out.narrow(axis, start, stop - start), middle, places, spans)
-    for side in (slice(0, start), slice(stop, len(place))):
-        if side.start < side.stop:
-            part = x.index_select(axis, torch.as_tensor(place[side], device=x.device))
-            _fill(out.narrow(axis, side.start, side.stop - side.start), part, places, spans)
-
-
-def _span(place: Places) -> Span:
-    """The longest range of places that follow one another."""
-    ends = np.flatnonzero(np.diff(place, prepend=-2, append=-2) != 1)
-    longest = int(np.argmax(np.diff(ends)))
-    return int(ends[longest]), int(ends[longest + 1])
 
 
 def _paint(x: Tensor, strips: Strips, fill: Tensor | float) -> None:

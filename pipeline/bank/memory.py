@@ -1,0 +1,50 @@
+"""Memory for planes of pixels: where it is taken from, and how far apart its lines lie."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.types import Ints
+
+LINE = 16
+"""float32 numbers in a line of the cache."""
+
+ALIASED = 32
+"""Lines of the cache: pixels a multiple of them apart compete for the same few places in it."""
+
+
+def packed(shape: Ints) -> Tensor:
+    """Uninitialised float32 of this shape, contiguous and aligned to 64 bytes: for a response."""
+    return _aligned(shape, _strides(shape, spaced=False))
+
+
+def spaced(shape: Ints) -> Tensor:
+    """The same with lines that are aligned too, and never a power of two apart.
+
+    For what only a next pass reads: the lines under a column, and those that are written, stay
+    in the cache together (twice as fast where an image is 1024 pixels wide).
+    """
+    return _aligned(shape, _strides(shape, spaced=True))
+
+
+def _aligned(shape: Ints, strides: Ints) -> Tensor:
+    """From malloc, not from torch.
+
+    What torch takes from posix_memalign and frees is, in glibc before 2.38, just too small for the
+    next result of the same size: a bank would take twice what lives.
+    """
+    memory = torch.from_numpy(np.empty(shape[0] * strides[0] + LINE, np.float32))
+    return memory.as_strided(shape, strides, -memory.data_ptr() // 4 % LINE)
+
+
+def _strides(shape: Ints, *, spaced: bool) -> Ints:
+    strides = [1]
+    for size in shape[:0:-1]:
+        step = size * strides[-1]
+        if spaced:
+            lines = -(-step // LINE)
+            step = LINE * (lines + (lines % ALIASED == 0))
+        strides.append(step)
+    return tuple(strides[::-1])
