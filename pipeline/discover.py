@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 from pipeline.manifest import read_manifest
 from pipeline.pairing import is_beside, pair
 from pipeline.patterns import compile_globs, patterns_of
-from pipeline.readers import identify, parts_beside, why_no_image
+from pipeline.readers import is_dicom, parts_beside, why_no_image
 from pipeline.types import Member, Source
 
 _BESIDE = "mask or qa layer"
@@ -128,7 +128,7 @@ class _Members:
 def slices_of(sources: Iterable[Source], folders: Collection[str]) -> list[Source]:
     """The DICOM files in some folders: what may be one series."""
     inside = (s for s in sources if s.layout != "joined" and s.members[0].folder in folders)
-    return [source for source in inside if identify(source.members[0].path) == "dicom"]
+    return [source for source in inside if is_dicom(source.members[0].path)]
 
 
 def _young(sources: Sequence[Source], min_age: float, now: float) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -52,6 +53,10 @@ def _hash(member: Member) -> bytes:
     for path in member.paths:
         with Path(path).open("rb") as file:
             digests.append(hashlib.file_digest(file, "sha256").digest())
+            read, size = file.tell(), os.fstat(file.fileno()).st_size
+        if read < size:
+            message = f"gave {read} of its {size} bytes and no more; look at its disk"
+            raise ReadError("io", message)
     for path, found, wanted in zip(member.paths, digests, member.digests, strict=False):
         if found.hex() != wanted:
             raise _differing(Path(path).name, wanted)

@@ -14,7 +14,7 @@ from pipeline.errors import ReadError
 from pipeline.keys import escape
 from pipeline.pairing import band_of, given_of, lookup, roles_of, shared_fields
 from pipeline.placement import placement_of
-from pipeline.readers import identify
+from pipeline.readers import identify, named_reader
 from pipeline.readers.base import READERS
 from pipeline.readers.dicom_metadata import metadata_of
 from pipeline.readers.dicom_series import ALIKE, Plane, group, join, name
@@ -165,7 +165,7 @@ def open_headers(source: Source, config: Input, limits: Limits) -> tuple[Source,
             opened = _arrange(replace(listed, reader=name), pages, config.pages)
         described = [replace(one, info=_describe(one.header, config)) for one in opened]
     except ReadError as error:
-        name = identify(source.members[0].path) or ""
+        name = named_reader(source.members[0].path) or ""
         return (replace(listed, reader=name).fail(Failure(error.kind, str(error))),)
     return tuple(_limited(one, limits) for one in described)
 

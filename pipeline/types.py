@@ -137,10 +137,17 @@ class ImageInfo:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a source has a failed row: the kind, and a text without paths of this machine."""
+    """Why a source has a failed row: the kind, and a text without paths of this machine.
+
+    What cannot be printed is written out: the text may quote bytes of a file, or its name.
+    """
 
     kind: FailureKind
     error: str
+
+    def __post_init__(self) -> None:
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in self.error)
+        object.__setattr__(self, "error", text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import ReadError
-from pipeline.readers import identify, known_suffixes
+from pipeline.readers import identify, known_suffixes, named_reader
 from pipeline.readers.base import READERS
 from pipeline.readers.decoding import decoding
 from pipeline.readers.orientation import upright
@@ -108,9 +108,11 @@ def test_a_missing_file_is_io(name: str, tmp_path: Path) -> None:
 
 def test_a_folder_called_like_a_picture_is_io(tmp_path: Path) -> None:
     (tmp_path / "x.png").mkdir()
-    assert identify(str(tmp_path / "x.png")) == "png"
-    with pytest.raises(ReadError, match="directory"):
-        READERS["png"]().probe(str(tmp_path / "x.png"))
+    assert named_reader(str(tmp_path / "x.png")) == "png"
+    for look in (identify, READERS["png"]().probe):
+        with pytest.raises(ReadError, match="directory") as caught:
+            look(str(tmp_path / "x.png"))
+        assert caught.value.kind == "io"
 
 
 def test_probe_equals_read_and_windows_are_crops(sample: tuple[str, Path]) -> None:

@@ -61,7 +61,8 @@ class Hyperstack:
 def is_hyperstack(path: str) -> bool:
     """Whether a TIFF is to be read as a stack: by the description of its first page.
 
-    A file that cannot be parsed is not: the reader of plain TIFF says what is wrong with it.
+    A file that cannot be parsed is not: the reader of plain TIFF says what is wrong with it. Raises
+    ReadError, kind `io`.
     """
     from tifffile import TiffFile
 
@@ -71,7 +72,9 @@ def is_hyperstack(path: str) -> bool:
                 return bool(_stacks(tiff, path))
             except ReadError:
                 return True
-    except ReadError:
+    except ReadError as error:
+        if error.kind == "io":
+            raise
         return False
 
 

@@ -85,7 +85,8 @@ class Raster:
 def is_georeferenced(path: str) -> bool:
     """Whether a TIFF is to be read as a raster: by the tags of its first page, or a mask beside it.
 
-    A file whose tags cannot be read is not: the reader of plain TIFF says what is wrong with it.
+    A file whose tags are damaged is not: the reader of plain TIFF says what is wrong with it. Raises
+    ReadError, kind `io`.
     """
     if Path(path + MASK_SUFFIX).exists():
         return True
@@ -95,7 +96,9 @@ def is_georeferenced(path: str) -> bool:
             metadata = tags.valueof(GDAL_METADATA)
             scaled = isinstance(metadata, str) and SCALED.search(metadata)
             return bool(scaled) or any(code in tags for code in GEOTIFF_TAGS)
-    except ReadError:
+    except ReadError as error:
+        if error.kind == "io":
+            raise
         return False
 
 

@@ -6,7 +6,9 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.errors import ReadError
 from pipeline.readers.base import READERS
+from pipeline.readers.decoding import decoding
 from pipeline.readers.dicom_header import NO_IMAGE
 from pipeline.readers.hyperstack import is_hyperstack
 from pipeline.readers.raster import is_georeferenced
@@ -23,16 +25,28 @@ def identify(path: str) -> str | None:
     """Name the reader of a file, or None where neither signature nor suffix is known.
 
     The signature decides: a PNG called `.jpg` is read as PNG. A file that has a known suffix but
-    no known signature, or that cannot be opened, gets the reader of its suffix, which will say
-    what is wrong with it. A TIFF is read as `raster` where it is georeferenced, as `hyperstack`
-    where it describes its planes.
+    no known signature gets the reader of its suffix, which will say what is wrong with it. A TIFF
+    is read as `raster` where it is georeferenced, as `hyperstack` where it describes its planes.
+    Raises ReadError, kind `io`: what a disk lets nobody read now may be readable the next moment,
+    and must not be read as something else then.
     """
     name = _signed(_head(path))
     if name == "tiff":
         return "raster" if is_georeferenced(path) else "hyperstack" if is_hyperstack(path) else name
-    if name is not None:
-        return name
+    return named_reader(path) if name is None else name
+
+
+def named_reader(path: str) -> str | None:
+    """Name the reader that a file's suffix speaks of, without opening it."""
     return next((n for n, reader in READERS.items() if _ends(path, reader.suffixes)), None)
+
+
+def is_dicom(path: str) -> bool:
+    """Whether a file is read as DICOM; one that cannot be read is not."""
+    try:
+        return (_signed(_head(path)) or named_reader(path)) == "dicom"
+    except ReadError:
+        return False
 
 
 def why_no_image(path: str) -> str | None:
@@ -46,9 +60,12 @@ def why_no_image(path: str) -> str | None:
     if suffix in BESIDE and stem.exists():
         return "mask or overviews of another file"
     known = suffix in known_suffixes()
-    if (not known or suffix in READERS["dicom"].suffixes) and NO_IMAGE.match(_head(path)):
-        return "DICOM without an image"
-    return None if known or identify(path) is not None else "no known image format"
+    try:
+        if (not known or suffix in READERS["dicom"].suffixes) and NO_IMAGE.match(_head(path)):
+            return "DICOM without an image"
+        return None if known or identify(path) is not None else "no known image format"
+    except ReadError:
+        return None if known else "no known suffix, and not readable"
 
 
 def parts_beside(path: str) -> tuple[str, ...]:
@@ -77,13 +94,10 @@ def _ends(path: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _head(path: str) -> bytes:
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(HEAD)
-            if head.startswith(GZIP):
-                with suppress(zlib.error):
-                    packed = head + file.read(DEFLATED)
-                    head = GZIP + zlib.decompressobj(wbits=31).decompress(packed, HEAD)
-    except OSError:
-        return b""
+    with decoding(path, "image") as file:
+        head = file.read(HEAD)
+        if head.startswith(GZIP):
+            with suppress(zlib.error):
+                packed = head + file.read(DEFLATED)
+                head = GZIP + zlib.decompressobj(wbits=31).decompress(packed, HEAD)
     return head

@@ -89,7 +89,7 @@ class Tiles(Dataset[Loaded]):
             key = tile.source.key
             try:
                 before = _status(tile.source.files)
-                if job.turn is not None and not _as_listed(tile.source.files, before):
+                if not _as_listed(tile.source.files, before):
                     message = "the file changed after it was listed; run again when it is at rest"
                     raise ReadError("changed", message)
                 if job.first and not job.turn:
