@@ -10,8 +10,8 @@ import numba
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-def compiled(function: _F, signature: str | None = None) -> _F:
-    """Compile for a signature, or take what an earlier process left in the cache.
+def compiled(function: _F, signature: str | list[str] | None = None) -> _F:
+    """Compile for one or more signatures, or take what an earlier process left in the cache.
 
     Without a signature it becomes part of the functions that call it, as do the constants that
     they name. The cache holds as long as the file of the function with the signature is the same:

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -479,3 +480,27 @@ def test_real_photographs_survive(shared: Path, name: str):
     _, back, scale = rebuilt(png.render(np.diff(values, axis=0)))
     assert np.all(np.abs(back - np.diff(values, axis=0)) <= HALF_A_STEP * scale)
     assert thumbnail(values).std() > 30
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.zeros(0, np.uint8),
+        np.arange(5, dtype=np.uint8),
+        np.zeros(100_000, np.uint8),
+        np.random.default_rng(0).integers(0, 256, 5001, dtype=np.uint8),
+        np.random.default_rng(0).normal(0, 3, 100_001).round().astype(np.int8).view(np.uint8),
+        np.arange(5000).astype(np.uint8) % 2,
+        # Fibonacci's numbers, for which Huffman's codes are the longest
+        np.random.default_rng(0).permutation(
+            np.repeat(np.arange(27, dtype=np.uint8), (1.6181 ** np.arange(27)).astype(int))
+        ),
+    ],
+    ids=["empty", "few", "flat", "even", "steep", "two", "long codes"],
+)
+def test_what_is_packed_is_a_zlib_stream(data: np.ndarray) -> None:
+    """zlib reads it, and it makes no shorter one without matches but for the table of the code."""
+    packed = pngfile.deflate(data)
+    assert zlib.decompress(packed) == data.tobytes()
+    plain = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
+    assert len(packed) <= len(plain.compress(data) + plain.flush()) * 1.01 + 150

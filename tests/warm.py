@@ -78,6 +78,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
     """Start commands and tell of their ends until nobody asks any more."""
     import pipeline.bank.native
     import pipeline.statistics.finish
+    import pipeline.statistics.whole
     import pipeline.work  # noqa: F401
 
     for line in requests:

@@ -25,9 +25,6 @@ Depth: TypeAlias = Literal[8, 16]
 Limits: TypeAlias = tuple[float, float]
 Whole: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
 
-ROWS_OF = 1 << 14
-"""Pixels that are encoded at a time, so that their float64 steps stay in the cache."""
-
 
 @dataclass(frozen=True, slots=True)
 class Codes:
@@ -55,21 +52,11 @@ class Codes:
 
     def encode(self, values: Floats, valid: Mask) -> Whole:
         """Nearest code of each value, clipped to 1..top; 0 where invalid. Shapes are kept."""
+        from pipeline.writers import native
+
         codes: Whole = np.empty(values.shape, np.uint8 if self.top < 256 else np.uint16)
-        everywhere = bool(valid.all())
-        rows = max(1, ROWS_OF // max(1, values[0].size))
-        for at in range(0, len(values), rows):
-            part = slice(at, at + rows)
-            known = values[part] if everywhere else np.where(valid[part], values[part], 0)
-            # float64, so that every value inside the span is rebuilt to half a step
-            steps = np.subtract(known, self.offset, dtype=np.float64)
-            if self.scale > 0:
-                steps /= self.scale
-            else:
-                steps[...] = self.top // 2 + 1
-            codes[part] = np.clip(np.rint(steps, out=steps), 1, self.top, out=steps)
-        if not everywhere:
-            codes[~valid] = 0
+        flat, known = (np.ascontiguousarray(x).reshape(-1) for x in (values, valid))
+        native.codes(flat, known, self.offset, self.scale, self.top, codes.reshape(-1))
         return codes
 
 
