@@ -89,7 +89,7 @@ def _as_told(source: Source, config: Input, cells: Cells) -> Source:
     if "scale" in cells or "offset" in cells:
         slope, intercept = float(cells.get("scale", 1)), float(cells.get("offset", 0))
         source = replace(source, scaling=Scaling(slope, intercept, info.nodata))
-        info = replace(info, dtype="float64", nodata=None)
+        info = replace(info, dtype="float64", nodata=None, value_unit=None)
     return replace(source, info=info)
 
 

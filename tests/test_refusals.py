@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
+from command import filterbank
 from running import failures, run_bank, write_config
 
-from pipeline.cli import main
+from pipeline.output import open_output
 
 
 def test_luminance_is_made_of_colours_found_by_name(tmp_path: Path) -> None:
@@ -46,25 +47,57 @@ def test_an_image_without_colours_has_no_luminance_and_stops_nobody(tmp_path: Pa
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
-def test_maps_that_fit_on_no_disk_are_refused(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    command: str,
+def test_maps_that_do_not_fit_on_the_disk_together_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     """`plan` answers as `run` would, also where there is no output folder yet."""
-    shape = (1_000_000, 100_000)
-    np.lib.format.open_memmap(tmp_path / "a.npy", "w+", np.uint8, shape)  # takes no space
-    config = write_config(
-        tmp_path / "c.yaml",
-        input={"path": str(tmp_path / "a.npy")},
-        filters=[{"random": {"count": 64, "size": 3}}],
-        output={"path": str(tmp_path / "new" / "out"), "maps": "float32"},
-        limits={"pixels": 10**12, "bytes": "1TiB"},
-        run={"memory": "100000TiB", "workers": 0},
+    config = disk_of(monkeypatch, tmp_path, total=1 << 30, free=6_000, shapes=[(40, 50)] * 2)
+    said = filterbank(command, config)
+    assert said.code == 3
+    assert "do not fit on the disk" in said.err
+    assert not list(tmp_path.glob("new/out/*/*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "reason"),
+    [
+        (1 << 30, 6_000, "io: its maps need at least 0.0 GiB of disk, more than is free; keep"),
+        (6_000, 6_000, "limit: its maps need at least 0.0 GiB of disk, more than there is; keep"),
+    ],
+    ids=["free", "total"],
+)
+def test_an_image_whose_maps_alone_fit_on_no_disk_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: int, free: int, reason: str
+) -> None:
+    config = disk_of(monkeypatch, tmp_path, total=total, free=free, shapes=[(40, 50), (100, 90)])
+    said = filterbank("run", config)
+    assert said.code == 5, said
+    output = open_output(tmp_path / "new" / "out")
+    assert output.statistics.column("image").to_pylist() == ["0.npy"]
+    (error,) = failures(output).values()
+    assert error.startswith(reason)
+    monkeypatch.undo()
+    again = filterbank("run", config).out
+    assert again.startswith("done 1" if total > free else "nothing to do"), again
+
+
+def disk_of(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    *,
+    total: int,
+    free: int,
+    shapes: list[tuple[int, int]],
+) -> Path:
+    """Images, a config that keeps their maps, and a disk of so many bytes."""
+    (folder / "in").mkdir()
+    for i, shape in enumerate(shapes):
+        np.save(folder / "in" / f"{i}.npy", np.ones(shape, np.uint8))
+    usage = SimpleNamespace(total=total, free=free)
+    monkeypatch.setattr("pipeline.room.shutil", SimpleNamespace(disk_usage=lambda _: usage))
+    return write_config(
+        folder / "c.yaml",
+        input={"path": str(folder / "in")},
+        output={"path": str(folder / "new" / "out"), "maps": "float32"},
+        run={"workers": 0, "device": "cpu"},
     )
-    monkeypatch.setattr(sys, "argv", ["filterbank", command, str(config)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 3
-    assert "do not fit on the disk" in capsys.readouterr().err

@@ -349,3 +349,19 @@ def test_real_uptake_stays_as_it_is(shared: Path, tmp_path: Path) -> None:
         assert (row["shape"][0], row["value_unit"]) == (3, unit)
         found.append(output.maps(row["image"], "identity"))
     np.testing.assert_array_equal(*found)
+
+
+def test_values_that_a_table_scales_have_no_unit_of_the_file(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        pet(tmp_path / "in" / name / "1.dcm")
+    (tmp_path / "cases.csv").write_text("who,scale\na,2\nb,\n")
+    config = write_config(
+        tmp_path / "c.yaml",
+        input={
+            "path": str(tmp_path / "in"),
+            "include": ["{who}/1.dcm"],
+            "table": str(tmp_path / "cases.csv"),
+        },
+    )
+    images = run_bank(config, tmp_path / "out").images.sort_by("image")
+    assert images.column("value_unit").to_pylist() == [None, "BQML"]

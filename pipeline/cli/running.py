@@ -107,15 +107,16 @@ def _recorded(config: Config, options: Options, fail_on: str, summary: Summary) 
 def _survey(config: Config, options: Options) -> Survey:
     """Recover, decide everything, and refuse what cannot work."""
     from pipeline import store
-    from pipeline.describe import estimate, refuse_small_disk, warnings_of
+    from pipeline.describe import warnings_of
     from pipeline.discover import check_roots
+    from pipeline.room import fit, refuse_small_disk
     from pipeline.survey import root_of, survey
     from pipeline.verify import beyond_repair
 
     check_roots(config.input)
     store.clean(root_of(config))
-    plan = survey(config, options)
-    refuse_small_disk(plan, estimate(plan))
+    plan = fit(survey(config, options))
+    refuse_small_disk(plan)
     warn([*(beyond_repair(plan) if options.verify else ()), *warnings_of(plan)])
     return plan
 
