@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -357,3 +358,11 @@ class Progress:
 
     images: int
     pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What an executor has to say of its machines, for log.jsonl: JSON-able details."""
+
+    event: str
+    details: Mapping[str, object]
