@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import isclose
 from typing import Literal, TypeAlias
 
@@ -14,6 +15,7 @@ from pipeline.errors import ReadError
 from pipeline.keys import escape
 from pipeline.pairing import band_of, given_of, lookup, roles_of, shared_fields
 from pipeline.placement import placement_of
+from pipeline.probing import look_into
 from pipeline.readers import identify, named_reader
 from pipeline.readers.base import READERS
 from pipeline.readers.dicom_metadata import metadata_of
@@ -28,16 +30,22 @@ Unit: TypeAlias = tuple[Source, ...]
 """Sources of the same files: the pages of one, or a series."""
 
 
-def open_all(sources: Sequence[Source], config: Input, limits: Limits) -> list[Unit]:
+def open_all(
+    sources: Sequence[Source], config: Input, limits: Limits, *, workers: int = 0
+) -> list[Unit]:
     """The images of all listed sources, by files, in the order of the bytes of their first names.
+
+    workers: processes that open the files; 0 opens them here, where a header may end the process.
 
     DICOM slices of one folder, series, size and orientation are one source, a volume, unless
     `pages` parts volumes. A lone slice and one without a position are images of their own.
     """
     units: list[Unit] = []
     folders: dict[str, list[Source]] = {}
-    for listed in sources:
-        found = open_headers(listed, config, limits)
+    headers = partial(open_headers, config=config, limits=limits)
+    opened = look_into(headers, sources, limits, workers=workers)
+    for listed, answer in zip(sources, opened, strict=True):
+        found = (_unread(listed, answer),) if isinstance(answer, Failure) else answer
         if config.pages in ("auto", "volume") and _is_slice(found[0]):
             folders.setdefault(listed.members[0].folder, []).append(found[0])
         else:
@@ -46,7 +54,8 @@ def open_all(sources: Sequence[Source], config: Input, limits: Limits) -> list[U
         units += ((source,) for source in _volumes(slices, limits))
     incomplete = {m: s.failure for s in sources if s.failure is not None for m in s.members}
     cells = lookup(config)
-    ready = [tuple(_ready(s, incomplete, config, cells(s.fields, s.key)) for s in u) for u in units]
+    units = [tuple(_ready(s, incomplete, config, cells(s.fields, s.key)) for s in u) for u in units]
+    ready = _completed(units, config, limits, workers)
     return sorted(ready, key=lambda unit: min(os.fsencode(m.name) for m in unit[0].members))
 
 
@@ -64,15 +73,50 @@ def _ready(
     if source.failure is not None:
         return source
     try:
-        source = _as_told(source, config, cells)
-        if config.metadata and source.reader == "dicom":
+        return _as_told(source, config, cells)
+    except ReadError as error:
+        return source.fail(Failure(error.kind, str(error)))
+
+
+def _completed(units: Sequence[Unit], config: Input, limits: Limits, workers: int) -> list[Unit]:
+    """The same units with what has to be looked up in their files once it is known who they are."""
+    asked = [
+        source
+        for unit in units
+        for source in unit
+        if source.failure is None and (_is_described(source, config) or source.qa is not None)
+    ]
+    complete = partial(_complete, config=config)
+    found = look_into(complete, asked, limits, workers=workers)
+    answers = {
+        id(source): source.fail(answer) if isinstance(answer, Failure) else answer
+        for source, answer in zip(asked, found, strict=True)
+    }
+    return [tuple(answers.get(id(source), source) for source in unit) for unit in units]
+
+
+def _is_described(source: Source, config: Input) -> bool:
+    """Whether its header has metadata that become columns."""
+    return bool(config.metadata) and source.reader == "dicom"
+
+
+def _complete(source: Source, *, config: Input) -> Source:
+    """A source with its metadata, and a layer of classes that fits it."""
+    try:
+        if _is_described(source, config):
             told = metadata_of(source.members[0].path, config.metadata)
-            source = replace(source, fields=columns + told)
+            source = replace(source, fields=source.fields + told)
         if source.qa is not None:
             check_quality(source.qa, source.header)
     except ReadError as error:
         return source.fail(Failure(error.kind, str(error)))
     return source
+
+
+def _unread(listed: Source, failure: Failure) -> Source:
+    """A source whose header cannot be read."""
+    name = named_reader(listed.members[0].path) or ""
+    return replace(listed, failure=None, reader=name).fail(failure)
 
 
 def _as_told(source: Source, config: Input, cells: Cells) -> Source:
@@ -165,8 +209,7 @@ def open_headers(source: Source, config: Input, limits: Limits) -> tuple[Source,
             opened = _arrange(replace(listed, reader=name), pages, config.pages)
         described = [replace(one, info=_describe(one.header, config)) for one in opened]
     except ReadError as error:
-        name = named_reader(source.members[0].path) or ""
-        return (replace(listed, reader=name).fail(Failure(error.kind, str(error))),)
+        return (_unread(listed, Failure(error.kind, str(error))),)
     return tuple(_limited(one, limits) for one in described)
 
 

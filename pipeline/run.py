@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from pipeline.journal import Journal
 from pipeline.methods import methods
 from pipeline.plan import Plan
 from pipeline.survey import Survey
-from pipeline.types import Progress, ShardReport
+from pipeline.types import Notice, Progress, Shard, ShardReport
 from pipeline.writers.parquet import FILTERS
 
 
@@ -38,19 +39,45 @@ def run(survey: Survey, journal: Journal) -> Iterator[ShardReport | Progress]:
     shards = [shard for shard in survey.shards if shard.id not in empty]
     if not shards:
         return
-    from pipeline.stages.blame import blame
-    from pipeline.work import work
-
     budget = plan.config.run.failures_allowed(len(survey.listing.sources))
     failed = 0
-    for report in run_local(partial(work, plan), partial(blame, plan), shards):
-        if isinstance(report, ShardReport):
-            journal.shard(report)
-            failed += len(report.failed)
-        yield report
-        if budget is not None and failed > budget:
-            message = f"{failed} images failed, more than run.max_failed ({budget}); stopped"
-            raise TooManyFailed(message)
+    with closing(_execute(plan, shards)) as events:
+        for event in events:
+            if isinstance(event, Notice):
+                journal.log(event.event, **event.details)
+                continue
+            if isinstance(event, ShardReport):
+                journal.shard(event)
+                failed += len(event.failed)
+            yield event
+            if budget is not None and failed > budget:
+                message = f"{failed} images failed, more than run.max_failed ({budget}); stopped"
+                raise TooManyFailed(message)
+
+
+def _execute(
+    plan: Plan, shards: Sequence[Shard]
+) -> Generator[ShardReport | Progress | Notice, None, None]:
+    """Have shards done where the config says."""
+    run = plan.config.run
+    if run.address is None:
+        from pipeline.work import work
+
+        yield from run_local(partial(work, plan), shards)
+        return
+    from pipeline.execute.ray import run_ray
+    from pipeline.remote import pinned
+
+    yield from run_ray(pinned(plan), shards, address=run.address, needs=needs(plan))
+
+
+def needs(plan: Plan) -> dict[str, float]:
+    """What of a machine a worker takes that computes in a process of its own, in Ray's words."""
+    run = plan.config.run
+    memory = {} if run.memory == "auto" else {"memory": run.memory}
+    if plan.device == "cuda":
+        return {"GPU": 1, "CPU": max(1, plan.workers), **memory}
+    return {"CPU": plan.threads, **memory}
 
 
 def filters_table(plan: Plan) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -237,7 +238,9 @@ def _units(
     shown = {m.name for source in first for m in source.members}
     new: list[Unit] = []
     redo: list[Unit] = []
-    for unit in open_all(tuple(sources.values()), plan.config.input, plan.config.limits):
+    config = plan.config
+    opened = open_all(tuple(sources.values()), config.input, config.limits, workers=plan.workers)
+    for unit in opened:
         names = [m.name for m in unit[0].members]
         rows = _stored(state, unit)
         if changed.isdisjoint(names) and _is_as_stored(unit, rows):

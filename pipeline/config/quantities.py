@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
 from pipeline.boundary import MODES, Boundary
 from pipeline.registry import nearest
@@ -21,6 +21,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _TIME = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([smhd])")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|KiB|MiB|GiB|TiB)")
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):[0-9]{1,5}")
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%")
 
 
@@ -50,6 +51,19 @@ def parse_duration(value: object) -> float:
         message = "must be a time; write '90s', '10m', '1h' or '2d'"
         raise ValueError(message)
     return float(match[1]) * _SECONDS[match[2]]
+
+
+def parse_seconds(value: object) -> float:
+    """Seconds of a time that is not zero.
+
+    >>> parse_seconds("2m")
+    120.0
+    """
+    seconds = parse_duration(value)
+    if not seconds:
+        message = "must be longer than 0; write '2m', or null for any time"
+        raise ValueError(message)
+    return seconds
 
 
 def parse_size(value: object) -> int:
@@ -143,9 +157,24 @@ def _written(pattern: re.Pattern[str]) -> dict[str, Any]:
 _NUMBER = {"type": "number", "minimum": 0}
 _BYTE_COUNT = {"type": "integer", "minimum": 1}
 _FILL = {"type": "object", "properties": {"constant": {"type": "number"}}}
+
+
+def parse_address(text: str) -> str:
+    """Where a Ray cluster is: `local`, or host and port of its head.
+
+    >>> parse_address("head.example:6379")
+    'head.example:6379'
+    """
+    if text != "local" and _ADDRESS.fullmatch(text) is None:
+        message = "must be local, or host:port of the cluster's head; write head.example:6379"
+        raise ValueError(message)
+    return text
+
+
 _PAIR = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
 
 Text: TypeAlias = Annotated[str, Field(min_length=1)]
+Address: TypeAlias = Annotated[str, AfterValidator(parse_address)]
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 Length: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Labels: TypeAlias = Annotated[tuple[Count | Text, ...], Field(min_length=1)]
@@ -157,6 +186,11 @@ Paths: TypeAlias = Annotated[
 Duration: TypeAlias = Annotated[
     float,
     PlainValidator(parse_duration),
+    WithJsonSchema({"anyOf": [_NUMBER, _written(_TIME)]}),
+]
+Seconds: TypeAlias = Annotated[
+    float,
+    PlainValidator(parse_seconds),
     WithJsonSchema({"anyOf": [_NUMBER, _written(_TIME)]}),
 ]
 Size: TypeAlias = Annotated[

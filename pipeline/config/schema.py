@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import MIN_SUPPORT
@@ -18,12 +18,14 @@ from pipeline.config.inputs import Input as Input
 from pipeline.config.learning import Learn
 from pipeline.config.outputs import GeoTiffs, Niftis, placed, switched
 from pipeline.config.quantities import (
+    Address,
     BoundaryRule,
     Budget,
     Count,
     Labels,
     Memory,
     PreviewRange,
+    Seconds,
     Size,
     Text,
 )
@@ -135,7 +137,7 @@ class Output:
 
 @dataclass(frozen=True, config=_STRICT)
 class Limits:
-    """What is refused unread, as a failed row."""
+    """What is refused, as a failed row: unread, where the header tells."""
 
     pixels: Annotated[
         Count, Field(description="pixels of an image that is decoded whole, all bands")
@@ -150,6 +152,22 @@ class Limits:
             json_schema_extra={"default": "4GiB"},
         ),
     ] = 4 << 30
+    seconds_per_file: Annotated[
+        Seconds | None,
+        Field(
+            description="time for a header, an image or a tile of a scene, and for each 4 MiB of "
+            "its file a second more; null: any",
+            json_schema_extra={"default": "2m"},
+        ),
+    ] = 120.0
+    reader_memory: Annotated[
+        Size,
+        Field(
+            description="memory that a reading process may take, or what an image's header says "
+            "it takes where that is more",
+            json_schema_extra={"default": "2GiB"},
+        ),
+    ] = 2 << 30
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -178,10 +196,24 @@ class Run:
     max_attempts: Annotated[
         Count, Field(description="runs that try a file again which crashed or timed out")
     ] = 3
+    executor: Annotated[
+        Literal["local", "ray"], Field(description="ray: on the machines of a Ray cluster")
+    ] = "local"
+    address: Annotated[
+        Address | None,
+        Field(description="of the Ray cluster, host:port; local: of one on this machine"),
+    ] = None
     metrics: Annotated[
         Text | None,
         Field(description="write gauges of each run here, a Prometheus textfile; null: nowhere"),
     ] = None
+
+    @model_validator(mode="after")
+    def _names_its_cluster(self) -> Self:
+        if (self.executor == "ray") != (self.address is not None):
+            message = "executor: ray and address go together; write address: local, or host:port"
+            raise ValueError(message)
+        return self
 
     def failures_allowed(self, listed: int) -> int | None:
         """How many of the listed sources may fail; None where any number may.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,9 +13,8 @@ import numpy.typing as npt
 
 from pipeline.bank.expr import Array
 from pipeline.errors import ReadError, TooManyFailed
-from pipeline.execute.local import run_local
 from pipeline.learn.draw import Draw
-from pipeline.types import Failure, Ints, Progress, Shard, ShardReport, Tile
+from pipeline.types import Failure, Ints, Progress, Tile
 
 if TYPE_CHECKING:
     from pipeline.stages.read import Loaded
@@ -43,38 +41,29 @@ def cut(draw: Draw) -> Iterator[Cut]:
     The places depend on the seed, an image's key and its size only. A file that cannot be read, or
     kills the process reading it, is one failed image. Raises TooManyFailed.
     """
-    from pipeline.stages.blame import blame
-
     run = draw.plan.config.run
     budget = run.failures_allowed(len(draw.failed) + len(draw.quotas))
-    failed = len(draw.failed)
-    for event in run_local(partial(_work, draw), partial(blame, draw.plan), draw.shards):
-        if not isinstance(event, Cut):
-            continue
+    failed = set(draw.failed)
+    for event in _read(draw, failed):
         yield event
-        failed += len(event.failed)
-        if budget is not None and failed > budget:
-            message = f"{failed} images failed, more than run.max_failed ({budget}); stopped"
+        failed |= set(event.failed)
+        if budget is not None and len(failed) > budget:
+            message = f"{len(failed)} images failed, more than run.max_failed ({budget}); stopped"
             raise TooManyFailed(message)
 
 
-def _work(draw: Draw, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress]:
-    """Read shards in order, and report each when its images are read."""
+def _read(draw: Draw, failed: Collection[str]) -> Iterator[Cut]:
+    """Read images in order, but no further tile of a scene that has failed."""
     from pipeline.stages.loader import read
     from pipeline.work import configure
 
     configure(draw.plan)
-    position = 0
-    for loaded in read(draw.plan, shards, passes=1):
-        for shard in shards[position : loaded.job.shard]:
-            yield ShardReport(shard.id, len(shard.sources))
-        position = loaded.job.shard
+
+    def wanted(tile: Tile) -> bool:
+        return tile.source.key not in failed
+
+    for loaded in read(draw.plan, draw.shards, passes=1, wanted=wanted):
         yield _cut(draw, loaded)
-    for shard in shards[position:]:
-        yield ShardReport(shard.id, len(shard.sources))
-    blamed = {s.key: s.failure for shard in shards for s in shard.sources if s.failure is not None}
-    if blamed:
-        yield Cut(len(blamed), 0, {}, blamed)
 
 
 def _cut(draw: Draw, loaded: Loaded) -> Cut:

@@ -55,7 +55,7 @@ def draw(config: Config) -> Draw:
     listing = list_members(config.input, now=time.time())
     sources = [
         checked(plan, source)
-        for unit in open_all(listing.sources, config.input, config.limits)
+        for unit in open_all(listing.sources, config.input, config.limits, workers=plan.workers)
         for source in unit
     ]
     left_out = Counter(listing.skipped)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from pipeline.errors import ReadError
 from pipeline.fingerprint import fingerprint
@@ -25,12 +25,15 @@ from pipeline.readers.quality import qa_valid
 from pipeline.readers.scaling import scaled
 from pipeline.stages.regions import regions_in
 from pipeline.types import Batch, Failure, Member, Region, Roi, Source, Tile
+from pipeline.workers.bounds import TOO_LARGE, Begin, unguarded
 
 if TYPE_CHECKING:
     from pipeline.readers.base import Mask, Pixels, Reader
 
 
 _LARGEST = np.finfo(np.float32).max
+_COPIES = 6
+"""Arrays of an image's size and type, and masks, that its decoder may hold at a time."""
 _PATCHES, _PATCH = (8, 32), 8
 """A scene is sampled in 8 x 8 patches of 8 x 8 pixels, or in more where none of those is valid."""
 
@@ -40,13 +43,37 @@ class Job:
     """What a reader process is asked for at once: tiles of one shape, band count and type.
 
     turn: of a scene's tile, which pass over the scene it is for, from 0; None for whole images.
-    first: whether it is the first of its sources in that pass.
+    first: whether it is the first of its sources in that pass. failed: tiles not to be read, by
+    their place among all, and why.
     """
 
     shard: int
     tiles: tuple[Tile, ...]
     turn: int | None = None
     first: bool = True
+    failed: Mapping[int, Failure] = field(default_factory=dict)
+
+    def alone(self, item: int) -> Job:
+        """One tile by itself."""
+        return replace(self, tiles=(self.tiles[item],), failed={})
+
+    def without(self, item: int, failure: Failure) -> Job:
+        """The same job without a tile; what takes too long does so for each page of its file."""
+        if failure.kind == "timeout":
+            return self.without_files(dict.fromkeys(paths_of(self.tiles[item].source), failure))
+        return replace(self, failed={**self.failed, item: failure})
+
+    def without_files(self, failures: Mapping[str, Failure]) -> Job:
+        """The same job without the tiles whose images are made of certain files."""
+        if not failures:
+            return self
+        found = {
+            i: failures[path]
+            for i, tile in enumerate(self.tiles)
+            for path in paths_of(tile.source)
+            if path in failures
+        }
+        return replace(self, failed={**self.failed, **found})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +89,8 @@ class Loaded:
     fingerprints: dict[str, str] = field(default_factory=dict)
     traces: tuple[tuple[str, str], ...] = ()
 
-    def pin_memory(self) -> Loaded:
-        """Move pixels to page-locked memory, from where a GPU copies asynchronously."""
+    def pinned(self) -> Loaded:
+        """The same with pixels in page-locked memory, from where a GPU copies asynchronously."""
 
         def pin(x: Tensor | None) -> Tensor | None:
             return None if x is None else x.pin_memory()
@@ -75,18 +102,27 @@ class Loaded:
         return replace(self, batches=pinned)
 
 
-class Tiles(Dataset[Loaded]):
+@dataclass(frozen=True)
+class Tiles:
     """A map from jobs to decoded batches, in the manner of torchvision's folder datasets."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    plan: Plan
 
     def __getitem__(self, job: Job) -> Loaded:
+        return self(job, unguarded)
+
+    def __call__(self, job: Job, begin: Begin) -> Loaded:
+        """Do a job. Raises nothing that a file could be the reason of."""
         read: list[Read] = []
         failures, traces, fingerprints = [], [], {}
         box = _box(self.plan, job.tiles[0])
-        for tile in job.tiles:
-            key = tile.source.key
+        needs = _bytes_needed(job, box)
+        for i, tile in enumerate(job.tiles):
+            if i in job.failed:
+                failures.append((tile.source, job.failed[i]))
+                continue
+            key, size = tile.source.key, sum(member.bytes for member in tile.source.files)
+            begin(i, size=0 if job.turn or not job.first else size, needs=needs)
             try:
                 before = _status(tile.source.files)
                 if not _as_listed(tile.source.files, before):
@@ -103,6 +139,8 @@ class Tiles(Dataset[Loaded]):
                     raise ReadError("changed", message)
             except ReadError as error:
                 failures.append((tile.source, Failure(error.kind, str(error))))
+            except MemoryError:
+                failures.append((tile.source, TOO_LARGE))
             except Exception as error:  # a reader's defect must not cost its neighbours
                 text = f"unexpected {type(error).__name__}: {error}"
                 failures.append((tile.source, Failure("corrupt", text)))
@@ -124,6 +162,23 @@ class Read:
     mask: Mask | None
     rois: tuple[Roi, ...]
     sample: tuple[Tensor, Tensor | None] | None
+
+
+def paths_of(source: Source) -> tuple[str, ...]:
+    """The files that a source is an image of, without its masks, which others may have too."""
+    return tuple(member.path for member in source.members)
+
+
+def _bytes_needed(job: Job, box: Region) -> int:
+    """Memory that reading a job may take, as its headers have it."""
+    total = 0
+    for tile in job.tiles:
+        info = tile.source.header
+        samples = prod(box.shape) * len(info.bands)
+        total += _COPIES * samples * (np.dtype(info.dtype).itemsize + 1)
+        if job.turn is None:  # many decoders hold the file as well
+            total += sum(member.bytes for member in tile.source.files)
+    return total
 
 
 def _box(plan: Plan, tile: Tile) -> Region:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 SCRIPT = """
 import gc, multiprocessing, os, tempfile
-from pipeline.stages.processes import start_forkserver
+from pipeline.workers.start import start_forkserver
 
 class Held:
     def __init__(self):

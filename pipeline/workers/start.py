@@ -1,21 +1,28 @@
-"""How reader processes start, and how they end: with the main process, however that ends."""
+"""How worker processes start, and how they end: with the main process, however that ends."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
+import resource
 import signal
 import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Sequence
-from multiprocessing import forkserver, parent_process, resource_tracker, util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
 from unittest.mock import patch
 
+_PR_SET_PDEATHSIG = 1
+"""A word of linux/prctl.h."""
+
 
 def start_forkserver() -> None:
-    """Start the process that reader processes are forked from, deaf to Ctrl-C like all of them.
+    """Start the process that workers with torch are forked from, deaf to Ctrl-C like all of them.
 
     It is the main process that stops them; the mask of blocked signals is inherited. As long as
     this process has one thread, the server is a fork of it instead of a new interpreter, which
@@ -48,6 +55,7 @@ def _fork(_: bytes, arguments: Sequence[str], files: Sequence[int]) -> int:
         return pid
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _end_with_parent()
         null = os.open(os.devnull, os.O_RDWR)
         for number in {int(fd.name) for fd in Path("/dev/fd").iterdir()} - {0, 1, 2, null, *files}:
             os.dup2(null, number, inheritable=False)
@@ -72,16 +80,39 @@ def _start_resource_tracker() -> None:
         sys.warnoptions.remove(quiet)
 
 
-def start_worker(_: int) -> None:
-    """Leave stopping to the main process, as Ctrl-C reaches the whole group; end when it ends."""
+def become_worker() -> None:
+    """Leave stopping to the main process, as Ctrl-C reaches the whole group, and end with it.
+
+    A crash here is told in the table; a core dump would only fill the working directory.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_main, daemon=True).start()
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    gc.freeze()  # what a fork shares is not to be copied by the collector's marks
+    _end_with_parent()
 
 
-def _end_with_main() -> None:
-    """The fork server outlives a killed main process as long as readers live, and they it."""
-    main = parent_process()
-    assert main is not None
-    main.join()
-    os._exit(1)
+def _end_with_parent() -> None:
+    """Have the kernel kill this process when the one that forked it ends, however either is."""
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def holding_signals() -> Iterator[None]:
+    """Deliver SIGINT and SIGTERM at the end: half-started processes complain, and stay."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    stops = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda n, _: held.append(n)) for number in stops}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
