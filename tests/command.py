@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,6 +27,10 @@ TIMED = frozenset({"run.json", "log.jsonl", ".lock"})
 """The only files of an output folder that may depend on time, host or worker count."""
 
 
+Figures: TypeAlias = Callable[[str], None]
+"""Tells what a test tried, for the report of `make faults`."""
+
+
 @dataclass(frozen=True)
 class Said:
     """What a command answered."""
@@ -40,6 +44,7 @@ def filterbank(*arguments: object) -> Said:
     """Run `filterbank` in this process."""
     out, err = io.StringIO(), io.StringIO()
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    hook = sys.unraisablehook
     code: Any = None
     try:
         with (
@@ -53,6 +58,7 @@ def filterbank(*arguments: object) -> Said:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+        sys.unraisablehook = hook
     return Said(int(code or 0), out.getvalue(), err.getvalue())
 
 
@@ -81,11 +87,14 @@ def started(
 
 
 @contextlib.contextmanager
-def forked(*arguments: object) -> Iterator[Process]:
-    """A `filterbank` process that has imported what it needs: for tests of all that comes after."""
+def forked(*arguments: object, traced: bool = False) -> Iterator[Process]:
+    """A `filterbank` process that has imported what it needs: for tests of all that comes after.
+
+    traced: it waits until somebody traces it.
+    """
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder, "out"), Path(folder, "err")
-        with _ending(Forked([*map(str, arguments)], *files)) as process:
+        with _ending(Forked([*map(str, arguments)], *files, traced=traced)) as process:
             yield process
 
 

@@ -22,10 +22,13 @@ from typing import IO, Any
 class Forked:
     """A command as `subprocess.Popen` would have it, as far as tests ask."""
 
-    def __init__(self, arguments: Sequence[str], out: Path, err: Path) -> None:
+    def __init__(
+        self, arguments: Sequence[str], out: Path, err: Path, *, traced: bool = False
+    ) -> None:
+        """traced: it does nothing before somebody traces it."""
         self._files = out, err
         self.returncode: int | None = None
-        self.pid = int(_ask("start", [*arguments], str(out), str(err)))
+        self.pid = int(_ask("start", [*arguments], str(out), str(err), traced))
 
     def poll(self) -> int | None:
         """The exit code, or minus the signal that ended it; None while it runs."""
@@ -92,7 +95,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
         answers.flush()
 
 
-def _start(arguments: Sequence[str], out: str, err: str) -> int:
+def _start(arguments: Sequence[str], out: str, err: str, traced: bool) -> int:
     ready, begun = os.pipe()
     if pid := os.fork():
         os.close(begun)
@@ -109,6 +112,8 @@ def _start(arguments: Sequence[str], out: str, err: str) -> int:
         for number, file in enumerate((null, *into)):
             os.dup2(file, number)
             os.close(file)
+        while traced and "TracerPid:\t0" in Path("/proc/self/status").read_text():
+            time.sleep(0.002)
         code = _run(arguments)
         sys.stdout.flush()
         sys.stderr.flush()

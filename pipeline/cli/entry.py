@@ -16,7 +16,7 @@ from pipeline.cli import running as running
 from pipeline.cli.exits import Stopped, code_of, stop
 from pipeline.cli.group import cli
 from pipeline.cli.progress import complain
-from pipeline.errors import ConfigError, FilterbankError
+from pipeline.errors import ConfigError, FilterbankError, WriteError
 
 
 def main() -> None:
@@ -29,6 +29,8 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except FilterbankError as error:
+        if isinstance(error, WriteError):  # what could not be written complains when it goes
+            sys.unraisablehook = lambda _: None
         _complain(error)
         sys.exit(code_of(error))
     except Stopped as signalled:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from command import draw, filterbank, write_config
+from command import Figures, draw, filterbank, write_config
 from once import Once
 
 
@@ -28,3 +29,15 @@ def undisturbed(images: Path, once: Once) -> Path:
         assert filterbank("run", write_config(folder / "c.yaml", images, folder / "out")).code == 0
 
     return once("undisturbed", fill) / "out"
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """Adds a line to the file that FILTERBANK_FIGURES names, which `make faults` prints."""
+    name = os.environ.get("FILTERBANK_FIGURES", os.devnull)
+
+    def tell(text: str) -> None:
+        with Path(name).open("a") as file:
+            file.write(f"{request.node.name}: {text}\n")
+
+    return tell
