@@ -20,6 +20,7 @@ from pipeline.readers import is_dicom, parts_beside, why_no_image
 from pipeline.types import Member, Source
 
 _BESIDE = "mask or qa layer"
+_UNREAD = "folder not readable"
 _ASKED = ("excluded", "not included", "band not in input.bands", "no mask", _BESIDE)
 """Reasons that the config itself gives."""
 
@@ -41,6 +42,11 @@ class Listing:
     def members(self) -> tuple[Member, ...]:
         """The files of all images, without their masks and layers of classes."""
         return tuple(member for source in self.sources for member in source.members)
+
+    @property
+    def unread(self) -> str:
+        """Why folders could not be listed; empty where all could."""
+        return ", ".join(sorted(why for why in self.skipped if why.startswith(_UNREAD)))
 
     @property
     def asked_out(self) -> int:
@@ -205,7 +211,7 @@ def _walk(
         try:
             entries = list(os.scandir(folder))
         except OSError as error:
-            skipped[f"folder not readable ({error.strerror})"] += 1
+            skipped[f"{_UNREAD} ({error.strerror})"] += 1
             continue
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):

@@ -119,7 +119,7 @@ def survey(config: Config, options: Options) -> Survey:
     new, redo = _units(plan, state, todo, listing)
     again = {source.key for unit in redo for source in unit}
     todo = replace(todo, vanished=tuple(row for row in todo.vanished if row.image not in again))
-    pruned = _pruned(todo, state, options)
+    pruned = _pruned(todo, state, options, listing)
     shards = tuple(_shards(state, new[: options.limit], redo, pruned))
     known = options.limit is None and not listing.waiting
     opened = [source for unit in (*new, *redo) for source in unit]
@@ -187,9 +187,12 @@ def _refuse_other_plan(plan: Plan, state: store.State) -> None:
     raise PlanError(message)
 
 
-def _pruned(todo: Todo, state: store.State, options: Options) -> tuple[str, ...]:
+def _pruned(todo: Todo, state: store.State, options: Options, listing: Listing) -> tuple[str, ...]:
     if not options.prune or not todo.vanished:
         return ()
+    if listing.unread:
+        message = f"--prune would remove images that may be there: {listing.unread}; allow it first"
+        raise PlanError(message)
     stored = sum(len(rows) for rows in state.shards.values())
     if len(todo.vanished) > options.prune_limit * stored:
         message = (

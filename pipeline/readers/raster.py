@@ -85,8 +85,8 @@ class Raster:
 def is_georeferenced(path: str) -> bool:
     """Whether a TIFF is to be read as a raster: by the tags of its first page, or a mask beside it.
 
-    A file whose tags are damaged is not: the reader of plain TIFF says what is wrong with it. Raises
-    ReadError, kind `io`.
+    A file whose tags are damaged is not: the reader of plain TIFF says what is wrong with it.
+    Raises ReadError, kind `io`.
     """
     if Path(path + MASK_SUFFIX).exists():
         return True

@@ -42,11 +42,11 @@ def named_reader(path: str) -> str | None:
 
 
 def is_dicom(path: str) -> bool:
-    """Whether a file is read as DICOM; one that cannot be read is not."""
+    """Whether a file is read as DICOM; one that cannot be read now: whether its name allows it."""
     try:
         return (_signed(_head(path)) or named_reader(path)) == "dicom"
     except ReadError:
-        return False
+        return named_reader(path) in (None, "dicom")
 
 
 def why_no_image(path: str) -> str | None:
