@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -244,13 +243,16 @@ def make(folder: Path, count: int, side: int) -> Path:
 
 def measured(command: list[str]) -> tuple[float, float, int]:
     """CPU and wall seconds of a command with all its children, and their largest peak in bytes."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stdout + done.stderr)
-    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - began
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return used, wall, after.ru_maxrss << 10
+    began = time.perf_counter()
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            sys.exit(said.read().decode())
+    wall = time.perf_counter() - began
+    return used.ru_utime + used.ru_stime, wall, used.ru_maxrss << 10
 
 
 def deviation(out: Path, image: Path) -> tuple[float, str]:
