@@ -22,8 +22,8 @@ from typing import Any, Literal, TypeAlias
 
 from pipeline.errors import MissingDependency, PlanError
 
-_EXTRAS = {"s3": "s3", "gs": "gcs", "gcs": "gcs", "memory": ""}
-"""Protocols of object stores, and the extra of filterbank that each one needs."""
+_NEEDS = {"s3": "'filterbank[s3]'", "gs": "gcsfs", "memory": "fsspec"}
+"""Protocols of object stores, and what pip installs for each."""
 
 TMP = ".tmp"
 """Below the output folder: what is not committed."""
@@ -84,8 +84,8 @@ class ObjectPath:
         try:
             return fsspec.filesystem(self.protocol, use_listings_cache=False)
         except ImportError as error:
-            extra = _EXTRAS[self.protocol]
-            message = f"{self.protocol}:// needs an extra: pip install 'filterbank[{extra}]'"
+            need = _NEEDS[self.protocol]
+            message = f"{self.protocol}:// needs a library: pip install {need}"
             raise MissingDependency(message) from error
 
     # ------------------------------------------------------------ questions
@@ -240,8 +240,8 @@ def place(text: str | Place) -> Place:
         return Path(text)
     if protocol in ("file", "local"):
         return Path(key)
-    if protocol not in _EXTRAS:
-        known = ", ".join(f"{name}://" for name in ("file", *_EXTRAS))
+    if protocol not in _NEEDS:
+        known = ", ".join(f"{name}://" for name in ("file", *_NEEDS))
         message = f"{protocol[:40]}:// is no store that filterbank knows ({known})"
         raise PlanError(message)
     key = key.strip("/")

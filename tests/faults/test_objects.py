@@ -1,0 +1,376 @@
+"""Results in an object store are those of a local folder, whatever happens to who writes them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from command import Said, draw, filterbank, tree, write_config
+from objectstore import CREDENTIALS, ObjectStore, serving
+
+from pipeline import lease, upload
+from pipeline.commit import Staging, adopt, close_room, recover
+from pipeline.errors import Locked
+from pipeline.lock import locked
+from pipeline.output import open_output
+from pipeline.storage import ObjectPath, place, scratch
+
+STEP = int(os.environ.get("FILTERBANK_CUT_STEP", "9"))
+"""Runs die at every ninth change of the store; FILTERBANK_CUT_STEP=1 for acceptance."""
+TIMED = ("run.json", "log.jsonl", "log.1.jsonl", ".lock/")
+"""The only objects that may depend on time, host or who wrote."""
+
+
+# ---------------------------------------------------------------- without a server
+@pytest.fixture
+def root(request: pytest.FixtureRequest) -> ObjectPath:
+    """A place of its own in this process's memory."""
+    found = place(f"memory://tests/{hash(request.node.name):x}")
+    assert isinstance(found, ObjectPath)
+    return found
+
+
+def staged(root: ObjectPath, room: str = "", **files: bytes) -> Staging:
+    staging = Staging(root, "shard", room)
+    for name, data in files.items():
+        staging.write(f"{name}/part", data)
+    return staging
+
+
+def committed(root: ObjectPath) -> dict[str, bytes]:
+    return {
+        name: (root / name).read_bytes() for name in root.sizes() if not name.startswith(".lock")
+    }
+
+
+def test_a_commit_puts_what_was_staged_and_removes_what_is_to_go(root: ObjectPath) -> None:
+    with locked(root):
+        (root / "png/old").write_bytes(b"old")
+        staged(root, maps=b"m", images=b"i").commit(remove=["png/old"])
+        assert committed(root) == {"maps/part": b"m", "images/part": b"i"}
+        assert not list(scratch(root).rglob("*"))
+
+
+def test_what_a_worker_stages_waits_for_the_driver(root: ObjectPath) -> None:
+    with locked(root):
+        staged(root, room="one", images=b"1").commit()
+        staged(root, room="two", images=b"2").commit()
+        assert not any(name.startswith("images") for name in root.sizes())
+        close_room(root, "two")
+        adopt(root, "one", "shard")
+        assert committed(root) == {"images/part": b"1"}
+
+
+def test_only_who_creates_an_object_first_has_created_it(root: ObjectPath) -> None:
+    assert (root / "a").create(b"mine")
+    assert not (root / "a").create(b"yours")
+    assert (root / "a").create(b"mine"), "an answer that was lost is asked for again"
+    assert (root / "a").read_bytes() == b"mine"
+
+
+def test_a_second_driver_is_told_who_holds_the_place(root: ObjectPath) -> None:
+    said = rf"in use by process {os.getpid()} on .*--if-locked"
+    with locked(root), pytest.raises(Locked, match=said), locked(root):
+        pass
+    with locked(root):  # released
+        pass
+
+
+def others(root: ObjectPath, **holder: object) -> None:
+    """Let a process of another machine hold a place."""
+    written = json.dumps({"pid": 7, "host": "elsewhere", "machine": "other", **holder})
+    (root / ".lock/000041").write_bytes(written.encode())
+
+
+def test_a_lease_that_ran_out_is_taken_over_and_one_that_did_not_is_not(
+    root: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others(root)
+    with pytest.raises(Locked, match="process 7 on elsewhere, heard of 0 s ago"), locked(root):
+        pass
+    monkeypatch.setattr(lease, "TIME_TO_LIVE", 0.05)
+    time.sleep(0.1)
+    with locked(root):
+        assert lease.number_of(root) == 42
+
+
+def test_a_process_of_this_machine_that_is_gone_holds_nothing(root: ObjectPath) -> None:
+    others(root, machine=lease._machine(), began="1", pid=2**22 + 1)
+    with locked(root):
+        assert lease.number_of(root) == 42
+
+
+def test_who_lost_the_lease_commits_nothing(root: ObjectPath) -> None:
+    with locked(root):
+        staging = staged(root, images=b"late")
+        others(root)
+        with pytest.raises(Locked, match=r"took .* over"):
+            staging.commit()
+        assert not any(name.startswith("images") for name in root.sizes())
+
+
+@pytest.mark.parametrize("pause", ["stage", "check", "create", "copy"])
+def test_who_is_taken_over_at_any_moment_of_a_commit_leaves_whole_sets(
+    pause: str, root: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the process had been asleep: the other one recovers, and commits another result."""
+
+    def take_over() -> None:
+        monkeypatch.undo()
+        assert lease._path(root, 2).create(b"{}")
+        with monkeypatch.context() as other:
+            other.setitem(lease._numbers, root, 2)
+            recover(root)
+            staged(root, maps=b"new", images=b"new").commit()
+
+    def after(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **named: object) -> object:
+            found = real(*arguments, **named)
+            take_over()
+            return found
+
+        return call
+
+    where = {
+        "stage": (upload, "stage"),
+        "check": (lease, "check"),
+        "create": (ObjectPath, "create"),
+        "copy": (ObjectPath, "copy"),
+    }[pause]
+    with locked(root):
+        staging = staged(root, maps=b"old", images=b"old")
+        monkeypatch.setattr(*where, after(getattr(*where)))
+        with pytest.raises(Locked):
+            staging.commit()
+        monkeypatch.setitem(lease._numbers, root, 2)
+        recover(root)
+        assert committed(root) == {"maps/part": b"new", "images/part": b"new"}
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("s3://me:secret@bucket/out", "leave credentials to the store's own"),
+        ("ftp://host/out", "ftp:// is no store that filterbank knows"),
+        ("s3://bucket/../out", "names no place in a store"),
+        ("s3://bucket/[a]", "names no place in a store"),
+        ("s3://", "names no place in a store"),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_refused(url: str, why: str, tmp_path: Path) -> None:
+    draw(tmp_path / "in/0.png", seed=0)
+    config = write_config(tmp_path / "c.yaml", tmp_path / "in", tmp_path)
+    said = filterbank("run", config, "--output", url)
+    assert said.code == 3
+    assert why in said.err
+    assert "secret" not in said.err
+
+
+def test_a_store_whose_library_is_missing_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw(tmp_path / "in/0.png", seed=0)
+    config = write_config(tmp_path / "c.yaml", tmp_path / "in", tmp_path)
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    said = filterbank("run", config, "--output", "s3://bucket/out")
+    assert said.code == 8
+    assert "pip install 'filterbank[s3]'" in said.err
+
+
+def test_file_urls_are_folders(tmp_path: Path) -> None:
+    draw(tmp_path / "in/0.png", seed=0)
+    config = write_config(tmp_path / "c.yaml", tmp_path / "in", tmp_path)
+    assert filterbank("run", config, "--output", f"file://{tmp_path}/out").code == 0
+    assert open_output(f"file://{tmp_path}/out").images.num_rows == 1
+
+
+# ---------------------------------------------------------------- a server of its own process
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    with serving(tmp_path_factory.mktemp("server")) as store:
+        yield store
+
+
+@dataclass
+class Bucket:
+    """A bucket, and runs that write to it: each in a fork of this process that can be killed."""
+
+    store: ObjectStore
+    name: str
+    folder: Path
+    children: list[int] = field(default_factory=list)
+
+    @property
+    def output(self) -> str:
+        return f"s3://{self.name}/deep/out"
+
+    def begin(self, *arguments: object, endpoint: str = "", **env: str) -> int:
+        """Start a command in a process of its own."""
+        child = os.fork()
+        if child:
+            self.children.append(child)
+            return child
+        try:
+            os.environ.update(CREDENTIALS, AWS_ENDPOINT_URL=endpoint or self.store.url, **env)
+            said = filterbank(*arguments)
+            (self.folder / f"{os.getpid()}.json").write_text(json.dumps(vars(said)))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(0)
+
+    def end(self, child: int) -> Said | None:
+        """What a command said; None where it was killed."""
+        os.waitpid(child, 0)
+        self.children.remove(child)
+        path = self.folder / f"{child}.json"
+        return Said(**json.loads(path.read_text())) if path.exists() else None
+
+    def run(self, *arguments: object, **env: str) -> Said:
+        said = self.end(self.begin(*arguments, **env))
+        assert said is not None
+        return said
+
+    def tree(self) -> dict[str, bytes]:
+        """What has to be the same in every run."""
+        found = self.store.tree(self.name, "deep/out/")
+        return {name: data for name, data in found.items() if not name.startswith(TIMED)}
+
+    def look(self) -> None:
+        """No table is torn and no row is there twice, as a stranger reads them now."""
+        seen = set()
+        for name, data in self.store.tree(self.name, "deep/out/").items():
+            table = name.split("/")[0]
+            if table in ("images", "statistics", "regions", "maps"):
+                read = pq.read_table(io.BytesIO(data), partitioning=None)
+                keys = [n for n in ("image", "band", "region", "filter") if n in read.column_names]
+                for row in read.select(keys).to_pylist():
+                    key = (table, *row.values())
+                    assert key not in seen, key
+                    seen.add(key)
+
+
+@pytest.fixture
+def bucket(server: ObjectStore, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bucket]:
+    name = f"b{abs(hash(request.node.name)):x}"
+    server.client.create_bucket(Bucket=name)
+    made = Bucket(server, name, tmp_path)
+    yield made
+    for child in made.children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    for i in range(2):
+        draw(tmp_path / f"in/{i}.png", seed=i, size=8)
+    return tmp_path / "in"
+
+
+def test_results_in_a_store_are_those_of_a_folder(images: Path, bucket: Bucket) -> None:
+    folder = bucket.folder
+    local = write_config(folder / "l.yaml", images, folder / "out")
+    config = write_config(folder / "c.yaml", images, folder / "unused")
+    arguments = "run", config, "--output", bucket.output
+    for happens in (None, "change"):
+        if happens:
+            draw(images / "1.png", seed=11, size=8)
+            (images / "0.png").unlink()
+        flags = ("--prune", "--prune-limit", 100) if happens else ()
+        assert filterbank("run", local, *flags).code == 0
+        said = bucket.run(*arguments, *flags)
+        assert said.code == 0, said
+        assert said.out.endswith(f"results in {bucket.output}\n")
+        assert bucket.tree() == tree(folder / "out")
+    assert bucket.run(*arguments).out.startswith("nothing to do: 1 image is done")
+    assert bucket.run("verify", bucket.output).out == "every file is as it was committed\n"
+    said = bucket.run("status", bucket.output)
+    assert f"output  {bucket.output}" in said.out
+    assert bucket.run("export", bucket.output, folder / "wide.csv").code == 0
+    assert filterbank("export", folder / "out", folder / "local.csv").code == 0
+    assert (folder / "wide.csv").read_bytes() == (folder / "local.csv").read_bytes()
+    record = bucket.store.tree(bucket.name, "deep/out/run.json")[""]
+    assert json.loads(record)["state"] == "finished"
+    everything = b"".join(bucket.store.tree(bucket.name).values())
+    assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"].encode() not in everything
+
+
+def test_a_driver_killed_at_any_request_leaves_whole_tables_and_is_resumed(
+    images: Path, bucket: Bucket
+) -> None:
+    """The change of the store at which it dies is done or not, in turn."""
+    folder = bucket.folder
+    (images / "0.png").unlink()
+    config = write_config(folder / "c.yaml", images, folder / "out")
+    assert filterbank("run", config).code == 0
+    expected, died = tree(folder / "out"), 0
+    for at in range(1, 1000, STEP):
+        for name in bucket.store.tree(bucket.name):
+            bucket.store.client.delete_object(Bucket=bucket.name, Key=name)
+        bucket.store.watch()
+        child = bucket.begin("run", config, "--output", bucket.output)
+        bucket.store.watch(child, at)
+        if bucket.end(child) is not None:
+            break
+        died += 1
+        bucket.look()
+        bucket.store.watch()
+        said = bucket.run("run", config, "--output", bucket.output)
+        assert said.code == 0, said
+        assert bucket.tree() == expected
+    else:
+        pytest.fail("never came to its end")
+    assert died >= 3
+
+
+def test_of_two_drivers_one_works(images: Path, bucket: Bucket) -> None:
+    config = write_config(bucket.folder / "c.yaml", images, bucket.folder / "out")
+    arguments = "run", config, "--output", bucket.output
+    both = [bucket.end(child) for child in [bucket.begin(*arguments) for _ in range(2)]]
+    codes = [said.code for said in both if said is not None]
+    assert sorted(codes) in ([0, 0], [0, 75]), both  # one after the other, or one
+    assert filterbank("run", config).code == 0
+    assert bucket.tree() == tree(bucket.folder / "out")
+
+
+def test_a_store_that_does_not_heed_conditions_is_refused(images: Path, bucket: Bucket) -> None:
+    config = write_config(bucket.folder / "c.yaml", images, bucket.folder / "out")
+    careless = bucket.store.careless
+    child = bucket.begin("run", config, "--output", bucket.output, endpoint=careless)
+    said = bucket.end(child)
+    assert said is not None
+    assert said.code == 3
+    assert "creates an object that exists already" in said.err
+    assert bucket.tree() == {}
+
+
+def test_uploads_that_were_cut_off_are_forgotten_and_others_are_not(
+    images: Path, bucket: Bucket
+) -> None:
+    begin = bucket.store.client.create_multipart_upload
+    begin(Bucket=bucket.name, Key="deep/out/.tmp/000001-x/maps/part")
+    begin(Bucket=bucket.name, Key="deep/outer")
+    config = write_config(bucket.folder / "c.yaml", images, bucket.folder / "out")
+    assert bucket.run("run", config, "--output", bucket.output).code == 0
+    left = bucket.store.client.list_multipart_uploads(Bucket=bucket.name).get("Uploads", [])
+    assert [one["Key"] for one in left] == ["deep/outer"]
+
+
+def test_a_bucket_that_is_not_there_is_a_folder_that_cannot_be_written(
+    images: Path, bucket: Bucket
+) -> None:
+    config = write_config(bucket.folder / "c.yaml", images, bucket.folder / "out")
+    said = bucket.run("run", config, "--output", "s3://nobody-has-this/out")
+    assert said.code == 7
+    assert "cannot write to s3://nobody-has-this/out" in said.err

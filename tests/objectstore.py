@@ -1,0 +1,149 @@
+"""An object store for tests: a server of the S3 protocol (moto) that can end whom it serves.
+
+Run as a program it serves until the process that asked for it is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """A running server. url: its endpoint; careless: one that creates what exists already."""
+
+    url: str
+    careless: str
+
+    @cached_property
+    def client(self) -> Any:
+        """An independent client, boto3's."""
+        import boto3
+
+        keys = {name.lower(): CREDENTIALS[name] for name in ("AWS_ACCESS_KEY_ID",)}
+        keys["aws_secret_access_key"] = CREDENTIALS["AWS_SECRET_ACCESS_KEY"]
+        return boto3.client("s3", endpoint_url=self.url, region_name="us-east-1", **keys)
+
+    def tree(self, bucket: str, below: str = "") -> dict[str, bytes]:
+        """Every object of a bucket below a prefix."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=below)
+        keys = [one["Key"] for page in pages for one in page.get("Contents", ())]
+        return {
+            key.removeprefix(below): self.client.get_object(Bucket=bucket, Key=key)["Body"].read()
+            for key in keys
+        }
+
+    def watch(self, pid: int = 0, at: int = 0) -> int:
+        """How many changes were asked for since the last call; end a process at the next so many.
+
+        Every other one is still done for a process that will not hear of it.
+        """
+        query = f"{self.url}/-/watch?pid={pid}&at={at}"
+        with urllib.request.urlopen(query) as answer:
+            return int(answer.read())
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[ObjectStore]:
+    """Have a server, which writes its addresses and its log to a folder."""
+    said, log = folder / "addresses.json", folder / "server.log"
+    command = [sys.executable, __file__, str(said), str(os.getpid())]
+    env = {**os.environ, **CREDENTIALS, "PYTHONWARNINGS": "ignore"}
+    with (
+        log.open("w") as file,
+        subprocess.Popen(command, env=env, stdout=file, stderr=file) as server,
+    ):
+        try:
+            while not said.exists():
+                if server.poll() is not None:
+                    raise RuntimeError(log.read_text())
+                time.sleep(0.05)
+            yield ObjectStore(**json.loads(said.read_text()))
+        finally:
+            server.kill()
+
+
+# ---------------------------------------------------------------- the server
+App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class Watched:
+    """Counts requests that change something, and ends a process at one of them."""
+
+    def __init__(self, app: App) -> None:
+        self.app, self.seen, self.pid, self.at = app, 0, 0, 0
+        self.lock = threading.Lock()
+
+    def __call__(
+        self, environ: dict[str, Any], start_response: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/-/watch":
+            asked = dict(pair.split("=") for pair in environ["QUERY_STRING"].split("&"))
+            with self.lock:
+                seen, self.seen = self.seen, 0
+                self.pid, self.at = int(asked["pid"]), int(asked["at"])
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return [str(seen).encode()]
+        due = False
+        if environ["REQUEST_METHOD"] in ("PUT", "POST", "DELETE"):
+            with self.lock:
+                self.seen += 1
+                due = self.pid != 0 and self.seen == self.at
+        if due:
+            os.kill(self.pid, signal.SIGKILL)
+            if self.at % 2:
+                start_response("503 Service Unavailable", [])
+                return []
+        return self.app(environ, start_response)
+
+
+def careless(app: App) -> App:
+    """The store as it would be without conditional writes, which it accepts and does not heed."""
+
+    def call(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ.pop("HTTP_IF_NONE_MATCH", None)
+        return app(environ, start_response)
+
+    return call
+
+
+def serve(said: Path, parent: int) -> None:
+    """Serve until the parent is gone."""
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    app = DomainDispatcherApplication(create_backend_app)
+    urls = {}
+    for name, served in {"url": Watched(app), "careless": careless(app)}.items():
+        server = make_server("127.0.0.1", 0, served, threaded=True)
+        urls[name] = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    unfinished = said.with_suffix(".unfinished")
+    unfinished.write_text(json.dumps(urls))
+    unfinished.replace(said)
+    while Path(f"/proc/{parent}").exists():
+        time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]), int(sys.argv[2]))
