@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from glob import has_magic
 from pathlib import Path
 
@@ -161,12 +162,16 @@ class _Start:
     @property
     def names_files(self) -> bool:
         """Whether it says what its files are: it is one, or a glob with a suffix (`*.jp2`)."""
-        return not self.path.is_dir() or Path(self.glob).suffix not in ("", ".*")
+        return not self._is_folder or Path(self.glob).suffix not in ("", ".*")
+
+    @cached_property
+    def _is_folder(self) -> bool:
+        return self.path.is_dir()
 
     def names(self, path: str) -> bool:
         """Whether it names a file: it is that file, or its folder, or a glob that matches."""
         if not self.glob:
-            return self.path.is_dir() or path == str(self.path)
+            return self._is_folder or path == str(self.path)
         inside = os.path.relpath(path, self.root)
         return compile_globs(("/" + self.glob,))("/" + inside)
 

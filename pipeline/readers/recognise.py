@@ -54,12 +54,12 @@ def why_no_image(path: str) -> str | None:
 
     Masks and overviews beside a raster are part of it; JPEG 2000 and VRT have to be named.
     """
-    stem, suffix = Path(path).with_suffix(""), Path(path).suffix.lower()
+    suffix = Path(path).suffix.lower()
     if suffix in NAMED:
         return f"{suffix} not named"
-    if suffix in BESIDE and stem.exists():
+    if suffix in BESIDE and Path(path).with_suffix("").exists():
         return "mask or overviews of another file"
-    known = suffix in known_suffixes()
+    known = any(suffix in reader.suffixes for reader in READERS.values())
     try:
         if (not known or suffix in READERS["dicom"].suffixes) and NO_IMAGE.match(_head(path)):
             return "DICOM without an image"
