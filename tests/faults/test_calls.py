@@ -95,6 +95,20 @@ def test_killed_at_any_call_a_run_leaves_whole_files_and_resumes_identically(
     figures(f"killed at {tried} of {len(case.trace.points)} calls, survived {tried}")
 
 
+def test_killed_between_the_renames_of_a_commit_the_next_run_finishes_it(case: Case) -> None:
+    renames = [point for point in case.trace.points if point.call.startswith("rename")]
+    shards = {
+        name[len("images/part-") : -len(".parquet")] for name in case.after if "images/" in name
+    }
+    journals = [any(f'.tmp/{shard}.json")' in point.line for shard in shards) for point in renames]
+    second = renames[journals.index(True) + 2]
+    case.set_back()
+    assert inject(case.trace, second.once("signal=SIGKILL"), "run", case.config).code < 0
+    assert list(case.root.glob(".tmp/*.json")), "decided, and not finished"
+    case.check_whole()
+    case.check_resumed()
+
+
 @pytest.mark.parametrize("sticky", [False, True], ids=["once", "sticky"])
 def test_refused_at_any_call_a_run_says_so_and_resumes_identically(
     sticky: bool, case: Case, figures: Figures
