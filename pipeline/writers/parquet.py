@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,10 @@ ROW_GROUP_MOST = 64 << 20
 """... and inside an image once it holds this many: memory holds one, list offsets are 32-bit."""
 
 _ZERO = b"0" * 64
+# The key and its value in the footer: two binary fields of Thrift's compact protocol, the second of
+# 64 bytes. It is looked for, because no library should parse what may be damaged.
+_SEAL = re.compile(rb"filterbank:sha256\x18\x40([0-9a-f]{64})")
+_DAMAGE = (pa.ArrowException, OSError, ValueError)
 _OPTIONS: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 
 _TEXT, _INTS = pa.string(), pa.list_(pa.int64())
@@ -145,16 +150,11 @@ def write_sealed(path: Path, table: pa.Table, footer: Mapping[str, str]) -> None
 def check_seal(path: Place) -> bool:
     """Whether a file written by `write_sealed` is byte for byte as it was written."""
     data = path.read_bytes()
-    try:
-        metadata = pq.read_metadata(pa.BufferReader(data)).metadata or {}
-    except (pa.ArrowException, OSError):
-        return False
-    seal = metadata.get(b"filterbank:sha256", b"")
-    at = data.rfind(seal) if len(seal) == len(_ZERO) else -1
-    if at < 0:
+    at = max((match.start(1) for match in _SEAL.finditer(data)), default=None)
+    if at is None:
         return False
     found = hashlib.sha256(data[:at] + _ZERO + data[at + 64 :]).hexdigest()
-    return bool(found == seal.decode())
+    return data[at : at + 64] == found.encode()
 
 
 def footer_of(path: Place) -> dict[str, str]:
@@ -162,7 +162,7 @@ def footer_of(path: Place) -> dict[str, str]:
     where, filesystem = arrow(path)
     try:
         metadata = pq.read_metadata(where, filesystem=filesystem).metadata or {}
-    except (pa.ArrowException, OSError) as error:
+    except _DAMAGE as error:
         message = f"{path.parent.name}/{path.name} is damaged: {error}; see filterbank verify"
         raise WriteError(message) from error
     return {
@@ -206,7 +206,7 @@ def _open(path: Place) -> pq.ParquetFile:
 def _naming_damage(path: Place) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except _DAMAGE as error:
         message = f"{path.parent.name}/{path.name} is damaged: {error}; see filterbank verify"
         raise WriteError(message) from error
 
