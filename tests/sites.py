@@ -20,7 +20,8 @@ class Site:
     """Leaves a file per shard in a room, and moves it to `done` when it is accepted.
 
     Names of images: `kill` ends the process that works on them, `kill-once` the first time only,
-    `nap` takes a moment, an error's name raises it. unfit: what `enter` raises.
+    `meet` waits until two processes have worked, `wait` until there is a file `go`, an error's name
+    raises it. unfit: what `enter` raises.
     """
 
     root: Path
@@ -51,8 +52,12 @@ class Site:
     def _act(self, word: str) -> None:
         if word == "kill" or (word == "kill-once" and self._first(word)):
             os.kill(os.getpid(), signal.SIGKILL)
-        if word == "nap":
-            time.sleep(0.2)
+        if word == "meet":
+            (self.root / f"{os.getpid()}.here").touch()
+            while len(list(self.root.glob("*.here"))) < 2:
+                time.sleep(0.01)
+        while word == "wait" and not (self.root / "go").exists():
+            time.sleep(0.01)
         if word in ERRORS:
             raise ERRORS[word](f"on {word}")
 

@@ -34,6 +34,9 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--threads", metavar="N", help="Threads that compute on a CPU."),
             click.option("--batch", metavar="N", help="Images filtered together."),
             click.option("--memory", metavar="SIZE", help="Memory the run may use, as 4GiB."),
+            click.option("--executor", metavar="NAME", help="local or ray."),
+            click.option("--address", metavar="HOST:PORT",
+                         help="Head of the Ray cluster; local: a cluster of this machine alone."),
             click.option("--max-failed", metavar="N|P%", help="Stop after so many failures."),
             click.option("--limit", type=click.IntRange(1), metavar="N",
                          help="Take only the first N new files: a trial."),
@@ -64,6 +67,8 @@ def settings(flags: dict[str, Any]) -> tuple[Config, Options]:
         "output.path": flags["output"],
         **{f"run.{name}": flags[name] for name in ("device", "workers", "threads", "batch")},
         "run.memory": flags["memory"],
+        "run.executor": flags["executor"],
+        "run.address": flags["address"],
         "run.max_failed": flags["max_failed"],
     }
     options = Options(

@@ -250,8 +250,8 @@ class _Crew:
         for actor in (awaited[word] for word in ready):
             try:
                 word = self._word_of(actor)
-            except self.ray.exceptions.RayTaskError:  # a defect of ours, with its traceback
-                raise
+            except self.ray.exceptions.RayTaskError as error:  # a defect of ours
+                raise error.cause from error
             except self.ray.exceptions.RayError as error:
                 yield from self._lose(actor, error)
             else:

@@ -1,0 +1,177 @@
+"""Actors, machines and drivers of a cluster die at any moment; no row is lost or doubled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import filterbank, tree, write_config
+from sites import Site, shard, source
+
+from pipeline.errors import DeviceError, FilterbankError, PlanError, WriteError
+from pipeline.execute.ray import run_ray
+from pipeline.types import Notice, Shard, ShardReport
+
+LEAST = {"object_store_memory": 100 << 20, "include_dashboard": False}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head without processors and one machine with two."""
+    pytest.importorskip("ray", reason="needs the extra filterbank[ray]")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # actors unpickle `sites`
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **LEAST})
+        cluster.add_node(num_cpus=2, **LEAST)
+        cluster.wait_for_nodes()
+        yield cluster
+        cluster.shutdown()
+
+
+def do(
+    cluster: Any,
+    site: Site,
+    *shards: Shard,
+    happens: Callable[[ShardReport], None] = lambda _: None,
+    cpus: int = 1,
+) -> tuple[list[str], list[Notice]]:
+    """The shards that were reported, in order, and what was noticed."""
+    reported, noticed = [], []
+    for event in run_ray(site, shards, address=cluster.address, needs={"CPU": cpus}):
+        if isinstance(event, ShardReport):
+            reported.append(event.shard)
+            happens(event)
+        if isinstance(event, Notice):
+            noticed.append(event)
+            if event.event == "lost":
+                (site.root / "go").touch()
+    return reported, noticed
+
+
+def done(site: Site) -> dict[str, str]:
+    return {path.name: path.read_text() for path in (site.root / "done").iterdir()}
+
+
+def rooms(site: Site) -> list[str]:
+    return [path.name for path in site.root.iterdir() if path.is_dir() and path.name != "done"]
+
+
+# ---------------------------------------------------------------- the executor, without pixels
+def test_every_shard_is_reported_once_and_committed_before_that(
+    cluster: Any, tmp_path: Path
+) -> None:
+    site = Site(tmp_path)
+    shards = [shard(f"s{i}", f"a{i}", f"b{i}") for i in range(20)]
+    reported, noticed = do(
+        cluster, site, *shards, happens=lambda report: (tmp_path / "done" / report.shard).stat()
+    )
+    assert sorted(reported) == sorted(one.id for one in shards)
+    assert done(site) == {f"s{i}": f"a{i} b{i}" for i in range(20)}
+    assert {notice.event for notice in noticed} == {"actor"}
+    assert rooms(site) == []
+
+
+def test_a_killed_actor_costs_a_retry_and_a_deadly_image_itself_only(
+    cluster: Any, tmp_path: Path
+) -> None:
+    site = Site(tmp_path)
+    shards = [shard("s", "a", "kill-once", "b"), shard("t", "c", "kill", "d"), shard("u", "e")]
+    reported, noticed = do(cluster, site, *shards)
+    assert sorted(reported) == ["s", "t", "u"]
+    assert done(site) == {"s": "a kill-once b", "t": "c d", "u": "e"}
+    lost = [notice.details for notice in noticed if notice.event == "lost"]
+    assert len(lost) == 1 + 2 + 1 + 2, "the shard twice, its half, the image twice"
+    assert all(details["machine"] and details["reason"] for details in lost)
+    assert rooms(site) == []
+
+
+def test_failed_images_are_reported_as_such(cluster: Any, tmp_path: Path) -> None:
+    one = Shard("s", (source("a"), source("b", failed=True)))
+    events = run_ray(Site(tmp_path), [one], address=cluster.address, needs={"CPU": 1})
+    (report,) = [event for event in events if isinstance(event, ShardReport)]
+    assert report == ShardReport("s", 1, (("b", "corrupt", "is none"),))
+
+
+@pytest.mark.parametrize(
+    ("site", "image", "error", "match"),
+    [
+        ({}, "WriteError", WriteError, "on WriteError"),
+        ({}, "DeviceError", DeviceError, "actors in a row were of no use; .* on DeviceError"),
+        ({"unfit": "PlanError"}, "a", PlanError, "machine .*: unfit"),
+    ],
+    ids=["disk", "device", "machine"],
+)
+def test_what_no_other_actor_can_mend_ends_the_run(
+    cluster: Any,
+    tmp_path: Path,
+    site: dict[str, str],
+    image: str,
+    error: type[FilterbankError],
+    match: str,
+) -> None:
+    with pytest.raises(error, match=match):
+        do(cluster, Site(tmp_path, **site), shard("s", "a"), shard("t", image))
+    assert rooms(Site(tmp_path)) == []
+
+
+def test_a_machine_too_small_for_an_actor_is_refused(cluster: Any, tmp_path: Path) -> None:
+    events = run_ray(Site(tmp_path), [shard("s")], address=cluster.address, needs={"CPU": 3})
+    with pytest.raises(PlanError, match=r"no machine .* takes \(CPU 3\); lower run.threads"):
+        next(events)
+
+
+def test_a_lost_machine_costs_retries_only(cluster: Any, tmp_path: Path) -> None:
+    """Each of two machines has room for one actor; both work when one of them goes."""
+    second = [cluster.add_node(num_cpus=2, **LEAST)]
+    cluster.wait_for_nodes()
+    site = Site(tmp_path)
+
+    def happens(_: ShardReport) -> None:
+        if second:
+            cluster.remove_node(second.pop(), allow_graceful=False)
+
+    shards = [shard(f"s{i}", "meet" if i < 10 else "wait") for i in range(20)]
+    reported, noticed = do(cluster, site, *shards, happens=happens, cpus=2)
+    assert sorted(reported) == sorted(one.id for one in shards)
+    assert len(done(site)) == 20
+    assert any(notice.event == "lost" for notice in noticed)
+    assert rooms(site) == []
+
+
+# ---------------------------------------------------------------- runs
+def flags(cluster: Any) -> tuple[str, ...]:
+    return ("--executor", "ray", "--address", cluster.address)
+
+
+def test_results_are_those_of_a_local_run_bit_for_bit(
+    cluster: Any, images: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = {"workers": 0, "threads": 1}
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run=run)
+    said = filterbank("run", config, *flags(cluster))
+    assert (said.code, said.err) == (0, ""), said
+    assert "done 130, failed 0" in said.out
+    assert tree(tmp_path / "out") == tree(undisturbed)
+    lines = map(json.loads, (tmp_path / "out/log.jsonl").read_text().splitlines())
+    committed = [line["shard"] for line in lines if line["event"] == "committed"]
+    assert len(committed) == len(set(committed)) == 3
+    assert filterbank("run", config, *flags(cluster)).out.startswith("nothing to do")
+
+
+def test_without_ray_or_a_cluster_a_run_says_what_is_missing(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "out")
+    said = filterbank("run", config, "--executor", "ray")
+    assert (said.code, "write address: local" in said.err) == (2, True), said
+    said = filterbank("run", config, "--executor", "ray", "--address", "auto")
+    assert (said.code, "host:port" in said.err) == (2, True), said
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    said = filterbank("run", config, "--executor", "ray", "--address", "local")
+    assert (said.code, "filterbank[ray]" in said.err) == (8, True), said
