@@ -15,9 +15,11 @@ from pathlib import Path
 from pipeline.config.schema import Input
 from pipeline.errors import InputError
 from pipeline.manifest import read_manifest
+from pipeline.objects import Objects, list_objects
 from pipeline.pairing import is_beside, pair
 from pipeline.patterns import compile_globs, patterns_of
 from pipeline.readers import is_dicom, parts_beside, why_no_image
+from pipeline.storage import Place, is_url
 from pipeline.types import Member, Source
 
 _BESIDE = "mask or qa layer"
@@ -55,7 +57,7 @@ class Listing:
         return sum(self.skipped[reason] for reason in _ASKED)
 
 
-def list_members(config: Input, *, output: Path | None = None, now: float) -> Listing:
+def list_members(config: Input, *, output: Place | None = None, now: float) -> Listing:
     """List every file that the paths and patterns name; opens DICOM and unknown suffixes only.
 
     A member's name is its path below the input root: the folder given, or what precedes the first
@@ -65,6 +67,17 @@ def list_members(config: Input, *, output: Path | None = None, now: float) -> Li
     never input; now: seconds since 1970. Raises InputError when a root is missing, and ConfigError
     for a manifest that cannot be read.
     """
+    list_all = list_objects if any(map(is_url, config.path)) else _list_files
+    listed = list_all(config, output)
+    sources, left_out = pair(_ordered(listed.found), _ordered(listed.beside), config)
+    young = _young(sources, config.min_age, now)
+    ready = tuple(source for source in sources if source.key not in young)
+    waiting = (m.name for s in sources if s.key in young for m in s.members)
+    return Listing(ready, listed.skipped + left_out, tuple(sorted(waiting)))
+
+
+def _list_files(config: Input, output: Place | None) -> Objects:
+    own = output if isinstance(output, Path) else None
     starts = [_start(path) for path in config.path]
     top = Path(os.path.commonpath([start.root for start in starts]))
     skipped: Counter[str] = Counter()
@@ -75,7 +88,7 @@ def list_members(config: Input, *, output: Path | None = None, now: float) -> Li
     member = _Members(top, read_manifest(config.sha256) if config.sha256 else None, skipped)
     for start in starts:
         walked = start.root if config.mask or config.qa else start.path
-        for path, status in _walk(walked, top, output, skipped):
+        for path, status in _walk(walked, top, own, skipped):
             name = os.path.relpath(path, top)
             if belongs(name) and not refused(name):
                 beside.update(member(path, name, status))
@@ -90,15 +103,11 @@ def list_members(config: Input, *, output: Path | None = None, now: float) -> Li
                 skipped[why] += 1
             else:
                 found.update(member(path, name, status))
-    sources, left_out = pair(_ordered(found.values()), _ordered(beside.values()), config)
-    young = _young(sources, config.min_age, now)
-    ready = tuple(source for source in sources if source.key not in young)
-    waiting = (m.name for s in sources if s.key in young for m in s.members)
-    return Listing(ready, skipped + left_out, tuple(sorted(waiting)))
+    return Objects(found, beside, skipped)
 
 
-def _ordered(members: Iterable[Member]) -> list[Member]:
-    return sorted(members, key=lambda member: os.fsencode(member.name))
+def _ordered(members: Mapping[str, Member]) -> list[Member]:
+    return sorted(members.values(), key=lambda member: os.fsencode(member.name))
 
 
 class _Members:
@@ -148,9 +157,10 @@ def _young(sources: Sequence[Source], min_age: float, now: float) -> set[str]:
 
 
 def check_roots(config: Input) -> None:
-    """Raise InputError when an input path does not exist."""
+    """Raise InputError when an input path does not exist; listing a store will say so."""
     for path in config.path:
-        _start(path)
+        if not is_url(path):
+            _start(path)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from pipeline.errors import ReadError
+from pipeline.fetch import here
 from pipeline.types import Member
 
 Given: TypeAlias = Sequence[tuple[str, str]]
@@ -37,12 +38,13 @@ def fingerprint(members: Sequence[Member], given: Given = ()) -> str:
     for those that it does not name.
     """
     total = hashlib.sha256()
-    for member in members:
-        try:
-            total.update(_hash(member))
-        except OSError as error:
-            raise ReadError("io", error.strerror or type(error).__name__) from error
-    files = total.hexdigest() if len(members) > 1 else _hash(members[0]).hex()
+    with here(members) as local:
+        for member in local:
+            try:
+                total.update(_hash(member))
+            except OSError as error:
+                raise ReadError("io", error.strerror or type(error).__name__) from error
+        files = total.hexdigest() if len(members) > 1 else _hash(local[0]).hex()
     return hashlib.sha256(f"{files}{[*given]}".encode()).hexdigest() if given else files
 
 

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from pipeline.config.schema import Input, Limits
 from pipeline.config.table import Cells, spacing_of
 from pipeline.errors import ReadError
+from pipeline.fetch import fetched
 from pipeline.keys import escape
 from pipeline.pairing import band_of, given_of, lookup, roles_of, shared_fields
 from pipeline.placement import placement_of
@@ -103,11 +104,12 @@ def _is_described(source: Source, config: Input) -> bool:
 def _complete(source: Source, *, config: Input) -> Source:
     """A source with its metadata, and a layer of classes that fits it."""
     try:
-        if _is_described(source, config):
-            told = metadata_of(source.members[0].path, config.metadata)
-            source = replace(source, fields=source.fields + told)
-        if source.qa is not None:
-            check_quality(source.qa, source.header)
+        with fetched(source) as local:
+            if _is_described(source, config):
+                told = metadata_of(local.members[0].path, config.metadata)
+                source = replace(source, fields=source.fields + told)
+            if local.qa is not None:
+                check_quality(local.qa, source.header)
     except ReadError as error:
         return source.fail(Failure(error.kind, str(error)))
     return source
@@ -200,6 +202,23 @@ def open_headers(source: Source, config: Input, limits: Limits) -> tuple[Source,
 
     What failed at listing is looked into nonetheless: its files may be of one series.
     """
+    try:
+        with fetched(source, limits.bytes) as local:
+            back = dict(zip(local.files, source.files, strict=True))
+            return tuple(
+                replace(
+                    one,
+                    members=tuple(back[member] for member in one.members),
+                    masks=source.masks,
+                    qa=source.qa,
+                )
+                for one in _open_headers(local, config, limits)
+            )
+    except ReadError as error:
+        return (_unread(source, Failure(error.kind, str(error))),)
+
+
+def _open_headers(source: Source, config: Input, limits: Limits) -> tuple[Source, ...]:
     listed = replace(source, failure=None)
     try:
         if source.layout == "joined":

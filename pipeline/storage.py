@@ -258,6 +258,12 @@ def place(text: str | Place) -> Place:
     return ObjectPath(protocol, key)
 
 
+def object_at(url: str) -> ObjectPath:
+    """The object of a URL that a listing gave."""
+    protocol, _, key = url.partition("://")
+    return ObjectPath(protocol, key)
+
+
 def is_url(text: str) -> bool:
     """Whether a path names a place in a store, and is no file's."""
     return "://" in text
@@ -291,12 +297,17 @@ def scratch(root: Place) -> Path:
     """
     if isinstance(root, Path):
         return root / TMP
+    return private() / hashlib.sha256(str(root).encode()).hexdigest()[:16]
+
+
+def private() -> Path:
+    """This user's folder for temporary files, which nobody else can read. Raises PlanError."""
     own = Path(tempfile.gettempdir()) / f"filterbank-{os.getuid()}"
     own.mkdir(mode=0o700, exist_ok=True)
     if own.is_symlink() or own.stat().st_uid != os.getuid():
         message = f"{own} is somebody else's; set TMPDIR to a folder of your own"
         raise PlanError(message)
-    return own / hashlib.sha256(str(root).encode()).hexdigest()[:16]
+    return own
 
 
 def arrow(path: Place) -> tuple[Path | str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from pipeline.lock import refuse_foreign
 from pipeline.plan import Plan
 from pipeline.shards import cut
 from pipeline.stages.mapfiles import require
-from pipeline.storage import Place, is_within, local_of
+from pipeline.storage import Place, is_within
 from pipeline.types import Failure, Shard, Source
 from pipeline.version import __version__
 
@@ -99,7 +98,7 @@ def survey(config: Config, options: Options) -> Survey:
     require(plan)
     refuse_foreign(plan.root)
     _refuse_own_output(config, plan.root)
-    listing = list_members(config.input, output=local_of(plan.root), now=time.time())
+    listing = list_members(config.input, output=plan.root, now=time.time())
     if not listing.sources and not listing.waiting:
         _refuse_empty(config, options, listing)
     _refuse_other_plan(plan, state)

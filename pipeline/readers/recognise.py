@@ -13,6 +13,7 @@ from pipeline.readers.dicom_header import NO_IMAGE
 from pipeline.readers.hyperstack import is_hyperstack
 from pipeline.readers.raster import is_georeferenced
 from pipeline.readers.vrt import MASK_SUFFIX, VRT_SUFFIX, sources_of
+from pipeline.storage import is_url
 
 HEAD = 352
 NAMED = (".jp2", ".j2k", VRT_SUFFIX)  # tiles by the thousand, and files that name other files
@@ -43,6 +44,8 @@ def named_reader(path: str) -> str | None:
 
 def is_dicom(path: str) -> bool:
     """Whether a file is read as DICOM; one that cannot be read now: whether its name allows it."""
+    if is_url(path):
+        return named_reader(path) == "dicom"
     try:
         return (_signed(_head(path)) or named_reader(path)) == "dicom"
     except ReadError:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ReadError
+from pipeline.fetch import fetched
 from pipeline.fingerprint import fingerprint
 from pipeline.keys import escape
 from pipeline.plan import Plan
@@ -124,19 +125,10 @@ class Tiles:
             key, size = tile.source.key, sum(member.bytes for member in tile.source.files)
             begin(i, size=0 if job.turn or not job.first else size, needs=needs)
             try:
-                before = _status(tile.source.files)
-                if not _as_listed(tile.source.files, before):
-                    message = "the file changed after it was listed; run again when it is at rest"
-                    raise ReadError("changed", message)
-                if job.first and not job.turn:
-                    fingerprints[key] = fingerprint(tile.source.files, tile.source.given)
-                pixels, mask = read_box(tile.source, box)
-                rois = regions_in(self.plan, tile.source, tile.core)
-                sample = None if job.turn is None else _sample(tile.source)
-                read.append(Read(tile, pixels, mask, rois, sample))
-                if before != _status(tile.source.files):
-                    message = "the file changed while it was read; run again when it is at rest"
-                    raise ReadError("changed", message)
+                found, digest = _load(self.plan, job, i, box)
+                read.append(found)
+                if digest is not None:
+                    fingerprints[key] = digest
             except ReadError as error:
                 failures.append((tile.source, Failure(error.kind, str(error))))
             except MemoryError:
@@ -148,6 +140,27 @@ class Tiles:
         bad = {source.key for source, _ in failures}
         batches = _stack([one for one in read if one.tile.source.key not in bad], box)
         return Loaded(job, batches, tuple(failures), fingerprints, tuple(traces))
+
+
+def _load(plan: Plan, job: Job, item: int, box: Region) -> tuple[Read, str | None]:
+    """Read one tile, and hash its files where nobody has yet. Raises ReadError."""
+    tile, digest = job.tiles[item], None
+    following = (after.source.members for after in job.tiles[item + 1 : item + 2])
+    again = job.turn is not None or tile.source.members in following
+    with fetched(tile.source, keep=again) as source:
+        before = _status(source.files)
+        if not _as_listed(source.files, before):
+            message = "the file changed after it was listed; run again when it is at rest"
+            raise ReadError("changed", message)
+        if job.first and not job.turn:
+            digest = fingerprint(source.files, source.given)
+        pixels, mask = read_box(source, box)
+        rois = regions_in(plan, source, tile.core)
+        sample = None if job.turn is None else _sample(source)
+        if before != _status(source.files):
+            message = "the file changed while it was read; run again when it is at rest"
+            raise ReadError("changed", message)
+    return Read(tile, pixels, mask, rois, sample), digest
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from pipeline.commit import Staging, adopt, close_room, recover
 from pipeline.errors import Locked
 from pipeline.lock import locked
 from pipeline.output import open_output
-from pipeline.storage import ObjectPath, place, scratch
+from pipeline.storage import ObjectPath, place, private, scratch
 
 STEP = int(os.environ.get("FILTERBANK_CUT_STEP", "9"))
 """Runs die at every ninth change of the store; FILTERBANK_CUT_STEP=1 for acceptance."""
@@ -332,6 +332,48 @@ def test_a_driver_killed_at_any_request_leaves_whole_tables_and_is_resumed(
     else:
         pytest.fail("never came to its end")
     assert died >= 3
+
+
+def test_images_in_a_store_give_the_rows_of_the_folder(images: Path, bucket: Bucket) -> None:
+    folder = bucket.folder
+    draw(images / "deep/a b#%[1]*?.png", seed=7, size=8)
+    draw(images / "0.png.tif", seed=8, size=8)
+    for name in ("0.png", "1.png", "deep/a b#%[1]*?.png"):
+        draw(images / f"masks/{Path(name).stem}.png", seed=3, size=8)
+    (images / "cut.png").write_bytes((images / "0.png").read_bytes()[:60])
+    (images / "note.txt").write_text("no image")
+    client = bucket.store.client
+
+    def upload(path: Path) -> None:
+        key = f"in/{path.relative_to(images)}"
+        client.put_object(Bucket=bucket.name, Key=key, Body=path.read_bytes())
+        time = client.head_object(Bucket=bucket.name, Key=key)["LastModified"].timestamp()
+        os.utime(path, (time, time))
+
+    for path in filter(Path.is_file, images.rglob("*")):
+        upload(path)
+    client.put_object(Bucket=bucket.name, Key="in/empty/", Body=b"")
+    client.put_object(Bucket=bucket.name, Key="inner/2.png", Body=b"another folder's")
+    mask = {"path": "masks/{name}.png", "missing": "image"}
+    section = {"include": ["**/{name}.png", "*.tif"], "exclude": ["masks/*"], "mask": mask}
+    config = write_config(folder / "c.yaml", images, folder / "l", input=section)
+    url = f"s3://{bucket.name}/in"
+    arguments = "run", config, "--input", url, "--output", folder / "s", "--workers", 1
+    assert filterbank("run", config).code == 5
+    said = bucket.run(*arguments)
+    assert said.code == 5, said
+    assert "failed 1 (1 corrupt)" in said.out
+    assert tree(folder / "s") == tree(folder / "l")
+    draw(images / "1.png", seed=12, size=8)
+    upload(images / "1.png")
+    assert filterbank("run", config).code == 5
+    assert "done 1, failed 0, unchanged 4" in bucket.run(*arguments).out
+    assert tree(folder / "s") == tree(folder / "l")
+    assert not [*private().glob("in-*")]
+    assert bucket.run("run", config, "--input", f"s3://{bucket.name}/nothing").code == 4
+    said = bucket.run("run", config, "--input", url, "--input", images)
+    assert said.code == 4
+    assert "mixes folders and URLs" in said.err
 
 
 def test_of_two_drivers_one_works(images: Path, bucket: Bucket) -> None:
