@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,14 +53,19 @@ class ObjectStore:
             for key in keys
         }
 
-    def watch(self, pid: int = 0, at: int = 0) -> int:
-        """How many changes were asked for since the last call; end a process at the next so many.
+    def fill(self, bucket: str, objects: Mapping[str, bytes]) -> None:
+        """Let a bucket hold these objects and no others."""
+        for key in self.tree(bucket).keys() - objects.keys():
+            self.client.delete_object(Bucket=bucket, Key=key)
+        for key, data in objects.items():
+            self.client.put_object(Bucket=bucket, Key=key, Body=data)
 
-        Every other one is still done for a process that will not hear of it.
+    def watch(self, pid: int, at: int) -> None:
+        """End a process at the change that is asked for next so many; 0: at none.
+
+        At every other one the change is still made, though nobody will hear of it.
         """
-        query = f"{self.url}/-/watch?pid={pid}&at={at}"
-        with urllib.request.urlopen(query) as answer:
-            return int(answer.read())
+        urllib.request.urlopen(f"{self.url}/-/watch?pid={pid}&at={at}").close()
 
 
 @contextmanager
@@ -100,15 +105,14 @@ class Watched:
         if environ["PATH_INFO"] == "/-/watch":
             asked = dict(pair.split("=") for pair in environ["QUERY_STRING"].split("&"))
             with self.lock:
-                seen, self.seen = self.seen, 0
-                self.pid, self.at = int(asked["pid"]), int(asked["at"])
-            start_response("200 OK", [("Content-Type", "text/plain")])
-            return [str(seen).encode()]
+                self.seen, self.pid, self.at = 0, int(asked["pid"]), int(asked["at"])
+            start_response("200 OK", [])
+            return []
         due = False
         if environ["REQUEST_METHOD"] in ("PUT", "POST", "DELETE"):
             with self.lock:
                 self.seen += 1
-                due = self.pid != 0 and self.seen == self.at
+                due = self.seen == self.at
         if due:
             os.kill(self.pid, signal.SIGKILL)
             if self.at % 2:

@@ -25,8 +25,8 @@ from pipeline.lock import locked
 from pipeline.output import open_output
 from pipeline.storage import ObjectPath, place, private, scratch
 
-STEP = int(os.environ.get("FILTERBANK_CUT_STEP", "9"))
-"""Runs die at every ninth change of the store; FILTERBANK_CUT_STEP=1 for acceptance."""
+STEP = int(os.environ.get("FILTERBANK_CUT_STEP", "15"))
+"""Runs die at every fifteenth change of the store; FILTERBANK_CUT_STEP=1 for acceptance."""
 TIMED = ("run.json", "log.jsonl", "log.1.jsonl", ".lock/")
 """The only objects that may depend on time, host or who wrote."""
 
@@ -197,6 +197,8 @@ def test_file_urls_are_folders(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- a server of its own process
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    import s3fs  # noqa: F401 - so that forks need not
+
     with serving(tmp_path_factory.mktemp("server")) as store:
         yield store
 
@@ -214,14 +216,15 @@ class Bucket:
     def output(self) -> str:
         return f"s3://{self.name}/deep/out"
 
-    def begin(self, *arguments: object, endpoint: str = "", **env: str) -> int:
-        """Start a command in a process of its own."""
+    def begin(self, *arguments: object, endpoint: str = "", fuse: int = 0) -> int:
+        """Start a command in a process of its own, to be killed at one of its requests."""
         child = os.fork()
         if child:
             self.children.append(child)
             return child
         try:
-            os.environ.update(CREDENTIALS, AWS_ENDPOINT_URL=endpoint or self.store.url, **env)
+            self.store.watch(os.getpid(), fuse)
+            os.environ.update(CREDENTIALS, AWS_ENDPOINT_URL=endpoint or self.store.url)
             said = filterbank(*arguments)
             (self.folder / f"{os.getpid()}.json").write_text(json.dumps(vars(said)))
         except BaseException:
@@ -236,8 +239,8 @@ class Bucket:
         path = self.folder / f"{child}.json"
         return Said(**json.loads(path.read_text())) if path.exists() else None
 
-    def run(self, *arguments: object, **env: str) -> Said:
-        said = self.end(self.begin(*arguments, **env))
+    def run(self, *arguments: object) -> Said:
+        said = self.end(self.begin(*arguments))
         assert said is not None
         return said
 
@@ -306,32 +309,35 @@ def test_results_in_a_store_are_those_of_a_folder(images: Path, bucket: Bucket) 
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"].encode() not in everything
 
 
+@pytest.mark.parametrize("happens", ["fresh", "supersede and prune"])
 def test_a_driver_killed_at_any_request_leaves_whole_tables_and_is_resumed(
-    images: Path, bucket: Bucket
+    happens: str, images: Path, bucket: Bucket
 ) -> None:
     """The change of the store at which it dies is done or not, in turn."""
-    folder = bucket.folder
+    config = write_config(bucket.folder / "c.yaml", images, bucket.folder / "out")
+    arguments = "run", config, "--prune", "--prune-limit", 100
+    before: dict[str, bytes] = {}
+    if happens != "fresh":
+        assert filterbank(*arguments).code == 0
+        assert bucket.run(*arguments, "--output", bucket.output).code == 0
+        before = bucket.store.tree(bucket.name)
+        draw(images / "1.png", seed=11, size=8)
     (images / "0.png").unlink()
-    config = write_config(folder / "c.yaml", images, folder / "out")
-    assert filterbank("run", config).code == 0
-    expected, died = tree(folder / "out"), 0
-    for at in range(1, 1000, STEP):
-        for name in bucket.store.tree(bucket.name):
-            bucket.store.client.delete_object(Bucket=bucket.name, Key=name)
-        bucket.store.watch()
-        child = bucket.begin("run", config, "--output", bucket.output)
-        bucket.store.watch(child, at)
+    assert filterbank(*arguments).code == 0
+    expected, died = tree(bucket.folder / "out"), 0
+    for at in range(2, 1000, STEP):
+        bucket.store.fill(bucket.name, before)
+        child = bucket.begin(*arguments, "--output", bucket.output, fuse=at)
         if bucket.end(child) is not None:
             break
         died += 1
         bucket.look()
-        bucket.store.watch()
-        said = bucket.run("run", config, "--output", bucket.output)
+        said = bucket.run(*arguments, "--output", bucket.output)
         assert said.code == 0, said
         assert bucket.tree() == expected
     else:
         pytest.fail("never came to its end")
-    assert died >= 3
+    assert died > 1
 
 
 def test_images_in_a_store_give_the_rows_of_the_folder(images: Path, bucket: Bucket) -> None:
