@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command import draw, filterbank, finish, rows, started, tree, write_config
+from mounting import mounted, root_only
 
-root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount or lock folders")
+SIZES = int(os.environ.get("FILTERBANK_SIZES", "3"))
+"""Sizes of a disk, and limits on the size of files, to run full; 30 in `make faults`."""
+
+FULL = [f"size={400 + 600 * i // max(1, SIZES - 1)}k" for i in range(SIZES)]
+INODES = [f"nr_inodes={8 + 12 * (i + 1) // max(1, SIZES // 3)}" for i in range(max(1, SIZES // 3))]
 
 
 @pytest.fixture
@@ -23,20 +26,6 @@ def images(tmp_path: Path) -> Path:
     for i in range(130):
         draw(tmp_path / f"in/{i:03}.png", seed=i, size=24)
     return tmp_path / "in"
-
-
-@contextlib.contextmanager
-def mounted(folder: Path, options: str) -> Iterator[None]:
-    folder.mkdir(exist_ok=True)
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], capture_output=True, text=True
-    )
-    if made.returncode:
-        pytest.skip(f"mount is not allowed here: {made.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def remount(folder: Path, options: str) -> None:
@@ -50,12 +39,12 @@ def nothing_torn(root: Path) -> None:
 
 
 @root_only
-@pytest.mark.parametrize("full", ["size=400k", "size=700k", "size=1000k", "nr_inodes=20"])
+@pytest.mark.parametrize("full", [*FULL, *INODES])
 def test_a_full_disk_ends_with_7_and_with_space_the_rerun_completes_identically(
     full: str, images: Path, tmp_path: Path
 ) -> None:
     disk = tmp_path / "disk"
-    with mounted(disk, full):
+    with mounted(disk, "-t", "tmpfs", "-o", full, "none"):
         config = write_config(tmp_path / "c.yaml", images, disk / "out")
         said = filterbank("run", config)
         assert (said.code, said.out) == (7, ""), said
@@ -68,12 +57,13 @@ def test_a_full_disk_ends_with_7_and_with_space_the_rerun_completes_identically(
         assert tree(disk / "out") == tree(tmp_path / "undisturbed")
 
 
+@pytest.mark.parametrize("most", [100_000 * (i + 1) // (SIZES // 3) for i in range(SIZES // 3)])
 def test_a_limit_on_file_size_ends_with_7_and_without_traceback(
-    images: Path, tmp_path: Path
+    most: int, images: Path, tmp_path: Path
 ) -> None:
     config = write_config(tmp_path / "c.yaml", images, tmp_path / "out")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
     try:
         said = filterbank("run", config)
     finally:
@@ -89,7 +79,7 @@ def test_a_limit_on_file_size_ends_with_7_and_without_traceback(
 @root_only
 def test_a_read_only_disk_is_refused_before_the_first_pixel(images: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
-    with mounted(disk, "size=1m,ro"):
+    with mounted(disk, "-t", "tmpfs", "-o", "size=1m,ro", "none"):
         config = write_config(tmp_path / "c.yaml", images, disk / "out")
         said = filterbank("run", config)
     assert said.code == 7
@@ -101,7 +91,7 @@ def test_results_that_became_unwritable_are_refused_and_stay_as_they_are(
     images: Path, tmp_path: Path
 ) -> None:
     disk = tmp_path / "disk"
-    with mounted(disk, "size=64m"):
+    with mounted(disk, "-t", "tmpfs", "-o", "size=64m", "none"):
         config = write_config(tmp_path / "c.yaml", images, disk / "out")
         assert filterbank("run", config).code == 0
         before = tree(disk / "out")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import shutil
+import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -13,12 +18,16 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from command import Figures, draw, filterbank, tree, write_config
+from command import Figures, draw, filterbank, forked, kill_group, tree, write_config
+from mounting import mounted, root_only
 
 from pipeline.commit import Staging
 
 CUTS = int(os.environ.get("FILTERBANK_CUTS", "6"))
 """Power cuts to try, evenly among all; `make faults` tries them all: FILTERBANK_CUTS=0."""
+
+POWERCUTS = int(os.environ.get("FILTERBANK_POWERCUTS", "0"))
+"""Times to cut a real file system off; 50 in `make faults`."""
 
 Tree = dict[str, bytes]
 """Files below a folder, by name."""
@@ -190,3 +199,42 @@ def test_a_careless_writer_is_caught_by_these_cuts(
     forget(monkeypatch)
     with pytest.raises(AssertionError, match=r"torn|not all is durable"):
         survive(config, tmp_path / "out")
+
+
+def ext4(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", path], check=True)
+
+
+@pytest.mark.skipif(not POWERCUTS, reason="a real file system: FILTERBANK_POWERCUTS=50")
+@pytest.mark.skipif(shutil.which("mkfs.ext4") is None, reason="mkfs.ext4 is not installed")
+@root_only
+def test_what_ext4_had_written_at_a_power_cut_is_enough_to_resume_identically(
+    images: Path, undisturbed: Path, tmp_path: Path, figures: Figures
+) -> None:
+    """The file behind the disk, copied while the run is stopped, is what a power cut leaves."""
+    expected, chance = tree(undisturbed), random.Random(4)
+    disk, copy, finished = tmp_path / "disk", tmp_path / "copy", 0
+    config = write_config(tmp_path / "c.yaml", images, disk / "out")
+    for _ in range(POWERCUTS):
+        ext4(tmp_path / "disk.img")
+        with mounted(disk, "-o", "loop", tmp_path / "disk.img"):
+            with forked("run", config) as process:
+                time.sleep(chance.uniform(0, 3))
+                kill_group(process, signal.SIGSTOP)
+                shutil.copy(tmp_path / "disk.img", tmp_path / "copy.img")
+            time.sleep(0.1)
+        with mounted(copy, "-o", "loop", tmp_path / "copy.img"):
+            root = copy / "out"
+            if (root / "run.json").exists():
+                done = json.loads((root / "run.json").read_bytes())["exit_code"] == 0
+                assert not done or tree(root) == expected, "exit 0, and not all is durable"
+                finished += done
+            for name, data in tree(root).items():
+                if not name.startswith(".tmp/") and not name.endswith(".tmp"):
+                    assert data == expected[name], f"{name} is torn"
+            said = filterbank("run", config, "--output", root)
+            assert said.code == 0, said
+            assert tree(root) == expected
+    figures(f"cut off {POWERCUTS} times, {finished} after the end, survived {POWERCUTS}")
