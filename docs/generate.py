@@ -1,4 +1,5 @@
-"""Write what the code knows about itself: docs/reference, configs/schema.json and docs/images.
+"""Write what the code knows about itself: docs/reference and docs/images, the list of families
+in docs/filters.md, configs/catalogue.yaml and configs/schema.json.
 
 `make docs` runs this. A test compares the pages with what `pages` returns.
 """
@@ -13,15 +14,18 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from itertools import cycle
 from pathlib import Path
+from typing import get_args
 
 import click
+import yaml
 
 from pipeline.bank.expr import Conv, Spectral, nodes_of
 from pipeline.cli import EXIT_CODES, cli
 from pipeline.config import describe, load, schema
-from pipeline.filters.base import FILTERS
+from pipeline.filters.base import FILTERS, Topic
 from pipeline.plan import Plan
 from pipeline.readers.base import READERS
 from pipeline.stages.render import draw_kernels
@@ -46,7 +50,12 @@ def pages() -> dict[str, str]:
         "readers": _readers(),
     }
     markdown = {f"docs/reference/{name}.md": f"{MADE}\n{text}" for name, text in written.items()}
-    return {**markdown, "configs/schema.json": json.dumps(schema(), indent=1) + "\n"}
+    return {
+        **markdown,
+        "docs/filters.md": _families(),
+        CATALOGUE.relative_to(ROOT).as_posix(): _catalogue(),
+        "configs/schema.json": json.dumps(schema(), indent=1) + "\n",
+    }
 
 
 # ---------------------------------------------------------------- pages
@@ -89,10 +98,68 @@ def _config() -> str:
 
 
 def _filters() -> str:
-    drawn = {
-        name: f"\n![kernels of {name}](../images/filters/{name}.png)\n" for name in _with_kernels()
+    drawn = _with_kernels()
+    shown = {
+        name: f"\n```yaml\n{_entries(name)}```\n"
+        + (f"\n![kernels of {name}](../images/filters/{name}.png)\n" if name in drawn else "")
+        for name in FILTERS
     }
-    return _plugins("Filters", "filter", FILTERS, drawn)
+    return _plugins("Filters", "filter", FILTERS, shown)
+
+
+def _topics() -> Iterator[tuple[str, list[str]]]:
+    """What families are for, each with their names."""
+    for topic in get_args(Topic):
+        yield topic, [name for name, cls in sorted(FILTERS.items()) if cls.topic == topic]
+
+
+def _families() -> str:
+    """docs/filters.md with its table written anew."""
+    rows = (
+        [topic, ", ".join(f"[`{name}`](reference/filters.md#{name})" for name in names)]
+        for topic, names in _topics()
+    )
+    page = (ROOT / "docs" / "filters.md").read_text()
+    table = f"{MADE}\n\n{_table(('for', 'families'), rows)}\n"
+    return re.sub(f"{re.escape(MADE)}.*?\\|\n\n", lambda _: table, page, flags=re.DOTALL)
+
+
+def _catalogue() -> str:
+    parts = [_CATALOGUE_HEAD]
+    for topic, names in _topics():
+        entries = "".join(_entries(name) for name in names)
+        parts += [f"\n  # {topic}\n", re.sub("^", "  ", entries.rstrip(), flags=re.MULTILINE), "\n"]
+    return "".join((*parts, _CATALOGUE_TAIL))
+
+
+_CATALOGUE_HEAD = """\
+# yaml-language-server: $schema=schema.json
+# Made by docs/generate.py from the examples of each family: run `make docs` instead of editing.
+# Every filter family: what there is, and how it is written. docs/reference/filters.md has the
+# formulas, and pictures of these kernels.
+#
+#   make run CONFIG=catalogue.yaml        results in out/catalogue
+
+version: 1
+input: {path: data/samples/edges/shapes.png}
+boundary: reflect
+filters:"""
+_CATALOGUE_TAIL = """\
+statistics: [mean, std, min, max, p50, energy]
+output: {path: out/catalogue, maps: none, png: true}
+"""
+
+
+def _entries(name: str) -> str:
+    """A family's examples as they stand in the list of filters."""
+    return "".join(f"- {_entry(name, example)}" for example in FILTERS[name].examples)
+
+
+def _entry(name: str, example: Mapping[str, object]) -> str:
+    if not example:
+        return f"{name}\n"
+    line = yaml.safe_dump(dict(example), default_flow_style=True, sort_keys=False, width=WIDTH - 20)
+    return f"{name}: {line}".replace("\n", "\n    ").rstrip(" ")
 
 
 def _plugins(
@@ -189,16 +256,20 @@ def pictures() -> dict[str, bytes]:
 
 
 def kernel_pictures() -> dict[str, bytes]:
-    """What the filters of each family in configs/catalogue.yaml weigh neighbours by."""
+    """What the filters in each family's examples weigh neighbours by."""
     return {
         f"docs/images/filters/{name}.png": draw_kernels(plan, name)
         for name, plan in _with_kernels().items()
     }
 
 
-def _with_kernels() -> dict[str, Plan]:
-    """A plan of each family in the catalogue that has kernels to draw."""
-    config = load(CATALOGUE)
+@cache
+def _with_kernels() -> Mapping[str, Plan]:
+    """A plan of the examples of each family that has kernels to draw."""
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / CATALOGUE.name
+        written.write_text(_catalogue())
+        config = load(written)
     families = dict.fromkeys(named.family for named in config.filters)
     plans = {
         family: Plan(

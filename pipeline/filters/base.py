@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import ConfigDict, Field
 
@@ -19,10 +20,34 @@ RotationInvariant: TypeAlias = Annotated[
 ]
 """The field of families with a direction; `bank.rotations.pool_rotations` does it."""
 
+Topic: TypeAlias = Literal[
+    "edges",
+    "edges in eight directions",
+    "points, relief, sharpness",
+    "smoothing",
+    "blobs",
+    "stripes and directions",
+    "texture",
+    "whole banks for texture",
+    "wavelets",
+    "vessels, ridges, shape",
+    "local direction",
+    "your own weights",
+    "the image itself",
+]
+"""What families are for, in the order of `docs/filters.md` and `configs/catalogue.yaml`."""
+
+Examples: TypeAlias = tuple[Mapping[str, Any], ...]
+"""Parameters as a config file gives them, lists and shorthand included."""
+
 
 @runtime_checkable
 class Filter(Protocol):
     """A frozen pydantic dataclass of parameters that can write itself as expressions.
+
+    Two class members tell the documentation about it: its `topic`, and its `examples`, with which
+    it stands in `configs/catalogue.yaml`, in the reference with its kernels drawn, and in the
+    tests of what every family must do.
 
     One instance is one point of a parameter sweep: the config loader has already expanded lists.
     Two optional class members tell the loader what to do before that:
@@ -36,6 +61,9 @@ class Filter(Protocol):
     Lengths (sigma, wavelength, size) are divided by `grid.spacing`, which is 1.0 in pixel units;
     everything else, derivatives included, counts in pixels.
     """
+
+    topic: ClassVar[Topic]
+    examples: ClassVar[Examples]
 
     def responses(self, grid: Grid) -> Responses:
         """Expressions for images sampled on this grid, keyed by what the name gets appended.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import ceil, floor, sqrt
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Array, Conv, Input, Kernel, Responses
 from pipeline.bank.kernels import HUGE, bounded
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.types import Grid
 
 NODES = 16
@@ -32,6 +32,11 @@ class Disk:
     within the radius, |k| <= radius; skimage.morphology's disk and ball. Either is divided by its
     sum. In physical units the disk is round in those, so an ellipse on pixels that are not square.
 
+    References
+    ----------
+    MathWorks, "Image Processing Toolbox: fspecial"; S. van der Walt et al., "scikit-image:
+    image processing in Python", PeerJ 2, 2014.
+
     Examples
     --------
     >>> Disk(radius=1, edge="hard").responses(Grid((1.0, 1.0)))[""].kernel.array
@@ -39,6 +44,9 @@ class Disk:
            [0.2, 0.2, 0.2],
            [0. , 0.2, 0. ]])
     """
+
+    topic: ClassVar[Topic] = "smoothing"
+    examples: ClassVar[Examples] = ({"radius": 3.5},)
 
     radius: Annotated[float, Field(gt=0, description="radius of the disk; a length")]
     edge: Annotated[

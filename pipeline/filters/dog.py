@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Conv, Input, Kernel, Responses
 from pipeline.bank.kernels import Convention, gaussian_weights, sigma_in_pixels
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.types import Grid
 
 RATIO = 1.6
@@ -22,11 +22,15 @@ RATIO = 1.6
 class DifferenceOfGaussians:
     """A narrow Gaussian minus a wide one: details between the two widths, and blobs.
 
-    g(sigma) - g(ratio sigma), both as in `gaussian`: positive at the centre, so a bright blob
-    gives a positive response, where `log` gives a negative one. Equal to
-    skimage.filters.difference_of_gaussians(low_sigma, high_sigma). Near
-    -(ratio - 1) sigma^2 LoG as the ratio nears 1, and scale-normalised as it stands. The taps sum
-    to 0, except with `convention: ibsi`. Source: D. Marr, E. Hildreth, "Theory of edge detection",
+    g(sigma) - g(ratio sigma), both as in `gaussian`: positive at the centre, so a bright blob gives
+    a positive response, where `log` gives a negative one. Equal to
+    skimage.filters.difference_of_gaussians(low_sigma, high_sigma). Near -(ratio - 1) sigma^2 LoG as
+    the ratio nears 1, and scale-normalised as it stands. The taps sum to 0, except with
+    `convention: ibsi`.
+
+    References
+    ----------
+    D. Marr, E. Hildreth, "Theory of edge detection", Proceedings of the Royal Society B 207,
     1980.
 
     Examples
@@ -35,6 +39,9 @@ class DifferenceOfGaussians:
     >>> item.responses(Grid((1.0,)))[""].kernel.array.round(4)
     array([-0.1325,  0.265 , -0.1325])
     """
+
+    topic: ClassVar[Topic] = "blobs"
+    examples: ClassVar[Examples] = ({"sigma": 1.5},)
 
     sigma: Annotated[float, Field(gt=0, description="the narrow standard deviation; a length")]
     ratio: Annotated[

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Conv, Input, Kernel, Responses
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.compass import Direction, pointing
 from pipeline.filters.gradient import flat
 from pipeline.filters.robinson import RINGS
@@ -25,6 +25,10 @@ class Emboss:
     brighter, what falls darker, flat parts stay as they are (sum 1); nothing is clipped and no grey
     is added. e is +x and s is +y. The change alone is `robinson: {output: se}`.
 
+    References
+    ----------
+    W. Rasband, "ImageJ", US National Institutes of Health, Process > Shadows.
+
     Examples
     --------
     >>> Emboss().responses(Grid((1.0, 1.0)))[""].kernel.array
@@ -32,6 +36,9 @@ class Emboss:
            [-1.,  1.,  1.],
            [ 0.,  1.,  2.]])
     """
+
+    topic: ClassVar[Topic] = "points, relief, sharpness"
+    examples: ClassVar[Examples] = ({"direction": ["se", "n"]},)
 
     direction: Annotated[Direction, Field(description="where a rise turns brighter")] = "se"
     strength: Annotated[float, Field(gt=0, description="factor of the change")] = 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.bank.expr import Node, Responses, separable
 from pipeline.bank.kernels import axis_index
 from pipeline.bank.rotations import pool_rotations
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.gradient import Normalize, Pair, Turned, gradient
 from pipeline.types import Grid
 
@@ -45,7 +45,10 @@ class Farid:
     stand as published, per pixel: on f = x 0.9918 with 5 taps, as in skimage.filters.farid (whose
     magnitude is divided by sqrt(d), d the rank); normalised 1, as are f = x^2 / 2 and f = xy.
     Magnitude, orientation and rotation_invariant as in `sobel`.
-    Source: H. Farid, E. Simoncelli, "Differentiation of discrete multidimensional signals", IEEE
+
+    References
+    ----------
+    H. Farid, E. Simoncelli, "Differentiation of discrete multidimensional signals", IEEE
     Transactions on Image Processing 13, 2004, table 1.
 
     Examples
@@ -53,6 +56,9 @@ class Farid:
     >>> Farid(size=3, output="x").responses(Grid((1.0,)))[""].kernel.array
     array([-0.425287,  0.      ,  0.425287])
     """
+
+    topic: ClassVar[Topic] = "edges"
+    examples: ClassVar[Examples] = ({"output": ["x", "xx", "xy"]},)
 
     size: Annotated[Literal[3, 5, 7], Field(description="taps per axis; pixels")] = 5
     output: Annotated[

@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Join, Map, Node, Responses
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.second_order import Ridges, Sigmas, Truncate, minus, vesselness
 from pipeline.types import Grid
 
@@ -19,9 +19,8 @@ from pipeline.types import Grid
 class Frangi:
     """Vesselness of black or white ridges, the largest over all sigmas, 2-D and 3-D.
 
-    A. Frangi et al., "Multiscale vessel enhancement filtering", MICCAI 1998, eqs. 13 and 15.
-    With |l1| <= |l2| (<= |l3|) the eigenvalues of the Hessian (see `hessian`), scale-normalised,
-    of black ridges, and negated ones for white ridges:
+    With |l1| <= |l2| (<= |l3|) the eigenvalues of the Hessian (see `hessian`), scale-normalised, of
+    black ridges, and negated ones for white ridges:
 
         V = (1 - exp(-R_A^2 / 2 alpha^2)) exp(-R_B^2 / 2 beta^2) (1 - exp(-S^2 / 2 gamma^2))
 
@@ -38,6 +37,11 @@ class Frangi:
     default of its gamma at the first sigma only, and clips l2 and l3 at 1e-10 instead of testing
     them, so that it may answer faintly where they are negative.
 
+    References
+    ----------
+    A. Frangi, W. Niessen, K. Vincken, M. Viergever, "Multiscale vessel enhancement filtering",
+    MICCAI 1998, equations 13 and 15.
+
     Examples
     --------
     >>> node = Frangi(sigmas=(1, 2), gamma=15).responses(Grid((1.0, 1.0)))[""]
@@ -45,6 +49,8 @@ class Frangi:
     ('max', 2)
     """
 
+    topic: ClassVar[Topic] = "vessels, ridges, shape"
+    examples: ClassVar[Examples] = ({"gamma": 15, "sigmas": [1, 2, 3]},)
     not_swept: ClassVar[frozenset[str]] = frozenset({"sigmas"})
 
     gamma: Annotated[float, Field(gt=0, description="Hessian norm at which structure counts")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from math import ceil, cos, log, pi, radians, sin, sqrt
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.bank.expr import Conv, Input, Join, Node, Responses
 from pipeline.bank.kernels import HUGE, bounded, convolving, sigma_in_pixels
 from pipeline.errors import PlanError
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.orientations import (
     Orientation,
     OrientationPool,
@@ -54,11 +54,21 @@ class Gabor:
     magnitudes). In a volume it also pools over the planes (x, y), (x, z) and (y, z), in each of
     which the wave at 0 runs along the first axis: with mean, IBSI 2's rotation invariance.
 
+    References
+    ----------
+    J. Daugman, "Uncertainty relation for resolution in space, spatial frequency, and
+    orientation optimized by two-dimensional visual cortical filters", Journal of the Optical
+    Society of America A 2, 1985; A. Depeursinge et al., "Standardised convolutional filtering
+    for radiomics", arXiv:2006.05470, section 3.4.
+
     Examples
     --------
     >>> Gabor.spread({"wavelength": 4, "orientations": 4})
     {'wavelength': 4, 'orientation': [0.0, 45.0, 90.0, 135.0]}
     """
+
+    topic: ClassVar[Topic] = "stripes and directions"
+    examples: ClassVar[Examples] = ({"wavelength": 8, "orientations": 4, "output": "real"},)
 
     wavelength: Annotated[float, Field(gt=0, description="period of the wave; a length")]
     orientation: Orientation = 0.0

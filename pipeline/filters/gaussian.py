@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isclose, prod
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
@@ -18,7 +18,7 @@ from pipeline.bank.kernels import (
 )
 from pipeline.bank.rotations import pool_rotations
 from pipeline.errors import PlanError
-from pipeline.filters.base import FILTERS, PARAMETERS, RotationInvariant
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, RotationInvariant, Topic
 from pipeline.types import Grid, Ints
 
 MAX_ORDER = 10
@@ -37,8 +37,7 @@ class Gaussian:
 
     `derivative: xxy` is d^3 / dx^2 dy; `order: 2, axis: x` is another way to write
     `derivative: xx`. Scale-normalised derivatives are multiplied by sigma^n, in pixels and axis by
-    axis, so that they have the image's unit and compare across scales (T. Lindeberg, "Feature
-    detection with automatic scale selection", 1998, with gamma = 1). The radius does not grow
+    axis, so that they have the image's unit and compare across scales. The radius does not grow
     with the order, as in scipy: raise `truncate` for orders above 4.
 
     `convention` says how the Gaussian becomes a kernel:
@@ -56,11 +55,22 @@ class Gaussian:
     Rotation invariance takes the largest (signed) or the mean response over the 4 (24 in 3-D)
     right-angle rotations; the mean is 0 where one of them only changes the sign (x, xxx, xy).
 
+    References
+    ----------
+    T. Lindeberg, "Feature detection with automatic scale selection", International Journal of
+    Computer Vision 30, 1998 (scale-normalised derivatives, gamma = 1).
+
     Examples
     --------
     >>> Gaussian(sigma=1, truncate=1).responses(Grid((1.0,)))[""].kernel.array.round(4)
     array([0.2741, 0.4519, 0.2741])
     """
+
+    topic: ClassVar[Topic] = "smoothing"
+    examples: ClassVar[Examples] = (
+        {"sigma": 2},
+        {"sigma": 2, "derivative": ["x", "xx", "xy"]},
+    )
 
     sigma: Annotated[float, Field(gt=0, description="standard deviation; a length")]
     truncate: Annotated[float, Field(gt=0, description="radius of the kernel; sigmas")] = 4.0

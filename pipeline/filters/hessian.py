@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import pi
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Join, Map, Node, Responses
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.second_order import SymmetricTensor, Truncate, flat, hessian_of, minus
 from pipeline.types import Grid
 
@@ -39,8 +39,8 @@ class Hessian:
 
         shape_index = 2 / pi atan2(-(l1 + l2), l2 - l1),  curvedness = sqrt((l1^2 + l2^2) / 2)
 
-    (J. Koenderink, A. van Doorn, "Surface shape and curvature scales", 1992). The shape index
-    runs from -1, a dark blob, over 0, a saddle, to 1, a bright blob; where l1 = l2 = 0 it is 0.
+    The shape index runs from -1, a dark blob, over 0, a saddle, to 1, a bright blob; where
+    l1 = l2 = 0 it is 0.
 
     Both passes of first order with sigma / sqrt 2 that skimage.feature.hessian_matrix
     (use_gaussian_derivatives=True) takes, in one kernel: equal to it with truncate: 8 and sigma
@@ -51,12 +51,22 @@ class Hessian:
     largest, smooths otherwise in `shape_index` and gives -1 for a round bright blob and NaN for
     a plane there.
 
+    References
+    ----------
+    J. Koenderink, A. van Doorn, "Surface shape and curvature scales", Image and Vision
+    Computing 10, 1992 (shape index and curvedness).
+
     Examples
     --------
     >>> node = Hessian(sigma=2, output="xy").responses(Grid((1.0, 1.0)))[""]
     >>> node.kernel.shape, abs(float(node.kernel.array.sum().round(12)))
     ((25, 25), 0.0)
     """
+
+    topic: ClassVar[Topic] = "vessels, ridges, shape"
+    examples: ClassVar[Examples] = (
+        {"sigma": 2, "output": ["eigenvalue_1", "eigenvalue_2", "shape_index"]},
+    )
 
     sigma: Annotated[float, Field(gt=0, description="standard deviation; a length")]
     output: Output

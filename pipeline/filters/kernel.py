@@ -15,7 +15,7 @@ from pipeline.bank.expr import Array, Conv, Input, Join, Map, Node, Responses
 from pipeline.bank.kernels import convolving
 from pipeline.bank.rotations import pool_rotations
 from pipeline.errors import PlanError
-from pipeline.filters.base import FILTERS, PARAMETERS, RotationInvariant
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, RotationInvariant, Topic
 from pipeline.filters.tensorfile import read_array
 from pipeline.filters.weights import Weights
 from pipeline.types import Grid
@@ -66,6 +66,11 @@ class Kernel:
     Rotation invariance takes the largest (signed) or the mean response over the 4 (24 in 3-D)
     right-angle rotations of the weights.
 
+    References
+    ----------
+    V. Dumoulin, F. Visin, "A guide to convolution arithmetic for deep learning",
+    arXiv:1603.07285.
+
     Examples
     --------
     >>> edge = Kernel(weights=[[-1, -1, -1], [0, 0, 0], [1, 1, 1]])
@@ -73,6 +78,10 @@ class Kernel:
     (3, 3)
     """
 
+    topic: ClassVar[Topic] = "your own weights"
+    examples: ClassVar[Examples] = (
+        {"name": "horizontal_edge", "weights": [[-1, -1, -1], [0, 0, 0], [1, 1, 1]]},
+    )
     not_swept: ClassVar[frozenset[str]] = frozenset({"weights", "bias"})
 
     weights: Annotated[Weights, Field(description="numbers: [kh][kw], or [out][in][kh][kw]")]

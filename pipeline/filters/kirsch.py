@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Responses
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.compass import Output, compass
 from pipeline.filters.gradient import Normalize
 from pipeline.types import Grid
@@ -21,7 +23,10 @@ class Kirsch:
     negative; `argmax` its direction in eighths of a turn: 0 for e, then clockwise on the screen
     (2 is s, 4 is w, 6 is n), the first of equal ones. Others start elsewhere or turn the other
     way. f = x gives 24 in e, or 1 when normalised.
-    Source: R. Kirsch, "Computer determination of the constituent structure of biological images",
+
+    References
+    ----------
+    R. Kirsch, "Computer determination of the constituent structure of biological images",
     Computers and Biomedical Research 4, 1971.
 
     Examples
@@ -31,6 +36,9 @@ class Kirsch:
            [-3.,  0., -3.],
            [-3., -3., -3.]])
     """
+
+    topic: ClassVar[Topic] = "edges in eight directions"
+    examples: ClassVar[Examples] = ({},)
 
     output: Output = "max"
     normalize: Normalize = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Array, Conv, Input, Kernel, Responses
 from pipeline.errors import PlanError
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.gradient import binomial_taps
 from pipeline.types import Grid
 
@@ -31,6 +31,11 @@ class Laplacian:
     and 1024 on that f in 2-D for 3, 5 and 7 taps. Nothing is scaled back unless normalised;
     kornia's is a sixteenth of 8 neighbours, scikit-image's has the opposite sign: `negate: true`.
 
+    References
+    ----------
+    R. Gonzalez, R. Woods, "Digital image processing", "The Laplacian" (4 and 8 neighbours); G.
+    Bradski, "The OpenCV library", Dr. Dobb's Journal, 2000 (sizes).
+
     Examples
     --------
     >>> Laplacian().responses(Grid((1.0, 1.0)))[""].kernel.array
@@ -38,6 +43,9 @@ class Laplacian:
            [ 1., -4.,  1.],
            [ 0.,  1.,  0.]])
     """
+
+    topic: ClassVar[Topic] = "points, relief, sharpness"
+    examples: ClassVar[Examples] = ({"neighbours": [4, 8]},)
 
     neighbours: Annotated[
         Literal[2, 4, 6, 8, 18, 26] | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, TypeAlias
+from typing import Annotated, ClassVar, TypeAlias
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -13,7 +13,7 @@ from pipeline.bank.expr import Array, Edge, Map, Node, Responses, separable
 from pipeline.bank.kernels import bounded
 from pipeline.bank.rotations import pool_rotations
 from pipeline.errors import PlanError
-from pipeline.filters.base import FILTERS, PARAMETERS, RotationInvariant
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, RotationInvariant, Topic
 from pipeline.types import Grid
 
 TAPS = {
@@ -62,7 +62,13 @@ class Laws:
     kernel. Energy comes last: the mean of |response| over the box of 2 energy + 1 pixels per
     axis, where the response is extended at the image's border by the boundary rule.
     The 7-tap kernels L7 E7 S7 W7 R7 O7 are not the IBSI's: L3 convolved with each 5-tap one, and
-    S3 with R5 for O7. Source: K. Laws, "Textured image segmentation", 1980.
+    S3 with R5 for O7.
+
+    References
+    ----------
+    K. Laws, "Textured image segmentation", thesis, University of Southern California, 1980; A.
+    Depeursinge et al., "Standardised convolutional filtering for radiomics", arXiv:2006.05470,
+    section 3.3.
 
     Examples
     --------
@@ -72,6 +78,12 @@ class Laws:
            [ 2.,  0., -2.],
            [ 1.,  0., -1.]])
     """
+
+    topic: ClassVar[Topic] = "texture"
+    examples: ClassVar[Examples] = (
+        {"kernels": ["L5E5", "S5S5"], "energy": 7},
+        {"kernels": "R5R5", "rotation_invariant": "max", "energy": 7},
+    )
 
     kernels: Annotated[str, Field(description="one name per axis in the order x, y, z: L5E5")]
     rotation_invariant: RotationInvariant = "none"

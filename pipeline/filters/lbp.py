@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache, reduce
 from itertools import product
 from math import cos, floor, pi, sin
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Conv, Input, Join, Kernel, Lookup, Map, Node, Responses
 from pipeline.errors import PlanError
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.types import Grid
 
 DIGITS = 5
@@ -43,11 +43,17 @@ class LocalBinaryPattern:
     - nri_uniform: uniform patterns numbered by ones and rotation, points (points - 1) + 2
       elsewhere; with 8 points the 59 codes of Ahonen et al. 2006
 
+    Equal to skimage.feature.local_binary_pattern, with `boundary: {constant: 0}` at the border too.
+    Where pixels are equal the difference is exactly 0 and counts as bright; scikit-image
+    interpolates first, and rounding decides. Codes are names, not amounts: ask for maps, not for
+    means.
+
+    References
+    ----------
     T. Ojala, M. Pietikainen, T. Maenpaa, "Multiresolution gray-scale and rotation invariant
-    texture classification with local binary patterns", 2002. Equal to
-    skimage.feature.local_binary_pattern, with `boundary: {constant: 0}` at the border too. Where
-    pixels are equal the difference is exactly 0 and counts as bright; scikit-image interpolates
-    first, and rounding decides. Codes are names, not amounts: ask for maps, not for means.
+    texture classification with local binary patterns", IEEE Transactions on Pattern Analysis
+    and Machine Intelligence 24, 2002; T. Ahonen, A. Hadid, M. Pietikainen, "Face description
+    with local binary patterns", the same 28, 2006 (nri_uniform).
 
     Examples
     --------
@@ -57,6 +63,9 @@ class LocalBinaryPattern:
     (array([[-1.,  1.]]), array([[ 0.,  1.],
            [-1.,  0.]]))
     """
+
+    topic: ClassVar[Topic] = "texture"
+    examples: ClassVar[Examples] = ({"method": "uniform"},)
 
     points: Annotated[int, Field(ge=2, le=24, description="neighbours on the circle")] = 8
     radius: Annotated[float, Field(gt=0, description="of the circle; a length")] = 1.0

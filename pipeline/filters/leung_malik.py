@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Node, Responses
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.vgg import ORIENTATIONS, spot, square_pixel, stripe
 from pipeline.types import Grid
 
@@ -26,17 +26,24 @@ class LeungMalik:
     mean, the Gaussians' too, and is divided by the sum of its absolute values; margins that hold
     less than 1e-9 of that sum are cut off. Convolves.
 
+    They are Leung and Malik's as the Visual Geometry Group's makeLMfilters has them (their web page
+    describes LMS). At 0 degrees a stripe runs along +x and an edge is positive where the image
+    grows upwards; it turns clockwise on the screen. Responses are named [edge,sigma,degrees],
+    [bar,sigma,degrees], [gaussian,sigma] and [log,sigma].
+
+    References
+    ----------
     T. Leung, J. Malik, "Representing and recognizing the visual appearance of materials using
-    three-dimensional textons", 2001, as the Visual Geometry Group's makeLMfilters has it (their
-    web page describes LMS). At 0 degrees a stripe runs along +x and an edge is positive where the
-    image grows upwards; it turns clockwise on the screen. Responses are named
-    [edge,sigma,degrees], [bar,sigma,degrees], [gaussian,sigma] and [log,sigma].
+    three-dimensional textons", International Journal of Computer Vision 43, 2001.
 
     Examples
     --------
     >>> list(LeungMalik().responses(Grid((1.0, 1.0))))[::15]
     ['[edge,1.41,0]', '[edge,2.83,90]', '[bar,2.83,0]', '[gaussian,4]']
     """
+
+    topic: ClassVar[Topic] = "whole banks for texture"
+    examples: ClassVar[Examples] = ({"scale": 0.4},)
 
     variant: Annotated[Literal["large", "small"], Field(description="sigmas: LML's or LMS's")] = (
         "large"

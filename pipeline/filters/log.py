@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Array, Conv, Input, Kernel, Responses
 from pipeline.bank.kernels import Convention, gaussian_weights, sigma_in_pixels
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.types import Grid
 
 
@@ -32,12 +32,21 @@ class LaplacianOfGaussian:
     With `zero_sum: true` their mean is subtracted from all of them, so that a constant image
     gives 0; with `convention: scipy` that is MATLAB's fspecial("log").
 
+    References
+    ----------
+    D. Marr, E. Hildreth, "Theory of edge detection", Proceedings of the Royal Society B 207,
+    1980; A. Depeursinge et al., "Standardised convolutional filtering for radiomics",
+    arXiv:2006.05470, section 3.2.
+
     Examples
     --------
     >>> kernel = LaplacianOfGaussian(sigma=2).responses(Grid((1.0, 1.0)))[""].kernel
     >>> kernel.shape, float(kernel.array[8, 8].round(7))
     ((17, 17), -0.0198944)
     """
+
+    topic: ClassVar[Topic] = "blobs"
+    examples: ClassVar[Examples] = ({"sigma": 2},)
 
     sigma: Annotated[float, Field(gt=0, description="standard deviation; a length")]
     truncate: Annotated[float, Field(gt=0, description="half the box's edge; sigmas")] = 4.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass as plain_dataclass
 from math import log, radians
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Array, Input, Join, Node, Responses, Spectral, Spectrum
 from pipeline.errors import PlanError
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.orientations import (
     Orientation,
     OrientationPool,
@@ -76,12 +76,21 @@ class LogGabor:
     In a volume the direction turns by `orientation` in the plane (x, y) and by `elevation` out of
     it. Spacing may differ between axes. `pool` makes one response of N `orientations`.
 
+    References
+    ----------
+    D. Field, "Relations between the statistics of natural images and the response properties of
+    cortical cells", Journal of the Optical Society of America A 4, 1987; P. Kovesi, "Image
+    features from phase congruency", Videre 1, 1999.
+
     Examples
     --------
     >>> node = LogGabor(wavelength=4, output="even").responses(Grid((1.0, 1.0)))[""]
     >>> node.transfer.sample((8, 8))[0].round(3)
     array([0.   , 0.511, 1.   , 0.791, 0.   , 0.   , 0.   , 0.   ])
     """
+
+    topic: ClassVar[Topic] = "stripes and directions"
+    examples: ClassVar[Examples] = ({"wavelength": 8, "orientations": 4, "output": "even"},)
 
     wavelength: Annotated[float, Field(gt=0, description="wavelength of the peak; a length")]
     orientation: Orientation = 0.0

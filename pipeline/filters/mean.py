@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Responses, separable
 from pipeline.bank.kernels import bounded
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.types import Grid
 
 
@@ -24,11 +24,19 @@ class Mean:
     after it. In physical units each axis takes the whole number of pixels nearest to
     size / spacing (halves up), at least 1.
 
+    References
+    ----------
+    A. Depeursinge et al., "Standardised convolutional filtering for radiomics",
+    arXiv:2006.05470, section 3.1.
+
     Examples
     --------
     >>> Mean(size=2).responses(Grid((1.0,)))[""].kernel.array
     array([0.5, 0.5])
     """
+
+    topic: ClassVar[Topic] = "smoothing"
+    examples: ClassVar[Examples] = ({"size": 5},)
 
     size: Annotated[int, Field(ge=1, description="edge of the box; a length")]
 

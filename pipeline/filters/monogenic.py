@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Input, Join, Node, Responses, Spectral, Spectrum
 from pipeline.errors import PlanError
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.riesz import RieszTransfer
 from pipeline.filters.simoncelli import Level, Pad, SimoncelliBand
 from pipeline.types import Grid
@@ -25,14 +25,21 @@ class Monogenic:
     transforms of f, both at the transform's own frequencies (`grid: dft`). Amplitude:
     sqrt(f^2 + |r|^2), the envelope. Phase: atan2(|r|, f) in radians, 0 on a bright line, pi / 2 on
     an edge, pi on a dark line. Orientation (2-D): atan2(r_y, r_x) in radians, the way the image
-    darkens: 0 to the right, pi / 2 down the screen. Source: M. Felsberg, G. Sommer, "The monogenic
-    signal", 2001, whose r has the same sign.
+    darkens: 0 to the right, pi / 2 down the screen. The sign of r is that of the source.
+
+    References
+    ----------
+    M. Felsberg, G. Sommer, "The monogenic signal", IEEE Transactions on Signal Processing 49,
+    2001.
 
     Examples
     --------
     >>> Monogenic(level=2, output="phase").responses(Grid((1.0, 1.0)))[""].fn
     'atan2'
     """
+
+    topic: ClassVar[Topic] = "wavelets"
+    examples: ClassVar[Examples] = ({"level": 2},)
 
     level: Level = 1
     output: Annotated[

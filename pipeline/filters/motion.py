@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil, isclose
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.bank.expr import Array, Conv, Input, Kernel, Responses
 from pipeline.bank.kernels import HUGE, bounded
 from pipeline.errors import PlanError
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.orientations import (
     OrientationPool,
     Orientations,
@@ -42,11 +42,18 @@ class Motion:
     at 0 and 90 degrees; in between it puts pixels beside the ends farther away than they are
     (length 3 at 45 degrees: 0.32 at the centre, here 0.30).
 
+    References
+    ----------
+    MathWorks, "Image Processing Toolbox: fspecial".
+
     Examples
     --------
     >>> Motion(length=3).responses(Grid((1.0, 1.0)))[""].kernel.array.round(4)
     array([[0.3333, 0.3333, 0.3333]])
     """
+
+    topic: ClassVar[Topic] = "smoothing"
+    examples: ClassVar[Examples] = ({"length": 9, "orientation": [0, 30]},)
 
     length: Annotated[float, Field(gt=0, description="pixels in a row that are averaged; a length")]
     orientation: Annotated[

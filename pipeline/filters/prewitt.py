@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Responses
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.gradient import Normalize, Output, Pair, Turned, gradient
 from pipeline.types import Grid
 
@@ -23,7 +23,11 @@ class Prewitt:
     gives that slope. Sign and scale of scipy.ndimage.prewitt: 6 on f = x in 2-D with 3 taps.
     scikit-image gives twice the normalised components, and a magnitude that is divided by
     sqrt(d), d the rank. Magnitude, orientation and rotation_invariant as in `sobel`.
-    Source: J. Prewitt, "Object enhancement and extraction", 1970.
+
+    References
+    ----------
+    J. Prewitt, "Object enhancement and extraction", in "Picture processing and
+    psychopictorics", 1970.
 
     Examples
     --------
@@ -32,6 +36,9 @@ class Prewitt:
            [ 0.,  0.,  0.],
            [ 1.,  1.,  1.]])
     """
+
+    topic: ClassVar[Topic] = "edges"
+    examples: ClassVar[Examples] = ({"output": ["y", "x"]},)
 
     size: Annotated[Literal[3, 5, 7], Field(description="taps per axis; pixels")] = 3
     output: Output = "magnitude"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Responses
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.compass import Output, compass
 from pipeline.filters.gradient import Normalize
 from pipeline.types import Grid
@@ -19,8 +21,12 @@ class PrewittCompass:
     A direction names the side of the middle one of the five; `max` and `argmax` as in `kirsch`.
     Unlike `robinson: {levels: 3}` it also answers to dark dots and lines. f = x gives 6 in e, or 1
     when normalised.
-    Source: J. Prewitt, "Object enhancement and extraction", 1970; the kernels as the Hypermedia
-    Image Processing Reference and Earth Engine's ee.Kernel.compass print them.
+
+    References
+    ----------
+    J. Prewitt, "Object enhancement and extraction", in "Picture processing and
+    psychopictorics", 1970; the kernels as R. Fisher et al., "Hypermedia image processing
+    reference", and Earth Engine's ee.Kernel.compass print them.
 
     Examples
     --------
@@ -29,6 +35,9 @@ class PrewittCompass:
            [-1., -2.,  1.],
            [-1.,  1.,  1.]])
     """
+
+    topic: ClassVar[Topic] = "edges in eight directions"
+    examples: ClassVar[Examples] = ({},)
 
     output: Output = "max"
     normalize: Normalize = False

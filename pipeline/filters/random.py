@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod, sqrt
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Input, Responses
 from pipeline.bank.kernels import bounded
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.kernel import layer
 from pipeline.types import Grid, Ints
 
@@ -25,15 +25,22 @@ class Random:
     """The weights of a freshly initialised torch.nn.Conv2d (Conv1d, Conv3d by the grid's rank).
 
     The numbers, bit for bit, of `torch.manual_seed(seed); Conv2d(channels, count, size)`: weights,
-    then biases, uniform in [-b, b), b = 1 / sqrt(channels size^d) (K. He et al., "Delving deep
-    into rectifiers", 2015, with torch's a = sqrt(5)), drawn from MT19937 with 24 bits each.
-    Correlates, as torch does.
+    then biases, uniform in [-b, b), b = 1 / sqrt(channels size^d) (He et al.
+    with torch's a = sqrt(5)), drawn from MT19937 with 24 bits each. Correlates, as torch does.
+
+    References
+    ----------
+    K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers: surpassing human-level
+    performance on ImageNet classification", ICCV 2015.
 
     Examples
     --------
     >>> [name for name in Random(count=2, size=3).responses(Grid((1.0, 1.0)))]
     ['[1]', '[2]']
     """
+
+    topic: ClassVar[Topic] = "your own weights"
+    examples: ClassVar[Examples] = ({"name": "random", "size": 5, "count": 4, "seed": 1},)
 
     count: Annotated[int, Field(ge=1, le=4096, description="number of kernels")]
     size: Annotated[int, Field(ge=1, description="edge of each kernel; pixels")]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Join, Map, Node, Responses
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.vgg import ORIENTATIONS, spot, square_pixel, stripe
 from pipeline.types import Grid
 
@@ -31,16 +31,24 @@ class RootFilterSet:
     Each kernel has 49 x 49 taps, loses its mean and is divided by the sum of its absolute values;
     margins that hold less than 1e-9 of that sum are cut off. Convolves.
 
-    M. Varma, A. Zisserman, "A statistical approach to texture classification from single images",
-    2005, as the Visual Geometry Group's makeRFSfilters has it. At 0 degrees a stripe runs along
-    +x and an edge is positive where the image grows upwards; it turns clockwise on the screen.
-    Responses are named [edge,sigma,degrees], [bar,sigma,degrees], [gaussian] and [log].
+    They are Varma and Zisserman's as the Visual Geometry Group's makeRFSfilters has them. At 0
+    degrees a stripe runs along +x and an edge is positive where the image grows upwards; it turns
+    clockwise on the screen. Responses are named [edge,sigma,degrees], [bar,sigma,degrees],
+    [gaussian] and [log].
+
+    References
+    ----------
+    M. Varma, A. Zisserman, "A statistical approach to texture classification from single
+    images", International Journal of Computer Vision 62, 2005.
 
     Examples
     --------
     >>> list(RootFilterSet().responses(Grid((1.0, 1.0))))[::9]
     ['[edge,1,0]', '[edge,2,90]', '[bar,1,0]', '[bar,2,90]', '[gaussian]']
     """
+
+    topic: ClassVar[Topic] = "whole banks for texture"
+    examples: ClassVar[Examples] = ({"scale": 0.4},)
 
     scale: Scale = 1.0
 
@@ -67,11 +75,19 @@ class MaximumResponse8:
     deviation 1 and last rescale the 8 responses of each pixel together (Weber's law); neither is
     done here. Responses are named [edge,sigma], [bar,sigma], [gaussian] and [log].
 
+    References
+    ----------
+    M. Varma, A. Zisserman, "A statistical approach to texture classification from single
+    images", International Journal of Computer Vision 62, 2005.
+
     Examples
     --------
     >>> list(MaximumResponse8().responses(Grid((1.0, 1.0))))[1:7:2]
     ['[edge,2]', '[bar,1]', '[bar,4]']
     """
+
+    topic: ClassVar[Topic] = "whole banks for texture"
+    examples: ClassVar[Examples] = ({"scale": 0.4},)
 
     sign: Annotated[
         Literal["abs", "signed"], Field(description="maximum of absolute or of signed responses")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass as plain_dataclass
 from math import prod, sqrt
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Conv, Input, Kernel, Node, Responses, Spectral, Spectrum, Transfer
 from pipeline.bank.kernels import axis_index
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.log import LaplacianOfGaussian
 from pipeline.filters.simoncelli import Frequencies, Level, Pad, SimoncelliBand, frequencies
 from pipeline.filters.steering import multinomial, steered, structure_frame
@@ -76,8 +76,13 @@ class Riesz:
     transforms: x runs along the strongest change, y along the next, z along the least. A direction
     has no sign of its own: each points to the right, or straight down the screen. Where two changes
     are equally strong their directions are arbitrary. The IBSI has no reference maps for this.
-    Sources: M. Unser, N. Chenouard, "A unifying parametric framework for 2D steerable wavelet
-    transforms", 2013; N. Chenouard, M. Unser, "3D steerable wavelets in practice", 2012.
+
+    References
+    ----------
+    M. Unser, N. Chenouard, "A unifying parametric framework for 2D steerable wavelet
+    transforms", SIAM Journal on Imaging Sciences 6, 2013; N. Chenouard, M. Unser, "3D steerable
+    wavelets in practice", IEEE Transactions on Image Processing 21, 2012; A. Depeursinge et
+    al., "Standardised convolutional filtering for radiomics", arXiv:2006.05470.
 
     Examples
     --------
@@ -85,6 +90,9 @@ class Riesz:
     >>> node.transfer.orders, node.transfer.sample((2, 4))[0]
     ((0, 1), array([0.+0.j, 0.-1.j, 0.+1.j, 0.+1.j]))
     """
+
+    topic: ClassVar[Topic] = "wavelets"
+    examples: ClassVar[Examples] = ({"order": ["x", "xy"], "level": 2},)
 
     order: Annotated[str, Field(description="an axis per derivative: x, yy, xyz ...")]
     sigma: Annotated[

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Conv, Input, Join, Kernel, Node, Responses
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.gradient import flat
 from pipeline.types import Grid
 
@@ -27,7 +27,10 @@ class Roberts:
     the right. Signs are those of skimage.filters.roberts_pos_diag and roberts_neg_diag. Magnitude
     is the root of the sum of squares, sqrt(2) on f = x. Normalised, all are divided by sqrt(2),
     the length of a diagonal: the magnitude is 1 on f = x, as in skimage.filters.roberts.
-    Source: L. Roberts, "Machine perception of three-dimensional solids", 1963.
+
+    References
+    ----------
+    L. Roberts, "Machine perception of three-dimensional solids", thesis, MIT, 1963.
 
     Examples
     --------
@@ -35,6 +38,9 @@ class Roberts:
     array([[-1.,  0.],
            [ 0.,  1.]])
     """
+
+    topic: ClassVar[Topic] = "edges"
+    examples: ClassVar[Examples] = ({"output": ["diagonal", "antidiagonal"]},)
 
     output: Annotated[
         Literal["diagonal", "antidiagonal", "magnitude"],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Responses
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.compass import Output, compass
 from pipeline.filters.gradient import Normalize
 from pipeline.types import Grid
@@ -28,7 +28,10 @@ class Robinson:
     its zeros call e north.) `argmax` is its direction in eighths of a turn: 0 for e, then
     clockwise on the screen (2 is s, 4 is w, 6 is n), the first of equal ones.
     f = x gives 8 (5 levels) or 6 (3 levels) in e, or 1 when normalised.
-    Source: G. Robinson, "Edge detection by compass gradient masks", Computer Graphics and Image
+
+    References
+    ----------
+    G. Robinson, "Edge detection by compass gradient masks", Computer Graphics and Image
     Processing 6, 1977.
 
     Examples
@@ -38,6 +41,9 @@ class Robinson:
            [-1.,  0.,  1.],
            [-2., -1.,  0.]])
     """
+
+    topic: ClassVar[Topic] = "edges in eight directions"
+    examples: ClassVar[Examples] = ({},)
 
     levels: Annotated[Literal[3, 5], Field(description="number of distinct weights")] = 5
     output: Output = "max"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Responses
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.gradient import Normalize, Output, Pair, Turned, gradient
 from pipeline.types import Grid
 
@@ -18,13 +20,20 @@ class Scharr:
     Its direction is truer than Sobel's. Sign and scale of OpenCV's Scharr: 32 on f = x in 2-D.
     scikit-image gives twice the normalised components, and a magnitude that is divided by
     sqrt(d), d the rank. Magnitude, orientation and rotation_invariant as in `sobel`.
-    Source: H. Scharr, thesis, Heidelberg 2000.
+
+    References
+    ----------
+    H. Scharr, "Optimale Operatoren in der Digitalen Bildverarbeitung", thesis, Heidelberg,
+    2000.
 
     Examples
     --------
     >>> Scharr(output="x", normalize=True).responses(Grid((1.0,)))[""].kernel.array
     array([-0.5,  0. ,  0.5])
     """
+
+    topic: ClassVar[Topic] = "edges"
+    examples: ClassVar[Examples] = ({"output": ["y", "x"]},)
 
     output: Output = "magnitude"
     normalize: Normalize = False

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass as plain_dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Array, Input, Responses, Spectral, Spectrum
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.types import Grid, Ints
 
 Frequencies: TypeAlias = Annotated[
@@ -79,8 +79,12 @@ class Simoncelli:
     periodic, as the IBSI has it. `grid: ibsi` reproduces the IBSI's reference maps, whose
     frequencies are half a sample off where a size is even: the response to a flipped image is not
     quite the flipped response. `grid: dft` has the transform's own frequencies.
-    Source: J. Portilla, E. Simoncelli, "A parametric texture model based on joint statistics of
-    complex wavelet coefficients", 2000.
+
+    References
+    ----------
+    J. Portilla, E. Simoncelli, "A parametric texture model based on joint statistics of complex
+    wavelet coefficients", International Journal of Computer Vision 40, 2000; A. Depeursinge et
+    al., "Standardised convolutional filtering for radiomics", arXiv:2006.05470.
 
     Examples
     --------
@@ -88,6 +92,9 @@ class Simoncelli:
     >>> node.transfer.sample((16,))[:5].round(4)
     array([0.    , 0.    , 1.    , 0.6067, 0.    ])
     """
+
+    topic: ClassVar[Topic] = "wavelets"
+    examples: ClassVar[Examples] = ({"level": [1, 2]},)
 
     level: Level = 1
     grid: Frequencies = "ibsi"

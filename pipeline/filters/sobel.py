@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Responses
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.gradient import Normalize, Output, Pair, Turned, binomial_taps, gradient
 from pipeline.types import Grid
 
@@ -25,7 +25,11 @@ class Sobel:
     and 7 taps, as in scipy.ndimage.sobel and OpenCV; 1 when normalised, as in kornia. scikit-image
     gives twice the normalised components, and a magnitude that is divided by sqrt(d), d the rank.
     `rotation_invariant: max` of a component is max(|gx|, |gy|).
-    Source: I. Sobel, G. Feldman, "A 3x3 isotropic gradient operator", 1968.
+
+    References
+    ----------
+    I. Sobel, G. Feldman, "A 3x3 isotropic gradient operator for image processing", Stanford
+    Artificial Intelligence Project, 1968.
 
     Examples
     --------
@@ -34,6 +38,9 @@ class Sobel:
            [-2.,  0.,  2.],
            [-1.,  0.,  1.]])
     """
+
+    topic: ClassVar[Topic] = "edges"
+    examples: ClassVar[Examples] = ({"output": ["y", "x"]},)
 
     size: Annotated[Literal[3, 5, 7], Field(description="taps per axis; pixels")] = 3
     output: Output = "magnitude"

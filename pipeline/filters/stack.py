@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from pipeline.bank.expr import Array, Conv, Edge, Input, Kernel, Map, Node, Pool, Responses
 from pipeline.bank.kernels import bounded
 from pipeline.errors import PlanError
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.kernel import layer, read_weights, with_file
 from pipeline.filters.weights import Weights
 from pipeline.types import Grid
@@ -71,13 +71,18 @@ class Stack:
     are. Its convolution correlates and sums over all channels below, those of the first layer over
     the bands: torch.nn.Conv2d (Conv3d), ReLU, MaxPool2d or AvgPool2d. The responses are "[1]" to
     "[out]", of the image's size: pooling has stride 1, and what follows a pool of size p works on
-    every p-th pixel (a trous: M. J. Shensa, "The discrete wavelet transform", 1992; J. Long et
-    al., "Fully convolutional networks", 2015, section 3.1). On every S-th pixel, S the product of
-    the pool sizes, the values are those of the network with stride p.
+    every p-th pixel (a trous). On every S-th pixel, S the product of the pool sizes, the values are
+    those of the network with stride p.
 
     Each layer extends what it is given by the boundary rule: `valid` is torch's padding=0, whose
     output [j] is the map's [S j]; `constant` is its padding="same", whose output [j] is the map's
     [S - 1 + S j] where kernels are odd, pools have size 2 and the image's sides are multiples of S.
+
+    References
+    ----------
+    M. J. Shensa, "The discrete wavelet transform: wedding the a trous and Mallat algorithms",
+    IEEE Transactions on Signal Processing 40, 1992; J. Long, E. Shelhamer, T. Darrell, "Fully
+    convolutional networks for semantic segmentation", CVPR 2015, section 3.1.
 
     Examples
     --------
@@ -87,6 +92,16 @@ class Stack:
     ['[1]', '[2]']
     """
 
+    topic: ClassVar[Topic] = "your own weights"
+    examples: ClassVar[Examples] = (
+        {
+            "name": "corners",
+            "layers": [
+                {"weights": [[[[-1, 1], [-1, 1]]], [[[-1, -1], [1, 1]]]], "pool": "max", "size": 3},
+                {"weights": [[[[1]], [[1]]]], "bias": -200},
+            ],
+        },
+    )
     not_swept: ClassVar[frozenset[str]] = frozenset({"layers"})
 
     layers: Annotated[

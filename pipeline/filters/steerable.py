@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from itertools import product
 from math import factorial, pi, prod, sqrt
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Array, Conv, Input, Join, Map, Node, Responses
 from pipeline.bank.kernels import bounded, convolving, gaussian_radius, sigma_in_pixels
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.orientations import (
     Orientation,
     OrientationPool,
@@ -41,11 +41,11 @@ class Steerable:
     G2 = 0.9213 (2 u^2 - 1) e^(-r^2)            H2 = 0.9780 (u^3 - 2.254 u) e^(-r^2)
     G4 = 1.246 (u^4 - 3 u^2 + 0.75) e^(-r^2)    H4 = 0.3975 (u^5 - 7.501 u^3 + 7.189 u) e^(-r^2)
 
-    u is the distance along the direction, which at 0 is +x and turns clockwise on the screen, and
-    r that from the centre, both in units of sqrt(2) sigma. Convolves. W. Freeman, E. Adelson,
-    "The design and use of steerable filters", 1991: their 9 taps of G2 and H2 are sampled every
-    0.67 units (sigma = 1.0554 pixels), their 13 taps of G4 and H4 every 0.5 (sigma = sqrt(2)).
-    The taps are not scaled by sigma: responses to the same structure grow with sigma^2.
+    u is the distance along the direction, which at 0 is +x and turns clockwise on the screen, and r
+    that from the centre, both in units of sqrt(2) sigma. Convolves. Freeman and Adelson's 9 taps of
+    G2 and H2 are sampled every 0.67 units (sigma = 1.0554 pixels), their 13 taps of G4 and H4 every
+    0.5 (sigma = sqrt(2)). The taps are not scaled by sigma: responses to the same structure grow
+    with sigma^2.
 
     Each response is a sum of basis responses that all directions share: 3 and 4 of them for G2
     and H2, 5 and 6 for G4 and H4. The basis is the exact expansion of the polynomial, so that a
@@ -56,6 +56,11 @@ class Steerable:
     energy is G^2 + H^2, whatever the phase of an edge or a line. `pool` makes one response of N
     `orientations`.
 
+    References
+    ----------
+    W. Freeman, E. Adelson, "The design and use of steerable filters", IEEE Transactions on
+    Pattern Analysis and Machine Intelligence 13, 1991.
+
     Examples
     --------
     >>> node = Steerable(sigma=1.0554, output="even", orientation=90).responses(Grid((1.0, 1.0)))
@@ -63,6 +68,9 @@ class Steerable:
     array([ 0.0094,  0.1148,  0.3964, -0.0601, -0.9213, -0.0601,  0.3964,
             0.1148,  0.0094])
     """
+
+    topic: ClassVar[Topic] = "stripes and directions"
+    examples: ClassVar[Examples] = ({"sigma": 2, "orientation": [0, 60], "output": "even"},)
 
     sigma: Annotated[float, Field(gt=0, description="standard deviation; a length")]
     order: Annotated[Literal[2, 4], Field(description="2: G2 and H2; 4: G4 and H4")] = 2

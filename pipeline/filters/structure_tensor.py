@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from itertools import combinations_with_replacement
 from math import prod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Edge, Join, Map, Node, Responses, separable
 from pipeline.bank.kernels import bounded, gaussian_radius, gaussian_taps, sigma_in_pixels
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.second_order import SymmetricTensor, Truncate, flat
 from pipeline.types import Grid
 
@@ -31,8 +31,7 @@ class StructureTensor:
 
     J_ab = G_rho * (g_a g_b), g_a = sigma_a d/dx_a (G_sigma * f) / s, with sigma_a in pixels of
     axis a and s the geometric mean of the sigma_a: with square pixels g is per pixel. Products
-    are extended at the image's border by the boundary rule before rho smooths them. Source:
-    J. Bigun, G. Granlund, "Optimal orientation detection of linear symmetry", 1987.
+    are extended at the image's border by the boundary rule before rho smooths them.
 
     Eigenvalues count from 1, ascending; `trace` is their sum, the energy of the gradient. 2-D
     only, l1 <= l2, where trace is 0 both are 0:
@@ -47,12 +46,19 @@ class StructureTensor:
     skimage.feature.structure_tensor takes Sobel differences, 8 per unit of slope, for G_sigma,
     calls rho sigma and counts eigenvalues descending. ilastik's rho is sigma / 2.
 
+    References
+    ----------
+    J. Bigun, G. Granlund, "Optimal orientation detection of linear symmetry", ICCV 1987.
+
     Examples
     --------
     >>> node = StructureTensor(sigma=1, rho=2, output="xy").responses(Grid((1.0, 1.0)))[""]
     >>> node.kernel.shape, node.of.of.fn, node.of.of.of[0].kernel.shape
     ((17, 17), 'product', (9, 9))
     """
+
+    topic: ClassVar[Topic] = "local direction"
+    examples: ClassVar[Examples] = ({"sigma": 1, "rho": 2, "output": ["coherence", "orientation"]},)
 
     sigma: Annotated[float, Field(gt=0, description="inner scale, of the gradient; a length")]
     rho: Annotated[float, Field(gt=0, description="outer scale, of the neighbourhood; a length")]

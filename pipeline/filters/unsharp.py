@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Conv, Input, Join, Kernel, Map, Responses
 from pipeline.bank.kernels import gaussian_weights, sigma_in_pixels
-from pipeline.filters.base import FILTERS, PARAMETERS
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.types import Grid
 
 
@@ -22,7 +22,10 @@ class Unsharp:
     G is that of `gaussian` and scipy.ndimage. Linear and not clipped: equal to
     skimage.filters.unsharp_mask(radius=sigma, amount=amount, preserve_range=True). A threshold
     leaves pixels as they are where |f - G f| is below it, in the unit of the image.
-    Source: R. Gonzalez, R. Woods, "Digital image processing", "Unsharp masking and highboost
+
+    References
+    ----------
+    R. Gonzalez, R. Woods, "Digital image processing", "Unsharp masking and highboost
     filtering".
 
     Examples
@@ -31,6 +34,9 @@ class Unsharp:
     >>> kernel.array.round(4)
     array([-0.2741,  1.5481, -0.2741])
     """
+
+    topic: ClassVar[Topic] = "points, relief, sharpness"
+    examples: ClassVar[Examples] = ({"sigma": 1.5},)
 
     sigma: Annotated[float, Field(gt=0, description="standard deviation; a length")] = 1.0
     amount: Annotated[float, Field(gt=0, description="factor of what the Gaussian takes away")] = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pywt
@@ -14,7 +14,7 @@ from pipeline.bank.expr import Array, Conv, Edge, Input, Kernel, Node, Responses
 from pipeline.bank.kernels import bounded
 from pipeline.bank.rotations import pool_rotations
 from pipeline.errors import PlanError
-from pipeline.filters.base import FILTERS, PARAMETERS, RotationInvariant
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, RotationInvariant, Topic
 from pipeline.filters.laws import Energy, energy_map
 from pipeline.registry import nearest
 from pipeline.types import Grid
@@ -35,6 +35,12 @@ class Wavelet:
     and level. Rotation invariance takes the largest (signed) or the mean response over the 4 (24
     in 3-D) right-angle rotations, the same one at every level; energy comes last, as in `laws`.
 
+    References
+    ----------
+    M. J. Shensa, "The discrete wavelet transform: wedding the a trous and Mallat algorithms",
+    IEEE Transactions on Signal Processing 40, 1992; A. Depeursinge et al., "Standardised
+    convolutional filtering for radiomics", arXiv:2006.05470.
+
     Examples
     --------
     >>> node = Wavelet(wavelet="haar", subbands="HL").responses(Grid((1.0, 1.0)))[""]
@@ -42,6 +48,9 @@ class Wavelet:
     (array([[ 1., -1.],
            [ 1., -1.]]), (0, 0))
     """
+
+    topic: ClassVar[Topic] = "wavelets"
+    examples: ClassVar[Examples] = ({"wavelet": "coif1", "level": 1},)
 
     wavelet: Annotated[
         str, Field(description="a discrete wavelet of PyWavelets: haar, db4, sym4, coif1, bior2.2")

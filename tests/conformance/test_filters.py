@@ -1,4 +1,4 @@
-"""What every filter family must do, found in the registry: a new one needs an entry below."""
+"""What every filter family must do, found in the registry."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         },
     ],
 }
-"""A few entries of `filters:` for each family; between them they use its special cases."""
+"""Small entries of `filters:` in place of a family's `examples`, with more of its special cases."""
 
 BANDS = 2
 SHAPE = (31, 37)
@@ -140,7 +140,6 @@ MANY = 99
 
 @pytest.fixture(params=FILTERS)
 def family(request: pytest.FixtureRequest) -> str:
-    assert request.param in EXAMPLES, "a new family needs an entry in EXAMPLES"
     return str(request.param)
 
 
@@ -150,7 +149,7 @@ def plan_of(family: str, boundary: Any = "reflect") -> Plan:
 
 @cache
 def _planned(family: str, boundary: str) -> Plan:
-    filters = [{family: given} for given in EXAMPLES[family]]
+    filters = [{family: given} for given in EXAMPLES.get(family, FILTERS[family].examples)]
     with TemporaryDirectory() as folder:
         config = write_config(
             Path(folder) / "c.yaml", filters=filters, boundary=json.loads(boundary)
@@ -374,4 +373,4 @@ def test_a_response_names_no_band_that_it_does_not_join(family: str) -> None:
 
 
 def test_examples_are_of_registered_families() -> None:
-    assert EXAMPLES.keys() == FILTERS.keys()
+    assert EXAMPLES.keys() <= FILTERS.keys()

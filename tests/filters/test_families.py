@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import doctest
+import inspect
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from running import write_config
 
-import pipeline.filters  # noqa: F401 - registers them
-from pipeline.bank.expr import Conv, Edge, nodes_of, reach_of
+import pipeline.filters
+from pipeline.bank.expr import Conv, Edge, Input, Kernel, nodes_of, reach_of, separable
+from pipeline.config import load
 from pipeline.filters.base import FILTERS, Filter
 from pipeline.types import Grid
 
-GIVEN = {
+SPECIAL = {
     "kernel": {"weights": [[1, 2, 3]], "bias": 0.5},
     "sobel": {},
     "prewitt": {"output": "y"},
@@ -39,52 +47,78 @@ GIVEN = {
     "meijering": {"ridges": "white"},
     "local_binary_pattern": {"method": "ror"},
 }
+"""Parameters that are tried besides a family's examples: special cases."""
+
 GRID = Grid((1.0, 1.0))
 
 
-def make(name):
-    return TypeAdapter(FILTERS[name]).validate_python(GIVEN[name])
+@cache
+def items_of(name):
+    """The filters that a family's examples stand for, and its special case."""
+    with TemporaryDirectory() as folder:
+        filters = [{name: given} for given in FILTERS[name].examples]
+        config = load(write_config(Path(folder) / "c.yaml", filters=filters))
+    special = TypeAdapter(FILTERS[name]).validate_python(SPECIAL[name]) if name in SPECIAL else None
+    return [*(named.filter for named in config.filters), *([special] if special else [])]
 
 
-def test_the_first_set_is_complete():
-    assert set(GIVEN) <= set(FILTERS)
+@pytest.fixture(params=sorted(FILTERS))
+def name(request):
+    return request.param
 
 
-@pytest.mark.parametrize("name", GIVEN)
-def test_equal_parameters_give_equal_nodes_and_hashes(name):
-    first, second = make(name), make(name)
-    assert isinstance(first, Filter)
-    assert (first, hash(first)) == (second, hash(second))
-    assert first.responses(GRID) == second.responses(GRID)
+@pytest.fixture
+def items(name):
+    return items_of(name)
 
 
-@pytest.mark.parametrize("name", GIVEN)
-def test_filters_and_their_nodes_pickle(name):
-    item = make(name)
-    assert pickle.loads(pickle.dumps(item)) == item
-    found = dict(item.responses(GRID))
-    assert pickle.loads(pickle.dumps(found)) == found
-
-
-@pytest.mark.parametrize("name", GIVEN)
-def test_parameters_survive_json(name):
+def again(name, item):
     adapter = TypeAdapter(FILTERS[name])
-    assert adapter.validate_json(adapter.dump_json(make(name))) == make(name)
+    return adapter.validate_json(adapter.dump_json(item))
 
 
-@pytest.mark.parametrize("name", GIVEN)
-def test_linear_parts_are_one_conv_between_edges(name):
-    for node in make(name).responses(GRID).values():
+def test_every_file_has_its_line_in_the_package():
+    """A file without one registers nothing, and the tests of every family know nothing of it."""
+    folder = Path(pipeline.filters.__file__).parent
+    lines = (folder / "__init__.py").read_text()
+    for file in folder.glob("*.py"):
+        for name in re.findall(r'^@FILTERS\.register\("(\w+)"\)', file.read_text(), re.MULTILINE):
+            line = f"from pipeline.filters import {file.stem} as {file.stem}\n"
+            assert line in lines, f"{name}: pipeline/filters/__init__.py lacks: {line}"
+
+
+def test_equal_parameters_give_equal_nodes_and_hashes(name, items):
+    assert items, "a family needs an example"
+    for item in items:
+        other = again(name, item)
+        assert isinstance(item, Filter)
+        assert (item, hash(item)) == (other, hash(other))
+        assert item.responses(GRID) == other.responses(GRID)
+
+
+def test_filters_and_their_nodes_pickle(items):
+    for item in items:
+        assert pickle.loads(pickle.dumps(item)) == item
+        found = dict(item.responses(GRID))
+        assert pickle.loads(pickle.dumps(found)) == found
+
+
+def test_parameters_survive_json(name, items):
+    assert [again(name, item) for item in items] == items
+
+
+def test_linear_parts_are_one_conv_between_edges(items):
+    for node in (node for item in items for node in item.responses(GRID).values()):
         for conv in (n for n in nodes_of(node) if isinstance(n, Conv)):
             below = nodes_of(conv.of)
             assert isinstance(below[-1], Edge) or not any(isinstance(n, Conv) for n in below)
         assert len(reach_of(node, GRID.ndim)) == GRID.ndim
 
 
-@pytest.mark.parametrize("name", GIVEN)
-def test_unknown_parameters_are_refused(name):
+def test_unknown_parameters_are_refused(name, items):
+    adapter = TypeAdapter(FILTERS[name])
     with pytest.raises(ValidationError, match="Unexpected keyword argument"):
-        TypeAdapter(FILTERS[name]).validate_python(GIVEN[name] | {"stride": 2})
+        adapter.validate_python(adapter.dump_python(items[0]) | {"stride": 2})
 
 
 @pytest.mark.parametrize(
@@ -106,14 +140,35 @@ def test_values_out_of_range_are_refused(name, given, text):
         TypeAdapter(FILTERS[name]).validate_python(given)
 
 
-@pytest.mark.parametrize("name", GIVEN)
 def test_every_parameter_and_family_is_described(name):
     cls = FILTERS[name]
     schema = TypeAdapter(cls).json_schema()
     assert schema["additionalProperties"] is False
-    assert "Examples\n" in cls.__doc__
     assert {f.name for f in fields(cls)} <= set(schema.get("properties", {}))
-    assert all(entry["description"] for entry in schema.get("properties", {}).values())
+    for parameter, entry in schema.get("properties", {}).items():
+        assert entry.get("description"), f"{name}: {parameter} has no description"
+
+
+def test_every_family_names_its_source_and_shows_an_example_that_runs(name):
+    """In the docstring of the class: the reference page and methods.md take no other."""
+    cls = FILTERS[name]
+    prose, *sections = re.split(r"\n\n(?=\w+\n---)", inspect.getdoc(cls))
+    found = {part.split("\n")[0]: part.split("\n", 2)[2] for part in sections}
+    assert list(found) == ["References", "Examples"], f"{name}: References, then Examples"
+    assert "Source:" not in prose, f"{name}: its source belongs under References"
+    assert found["References"].strip()
+    module = sys.modules[cls.__module__]
+    (example,) = doctest.DocTestFinder(recurse=False).find(cls, module=module)
+    assert example.examples
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_a_conv_refuses_what_is_no_kernel():
+    with pytest.raises(TypeError, match=r"got Conv; separable\(\) makes a whole Conv"):
+        Conv(Input(), separable([[1, 2, 1]]))
+    with pytest.raises(TypeError, match=r"got list\); write Kernel.of\(weights\)"):
+        Conv(Input(), [1, 2, 1])
+    assert Conv(Input(), Kernel.of([1, 2, 1])) == separable([[1, 2, 1]])
 
 
 def test_building_expressions_needs_no_torch():
