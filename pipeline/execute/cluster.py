@@ -6,8 +6,9 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 from unittest.mock import patch
 
@@ -18,12 +19,12 @@ _STORE = 100 << 20
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Any]:
-    """The module `ray`, connected; `local` starts a cluster of this machine, which ends with us.
+def connected(address: str) -> Iterator[tuple[Any, Callable[[], None]]]:
+    """The module `ray`, connected, and a function that lets signals through that came meanwhile.
 
-    Nothing is sent to Ray's makers, no port is opened for people, and nothing is printed: what Ray
-    would say of lost processes stands in log.jsonl. Raises MissingDependency, and DeviceError when
-    nobody answers.
+    `local` starts a cluster of this machine, which ends with us. Nothing is sent to Ray's makers,
+    no port is opened for people, and nothing is printed: what Ray would say of lost processes is
+    in log.jsonl. Raises MissingDependency, and DeviceError when nobody answers.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # or actors without a GPU warn
@@ -36,30 +37,50 @@ def connected(address: str) -> Iterator[Any]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address == "local":
         options |= {"include_dashboard": False, "object_store_memory": _STORE}
+    signals = _Signals()
     with patch.object(worker, "print_to_stdstream", lambda *_, **__: None):  # has no public word
         try:
-            with _own_signals():
+            signals.hold()
+            try:
                 ray.init(address, **options)
-            yield ray
-        except ConnectionError as error:
-            message = f"no Ray cluster answers at {address}; start one, or name another: {error}"
-            raise DeviceError(message) from error
+            except SystemExit:  # of the handler of SIGTERM that Ray sets
+                signals.note(signal.SIGTERM, None)
+            except ConnectionError as error:
+                message = f"no Ray cluster answers at {address}; start one, or name another"
+                raise DeviceError(message) from error
+            signals.hold()
+            signals.deliver()
+            yield ray, signals.deliver
         finally:
             ray.shutdown()
+            signals.deliver()
+            signals.release()
 
 
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep our handler of SIGTERM: Ray sets one, which exits, and says nothing of it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    ours, asked = signal.getsignal(signal.SIGTERM), False
-    try:
-        yield
-    except SystemExit:
-        asked = True
-    finally:
-        signal.signal(signal.SIGTERM, ours)
-    if asked:
-        signal.raise_signal(signal.SIGTERM)
+class _Signals:
+    """SIGINT and SIGTERM, held back: what their handlers raise inside of Ray is lost there."""
+
+    def __init__(self) -> None:
+        self._came: list[int] = []
+        self._handlers: dict[int, Any] = {}
+
+    def hold(self) -> None:
+        """Begin, and again when somebody has put a handler of his own."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers.setdefault(number, signal.signal(number, self.note))
+
+    def note(self, number: int, _: FrameType | None) -> None:
+        """Keep a signal for later."""
+        self._came.append(number)
+
+    def deliver(self) -> None:
+        """Let the first signal through that came, and all that come from now on."""
+        if self._came:
+            self.release()
+            signal.raise_signal(self._came.pop(0))
+
+    def release(self) -> None:
+        """Give the handlers back."""
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())

@@ -124,10 +124,12 @@ def run_ray(
     there is no cluster, or no machine is left; PlanError when no machine has what an actor needs;
     ReaderCrashed; and what `site` raises.
     """
-    with connected(address) as ray:
+    with connected(address) as (ray, heed_signals):
         crew = _Crew(ray, site, Queue(shards), needs)
         try:
-            yield from crew.run({shard.id for shard in shards})
+            for event in crew.run({shard.id for shard in shards}):
+                heed_signals()
+                yield event
         finally:
             crew.dismiss()
 
