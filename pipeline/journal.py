@@ -26,7 +26,11 @@ RECORD = "run.json"
 
 @dataclass
 class Summary:
-    """What a run found, and what it did; seconds: since it began, planning included."""
+    """What a run found, and what it did.
+
+    skipped: images that are as they were; failed_before: those of them that have failed; seconds:
+    since it began, planning included.
+    """
 
     listed: int = 0
     waiting: int = 0
@@ -34,6 +38,7 @@ class Summary:
     done: int = 0
     failed: int = 0
     skipped: int = 0
+    failed_before: int = 0
     newly_failed: int = 0
     pixels: int = 0
     bytes: int = 0
@@ -57,9 +62,10 @@ class Journal:
 
     def begin(self, survey: Survey) -> None:
         """Note what there is to do."""
-        listing, plan, summary = survey.listing, survey.plan, self.summary
+        listing, plan, todo, summary = survey.listing, survey.plan, survey.todo, self.summary
         summary.listed, summary.waiting = len(listing.members), len(listing.waiting)
-        summary.vanished, summary.skipped = len(survey.todo.vanished), survey.todo.done
+        summary.vanished, summary.failed_before = len(todo.vanished), len(survey.failed_before)
+        summary.skipped = todo.done + sum(map(len, todo.touched.values()))
         stored = (row for rows in survey.state.shards.values() for row in rows)
         self._before = {row.image for row in stored if row.status == "failed"}
         self.attempts = {image: self.attempts.get(image, 1) for image in self._before}

@@ -28,11 +28,13 @@ def write_metrics(path: Path, labels: Mapping[str, str], code: int, summary: Sum
         "vanished": summary.vanished,
     }
     kinds = {str(kind): summary.kinds[kind] for kind in get_args(FailureKind)}
+    before = summary.failed_before
     lines = [
         *_gauge("exit_code", "Exit code of the last run.", labels, code),
         *_gauge("end_timestamp_seconds", "When it ended.", labels, round(time.time())),
         *_gauge("duration_seconds", "How long it took.", labels, round(summary.seconds, 3)),
         *_gauges("images", "Images by what became of them.", labels, "state", states),
+        *_gauge("failed_before_images", "Unchanged ones that have failed.", labels, before),
         *_gauges("failed_images", "Images that failed in it, by kind.", labels, "kind", kinds),
         *_gauge("output_bytes", "Bytes of the files it wrote.", labels, summary.bytes),
     ]

@@ -216,6 +216,7 @@ def test_gauges_tell_of_success_and_of_failure(config: Path, images: Path, tmp_p
     assert filterbank("run", config, "--metrics", path, "--fail-on", "none").code == 0
     found = gauges(path)
     assert (found["images", "unchanged"], found["images", "vanished"]) == (3, 1)
+    assert (found["failed_before_images", ""], found["images", "failed"]) == (1, 0)
     assert filterbank("run", config, "--metrics", path, "--input", tmp_path / "gone").code == 4
     assert gauges(path)["exit_code", ""] == 4
     assert [p.name for p in path.parent.iterdir()] == ["edges.prom"]

@@ -182,7 +182,7 @@ def status(out: Place, as_json: bool) -> None:
         return
     for key, value in found.items():
         if not isinstance(value, list):
-            click.echo(shown(f"{key.replace('_', ' '):>16}  {value}"))
+            click.echo(shown(f"{key.replace('_', ' '):>16}  {_cell(value)}"))
     for row in found["failures"][:_FAILURES]:
         click.echo(shown(f"  {row['image']}: {row['kind']}: {row['error']}"))
     if len(found["failures"]) > _FAILURES:

@@ -97,7 +97,7 @@ def _recorded(config: Config, options: Options, fail_on: str, summary: Summary) 
     except BaseException as error:
         _end(journal, *ending_of(error))
         raise
-    code = 9 if options.verify and beyond_repair(plan) else _verdict(plan, journal, fail_on)
+    code = 9 if options.verify and beyond_repair(plan) else _verdict(summary, fail_on)
     with writing(root):
         journal.end(code)
     say(_last_line(plan, summary))
@@ -140,10 +140,9 @@ def _measure(path: Path | None, labels: Mapping[str, str], code: int, summary: S
             complain(f"filterbank: cannot write {path}: {error.strerror}")
 
 
-def _verdict(plan: Survey, journal: Journal, fail_on: str) -> int:
-    new = journal.summary.newly_failed
-    everything = journal.summary.failed + len(plan.failed_before)
-    return 5 if {"any": everything, "new": new, "none": 0}[fail_on] else 0
+def _verdict(summary: Summary, fail_on: str) -> int:
+    everything = summary.failed + summary.failed_before
+    return 5 if {"any": everything, "new": summary.newly_failed, "none": 0}[fail_on] else 0
 
 
 def _last_line(plan: Survey, summary: Summary) -> str:
@@ -153,14 +152,13 @@ def _last_line(plan: Survey, summary: Summary) -> str:
         text = f"nothing to do: {images} done or known to fail"
         gone = len(plan.todo.vanished)
         kept = f"; vanished {gone}, whose rows stay until --prune" if gone else ""
-        return f"{text} ({len(plan.failed_before)} failed){kept}; results in {plan.plan.root}"
+        return f"{text} ({summary.failed_before} failed){kept}; results in {plan.plan.root}"
     rate = summary.done / max(seconds, 1e-9)
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(summary.kinds.items()))
-    same = plan.todo.done + sum(map(len, plan.todo.touched.values()))
     parts = [
         f"done {summary.done}",
         f"failed {summary.failed}{f' ({kinds})' if kinds else ''}",
-        f"unchanged {same}",
+        f"unchanged {summary.skipped}",
     ]
     unasked = plan.listing.skipped.total() - plan.listing.asked_out
     if unasked:
