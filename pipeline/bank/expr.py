@@ -74,10 +74,12 @@ class Conv:
 
     def __post_init__(self) -> None:
         """Refuse what is no kernel, where it is written and not where it is computed."""
-        if not isinstance(self.kernel, Kernel):
-            got = type(self.kernel).__name__
-            hint = "; separable() makes a whole Conv" if isinstance(self.kernel, Conv) else ""
-            message = f"Conv needs a Kernel (got {got}{hint}); write Kernel.of(weights)"
+        kernel: object = self.kernel
+        if not isinstance(kernel, Kernel):
+            hint = "; separable() makes a whole Conv" if isinstance(kernel, Conv) else ""
+            message = (
+                f"Conv needs a Kernel (got {type(kernel).__name__}{hint}); write Kernel.of(weights)"
+            )
             raise TypeError(message)
 
 
