@@ -11,13 +11,20 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install
 COMPILE := $(BIN)/python -c "import pipeline.bank.native, pipeline.statistics.finish, pipeline.statistics.whole, pipeline.writers.native"
 FILE = $(shell test -f "configs/$(CONFIG)" && echo "configs/$(CONFIG)" || echo "$(CONFIG)")
 
+# How often the fault tests do what they do once or twice in `make test`; 0 is every call or state.
+FIGURES := .venv/faults.txt
+LONG := FILTERBANK_FIGURES=$(FIGURES) FILTERBANK_SLOW=1 FILTERBANK_POINTS=0 FILTERBANK_CUTS=0 \
+	FILTERBANK_POWERCUTS=50 FILTERBANK_CUT_STEP=1 FILTERBANK_KILLS=500 FILTERBANK_AGAIN=5 \
+	FILTERBANK_SIGNALS=40 FILTERBANK_SIZES=30 FILTERBANK_DAMAGES=100 FILTERBANK_FLIPS=300 \
+	FILTERBANK_DEATHS=20 FILTERBANK_MUTANTS=10000
+
 # Stamps: touched only when their step has succeeded, so an interrupted one runs again.
 VENV := .venv/.created
 RUN := .venv/.installed-run
 DEV := .venv/.installed-dev
 SAMPLES := data/samples/.made
 
-.PHONY: run plan test check format bench docs help clean
+.PHONY: run plan test faults check format bench docs help clean
 # Every start, and the tests make hundreds, would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 .NOTPARALLEL:
@@ -31,6 +38,11 @@ plan: $(RUN) $(SAMPLES)  ## say what a run would do, reading headers only
 
 test: $(DEV) $(SAMPLES)  ## run the test suite: make test ARGS="-k boundary"
 	@$(BIN)/pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+faults: $(DEV) $(SAMPLES)  ## kill, starve and damage runs at length, and tell the figures: an hour
+	@rm -f $(FIGURES)
+	@$(LONG) $(BIN)/pytest -n auto -o faulthandler_timeout=7200 tests/faults tests/test_commit.py $(ARGS); \
+		code=$$?; cat $(FIGURES); exit $$code
 
 check: $(DEV)  ## lint, formatting, types, layers; pre-commit and CI run the same
 	$(BIN)/ruff check

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import random
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from command import (
+    Figures,
     Process,
     draw,
     filterbank,
@@ -24,6 +30,9 @@ from command import (
 
 SOON = 10
 """Seconds a stopped run may take."""
+
+SIGNALS = int(os.environ.get("FILTERBANK_SIGNALS", "2"))
+"""Random moments; 40 in `make faults`."""
 
 
 def until(process: Process, happened: Callable[[], bool]) -> None:
@@ -87,6 +96,53 @@ def test_a_signal_to_the_group_stops_everything_soon_and_the_run_can_be_resumed(
     assert (record["state"], record["exit_code"]) == ("stopped", code)
     assert filterbank("run", config, "--workers", 0).code == 0
     assert tree(root) == tree(undisturbed)
+
+
+def handled(process: Process, _: Path) -> None:
+    """SIGTERM has a handler: `main` has begun."""
+    status = Path(f"/proc/{process.pid}/status")
+
+    def caught() -> bool:
+        mask = status.read_text().split("SigCgt:\t")[1].split()[0]
+        return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
+
+    until(process, caught)
+
+
+def test_signals_at_random_moments_once_and_twice_stop_a_run_that_can_be_resumed(
+    images: Path, undisturbed: Path, tmp_path: Path, figures: Figures
+) -> None:
+    """Every tenth in a process that has everything to import yet."""
+    expected, chance, root = tree(undisturbed), random.Random(8), tmp_path / "out"
+    config = write_config(tmp_path / "c.yaml", images, root, run={"workers": 1})
+    stopped, slowest, lasts = 0, 0.0, 2.0
+    for i in range(SIGNALS):
+        number = (signal.SIGTERM, signal.SIGINT)[i % 2]
+        with (started if i % 10 == 9 else forked)("run", config) as process:
+            handled(process, root)
+            began = time.monotonic()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(chance.uniform(0, lasts))
+                lasts = time.monotonic() - began
+            began = time.monotonic()
+            for _ in range(1 + i % 3 % 2):
+                kill_group(process, number)
+                time.sleep(chance.uniform(0, 0.05))
+            said = finish(process)
+            while group(process.pid):
+                assert time.monotonic() - began < SOON, "processes stay behind"
+                time.sleep(0.02)
+            slowest = max(slowest, time.monotonic() - began)
+        assert slowest < SOON
+        assert said.code in (0, 128 + number), said
+        assert said.err in ("", "filterbank: stopped; finished shards are kept\n"), said
+        stopped += said.code != 0
+        assert filterbank("run", config, "--workers", 0).code == 0
+        assert tree(root) == expected
+        shutil.rmtree(root)
+    figures(
+        f"{SIGNALS} signals, {stopped} before the end, slowest stop {slowest:.1f} s, all resumed"
+    )
 
 
 @pytest.mark.parametrize("moment", [starting_readers, reading])
