@@ -1,0 +1,132 @@
+"""What workers leave in their rooms counts for nothing until the driver adopts it, once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from command import draw, tree
+from running import look, run_bank, write_config
+
+from pipeline import store
+from pipeline.commit import Staging, adopt, close_room, open_room
+from pipeline.errors import InputError, PlanError, WriteError
+from pipeline.remote import Remote, pinned
+from pipeline.survey import Survey
+from pipeline.types import ShardReport
+
+
+@pytest.fixture
+def survey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Survey]:
+    """One shard to do, and its results in `local`."""
+    monkeypatch.chdir(tmp_path)
+    for i in range(3):
+        draw(tmp_path / f"in/{i}.png", seed=i)
+    config = write_config(tmp_path / "c.yaml", output={"path": "unused", "maps": "float32"})
+    run_bank(config, tmp_path / "local", tmp_path / "in")
+    return look(config, tmp_path / "out", tmp_path / "in")
+
+
+def stage(remote: Remote, room: str, survey: Survey) -> None:
+    """Do the shard in a room."""
+    remote.open(room)
+    (report,) = (e for e in remote.work(room, survey.shards) if isinstance(e, ShardReport))
+    assert (report.shard, report.done) == (survey.shards[0].id, 3)
+
+
+def without_filters(root: Path) -> dict[str, bytes]:
+    return {name: data for name, data in tree(root).items() if "/" in name}
+
+
+def test_two_attempts_at_a_shard_leave_one_and_it_is_that_of_a_local_run(
+    survey: Survey, tmp_path: Path
+) -> None:
+    remote, shard = pinned(survey.plan), survey.shards[0].id
+    for room in ("a", "b"):
+        stage(remote, room, survey)
+    assert not any((tmp_path / "out").glob("*/part-*"))
+    remote.accept("b", shard)
+    remote.close("a")
+    remote.close("b")
+    assert without_filters(tmp_path / "out") == without_filters(tmp_path / "local")
+    assert not (tmp_path / "out/.tmp").exists()
+
+
+def test_a_driver_that_dies_while_it_adopts_has_adopted_all_or_nothing(
+    survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote, root = pinned(survey.plan), tmp_path / "out"
+    found = set()
+    for death in range(8):
+        stage(remote, f"room{death}", survey)
+        left = death
+
+        def die_later(self: Path, target: Path, act: object = Path.rename) -> Path:
+            nonlocal left
+            if left == 0:
+                raise KeyboardInterrupt
+            left -= 1
+            os.rename(self, target)  # noqa: PTH104
+            return target
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", die_later)
+            patch.setattr(Path, "replace", die_later)
+            with contextlib.suppress(KeyboardInterrupt):
+                remote.accept(f"room{death}", survey.shards[0].id)
+        store.clean(root)
+        found.add(len(without_filters(root)))
+        if without_filters(root):
+            assert without_filters(root) == without_filters(tmp_path / "local")
+            store.drop(root, [survey.shards[0].id])
+    assert found == {0, 4}
+
+
+def test_whose_room_is_gone_can_stage_nothing(survey: Survey, tmp_path: Path) -> None:
+    remote = pinned(survey.plan)
+    remote.open("a")
+    remote.close("a")
+    with pytest.raises(WriteError):
+        list(remote.work("a", survey.shards))
+    assert not (tmp_path / "out/.tmp").exists()
+
+
+def test_recovery_clears_all_rooms(tmp_path: Path) -> None:
+    open_room(tmp_path, "a")
+    staging = Staging(tmp_path, "s", "a")
+    staging.write("images/part-s.parquet", b"x")
+    staging.commit()
+    store.clean(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError):
+        adopt(tmp_path, "a", "s")
+    close_room(tmp_path, "a")
+
+
+def test_a_machine_that_sees_other_things_than_the_driver_is_refused(
+    survey: Survey, tmp_path: Path
+) -> None:
+    remote = pinned(survey.plan)
+    remote.open("a")
+    remote.enter("a")
+    with pytest.raises(PlanError, match=r"does not see what the driver wrote to .*one folder"):
+        remote.enter("b")
+    with pytest.raises(PlanError, match=r"other software.*numpy [\d.]+ \(driver: 0\)"):
+        replace(remote, versions={**remote.versions, "numpy": "0"}).enter("a")
+    with pytest.raises(PlanError, match="has no folder /nowhere, where the run was started"):
+        replace(remote, folder="/nowhere").enter("a")
+    (tmp_path / "in").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError):
+        remote.enter("a")
+
+
+def test_what_is_auto_means_on_every_machine_what_it_means_here(survey: Survey) -> None:
+    plan = survey.plan
+    run = pinned(plan).plan.config.run
+    assert (run.threads, run.workers, run.memory) == (plan.threads, plan.workers, plan.memory)
+    assert pinned(plan).plan.digest == plan.digest
+    assert pinned(plan).plan.root == plan.root
