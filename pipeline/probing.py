@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import TypeAlias, TypeVar
 
 from pipeline.config.schema import Limits
+from pipeline.storage import is_url
 from pipeline.types import Failure, Source
 from pipeline.workers.bounds import TOO_LARGE, Begin, Bounds, unguarded
 from pipeline.workers.pool import Crew, in_order
@@ -32,15 +34,16 @@ def look_into(
     """
     duty = partial(_look_each, look)
     chunks = _chunks(sources, max(1, min(_CHUNK, -(-len(sources) // max(1, workers)))))
-    if workers:
-        bounds = Bounds(limits.seconds_per_file, limits.reader_memory)
-        alone = threading.active_count() == 1
-        crew = Crew(workers, "fork" if alone else "forkserver", bounds)
-        answers = in_order(duty, chunks, crew)
-    else:
-        answers = (duty(chunk, unguarded) for chunk in chunks)
-    for found in answers:
-        yield from found
+    if not workers:
+        for chunk in chunks:
+            yield from duty(chunk, unguarded)
+        return
+    alone = threading.active_count() == 1
+    bounds = Bounds(limits.seconds_per_file, limits.reader_memory)
+    crew = Crew(workers, "fork" if alone else "forkserver", bounds)
+    with closing(in_order(duty, chunks, crew)) as answers:
+        for found in answers:
+            yield from found
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def _look_each(look: Look[Found], chunk: _Chunk, begin: Begin) -> list[Found | F
         if i in chunk.failed:
             found.append(chunk.failed[i])
             continue
-        begin(i)
+        begin(i, size=sum(m.bytes for m in source.files if is_url(m.path)))
         try:
             found.append(look(source))
         except MemoryError:

@@ -29,7 +29,7 @@ from pipeline.footprint import footprint
 from pipeline.gdal import CACHE, DRIVERS, GdalError, session
 from pipeline.readers import identify, why_no_image
 from pipeline.readers.base import READERS
-from pipeline.stages.read import read_box
+from pipeline.stages.boxes import read_box
 from pipeline.types import Georeference, Grid, ImageInfo, Region
 
 Array = npt.NDArray[Any]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 
 from pipeline.plan import Plan
 from pipeline.stages.read import Job, Loaded, Tiles, paths_of
@@ -35,14 +36,15 @@ def read(
                 if job.turn is None or wanted(job.tiles[0]):
                     yield job.without_files(hanging)
 
-    for loaded in _read(plan, issue()):
-        for source, failure in loaded.failures:
-            if failure.kind == "timeout":
-                hanging |= dict.fromkeys(paths_of(source), failure)
-        yield loaded.pinned() if plan.device == "cuda" else loaded
+    with closing(_read(plan, issue())) as loads:
+        for loaded in loads:
+            for source, failure in loaded.failures:
+                if failure.kind == "timeout":
+                    hanging |= dict.fromkeys(paths_of(source), failure)
+            yield loaded.pinned() if plan.device == "cuda" else loaded
 
 
-def _read(plan: Plan, jobs: Iterator[Job]) -> Iterator[Loaded]:
+def _read(plan: Plan, jobs: Iterator[Job]) -> Generator[Loaded, None, None]:
     """Do jobs in processes within the config's limits, or in this one without any."""
     tiles, limits = Tiles(plan), plan.config.limits
     if plan.workers:

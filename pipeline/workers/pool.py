@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import signal
 import socket
+import time
 import traceback
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, cycle, islice
@@ -32,6 +33,8 @@ _AHEAD = 2
 """Tasks that each process has been handed."""
 _TRIALS = 2
 """How often an item may kill a process that then survives it alone."""
+_GRACE = 1.0
+"""Seconds that processes have to tidy up when they are needed no more."""
 _PROCESSES: dict[str, Callable[..., BaseProcess]] = {
     "fork": get_context("fork").Process,
     "forkserver": get_context("forkserver").Process,
@@ -70,7 +73,7 @@ class Crew:
     bounds: Bounds
 
 
-def in_order(duty: Duty[T, R], tasks: Iterable[T], crew: Crew) -> Iterator[R]:
+def in_order(duty: Duty[T, R], tasks: Iterable[T], crew: Crew) -> Generator[R, None, None]:
     """Do tasks in processes, a few ahead of what is asked for; process i does every n-th of them.
 
     Raises what the duty raises, and ReaderCrashed when processes die before they begin an item.
@@ -89,8 +92,7 @@ def in_order(duty: Duty[T, R], tasks: Iterable[T], crew: Crew) -> Iterator[R]:
         while waiting:
             yield _answer(waiting.popleft(), workers)
     finally:
-        for worker in workers:
-            worker.stop()
+        _dismiss(workers)
 
 
 @dataclass(eq=False)
@@ -155,17 +157,11 @@ class _Worker(Generic[T, R]):
         if handed.item is None:
             handed.order.done = letter.content()
 
-    def stop(self) -> None:
-        """End it, whatever it does: it only reads."""
-        self.channel.close()
-        self.process.kill()
-        self.process.join()
-
     def _begin_again(self) -> None:
         """Hand a new process what the dead one left undone, without what that died of."""
         self.process.join()
         code = self.process.exitcode
-        self.stop()
+        self.channel.close()
         left, self.handed = self.handed, deque()
         suspect = self._judge(left[0], code) if left else None
         self.process, self.channel = _launch(self.duty, self.crew)
@@ -194,6 +190,17 @@ class _Worker(Generic[T, R]):
             failure = Failure("crashed", f"the process that read this file {_cause(code)}")
         order.task = order.task.without(item, failure)
         return None
+
+
+def _dismiss(workers: Sequence[_Worker[T, R]]) -> None:
+    """End processes: those that have nothing to do by themselves, others do no more than read."""
+    for worker in workers:
+        worker.channel.close()
+    late = time.monotonic() + _GRACE
+    for worker in reversed(workers):  # a fork holds the channels of those before it open
+        worker.process.join(max(0.0, late - time.monotonic()))
+        worker.process.kill()
+        worker.process.join()
 
 
 def _launch(duty: Duty[T, R], crew: Crew) -> tuple[BaseProcess, socket.socket]:

@@ -58,7 +58,7 @@ class Runner:
         elif word == "crash" or (word == "unlucky" and self.times(word) == 1):
             os.kill(os.getpid(), signal.SIGKILL)
         elif word == "haunted" and self.times(word) % 2:
-            os.abort()
+            os._exit(9)
         elif word == "raise":
             message = "a defect"
             raise LookupError(message)
