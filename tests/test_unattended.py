@@ -229,6 +229,14 @@ def test_gauges_tell_of_a_config_that_cannot_be_read_where_a_flag_names_them(
     assert gauges(tmp_path / "m.prom")["exit_code", ""] == 2
 
 
+def test_gauges_replace_no_file_of_another_kind(config: Path, images: Path) -> None:
+    before = (images / "0.png").read_bytes()
+    said = filterbank("run", config, "--metrics", images / "0.png")
+    assert said.code == 2
+    assert "--metrics: must end in .prom" in said.err
+    assert (images / "0.png").read_bytes() == before
+
+
 def test_the_config_may_name_the_gauges_and_it_is_the_same_plan(
     config: Path, images: Path, tmp_path: Path
 ) -> None:

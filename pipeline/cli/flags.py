@@ -70,6 +70,7 @@ def settings(flags: dict[str, Any]) -> tuple[Config, Options]:
         "run.executor": flags["executor"],
         "run.address": flags["address"],
         "run.max_failed": flags["max_failed"],
+        "run.metrics": flags.get("metrics"),
     }
     options = Options(
         retry_failed=flags["retry_failed"],

@@ -40,11 +40,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--metrics",
-    type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Write gauges of how it went: a Prometheus textfile, *.prom.",
 )
-def run(fail_on: str, if_locked: str, metrics: Path | None, **flags: Any) -> None:
+def run(fail_on: str, if_locked: str, **flags: Any) -> None:
     """Filter every image that is not done yet. CONFIG is a YAML file.
 
     \b
@@ -57,9 +56,10 @@ def run(fail_on: str, if_locked: str, metrics: Path | None, **flags: Any) -> Non
 
     began, summary = time.monotonic(), Summary()
     labels = {"config": str(flags["config"])}
+    metrics: str | None = flags["metrics"]
     try:
         config, options = settings(flags)
-        metrics = metrics or (Path(config.run.metrics) if config.run.metrics else None)
+        metrics = config.run.metrics
         labels["output"] = config.output.path
         with locked(root_of(config)):
             code = _recorded(config, options, fail_on, summary)
@@ -129,13 +129,13 @@ def _end(journal: Journal, code: int, error: str, trace: str | None) -> None:
         complain("filterbank: run.json could not be written")
 
 
-def _measure(path: Path | None, labels: Mapping[str, str], code: int, summary: Summary) -> None:
+def _measure(path: str | None, labels: Mapping[str, str], code: int, summary: Summary) -> None:
     """Write the gauges if they are asked for; that they cannot be written fails no run."""
     from pipeline.metrics import write_metrics
 
-    if path is not None:
+    if path is not None and path.endswith(".prom"):  # also where the config could not be read
         try:
-            write_metrics(path, labels, code, summary)
+            write_metrics(Path(path), labels, code, summary)
         except OSError as error:
             complain(f"filterbank: cannot write {path}: {error.strerror}")
 

@@ -64,6 +64,13 @@ def _folder(value: str) -> str:
     return value
 
 
+def _textfile(value: str | None) -> str | None:
+    if value is not None and not value.endswith(".prom"):
+        message = "must end in .prom, as the node exporter reads no other files"
+        raise ValueError(message)
+    return value
+
+
 @dataclass(frozen=True, config=_STRICT)
 class Png:
     """Which previews are drawn, and how values become gray."""
@@ -205,6 +212,7 @@ class Run:
     ] = None
     metrics: Annotated[
         Text | None,
+        AfterValidator(_textfile),
         Field(description="write gauges of each run here, a Prometheus textfile; null: nowhere"),
     ] = None
 
