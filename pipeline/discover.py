@@ -88,8 +88,7 @@ def _list_files(config: Input, output: Place | None) -> Objects:
     member = _Members(top, read_manifest(config.sha256) if config.sha256 else None, skipped)
     for start in starts:
         walked = start.root if config.mask or config.qa else start.path
-        for path, status in _walk(walked, top, own, skipped):
-            name = os.path.relpath(path, top)
+        for path, name, status in _walk(walked, top, own, skipped):
             if belongs(name) and not refused(name):
                 beside.update(member(path, name, status))
                 skipped[_BESIDE] += 1
@@ -210,19 +209,20 @@ def _existing_start(given: str) -> _Start:
 
 def _walk(
     path: Path, top: Path, output: Path | None, skipped: Counter[str]
-) -> Iterator[tuple[str, os.stat_result]]:
-    """Regular files at or below a path, never through a linked folder."""
+) -> Iterator[tuple[str, str, os.stat_result]]:
+    """Regular files at or below a path, and their names below `top`; never a linked folder's."""
+    first = os.path.relpath(path, top)
     if not path.is_dir():
         given = path.stat()
         if stat.S_ISREG(given.st_mode):
-            yield str(path), given
+            yield str(path), first, given
         else:
             skipped["not a regular file"] += 1
         return
     limit, own = os.path.realpath(top), output and os.path.realpath(output)
-    todo = [str(path)]
+    todo = [(str(path), "" if first == "." else first + "/")]
     while todo:
-        folder = todo.pop()
+        folder, above = todo.pop()
         try:
             entries = list(os.scandir(folder))
         except OSError as error:
@@ -231,9 +231,9 @@ def _walk(
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 if os.path.realpath(entry.path) != own:
-                    todo.append(entry.path)
+                    todo.append((entry.path, f"{above}{entry.name}/"))
             elif status := _regular(entry, limit, skipped):
-                yield entry.path, status
+                yield entry.path, above + entry.name, status
 
 
 def _regular(entry: os.DirEntry[str], limit: str, skipped: Counter[str]) -> os.stat_result | None:

@@ -177,6 +177,19 @@ def test_animated_png_has_a_page_per_frame(tmp_path: Path) -> None:
         np.testing.assert_array_equal(mask[0], np.asarray(one)[..., 3] > 0)
 
 
+def test_a_flipped_bit_in_any_frame_of_an_animated_png_is_damage(tmp_path: Path) -> None:
+    frames = [Image.fromarray(RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)) for _ in range(3)]
+    path = tmp_path / "x.png"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    data = path.read_bytes()
+    for at in range(data.index(b"fdAT"), len(data)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        with pytest.raises(ReadError) as caught:
+            READERS["png"]().open(str(path), 2)
+        assert caught.value.kind == "corrupt"
+        assert "x.png" not in str(caught.value)
+
+
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
 def test_jpeg_modes(tmp_path: Path, mode: str) -> None:
     smooth = np.linspace(0, 255, 40 * 30 * 4).reshape(40, 30, 4).astype(np.uint8)

@@ -6,9 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, ClassVar
+from zlib import crc32
 
 import numpy as np
 
+from pipeline.errors import ReadError
 from pipeline.readers.base import READERS
 from pipeline.readers.decoding import decoding
 from pipeline.readers.orientation import orientation, turned, upright
@@ -45,6 +47,7 @@ class Png:
             file.seek(0)
             if page == 0:  # the first frame is the picture that a plain PNG decoder shows
                 return _still(file.read(), header)
+            _check_chunks(file)
             with pillow_image(file, "PNG") as image:
                 return frame(image, page, header.info, header.turn)
 
@@ -66,6 +69,20 @@ def _header(file: BinaryIO) -> _Header:
         dtype = np.dtype(np.uint16 if deep else np.uint8)
         info = describe(shape, COLOUR if colour else GRAY, dtype)
         return _Header(info, 1 if deep else getattr(image, "n_frames", 1), turn)
+
+
+def _check_chunks(file: BinaryIO) -> None:
+    """Compare every chunk with its CRC: Pillow does not those of later frames."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        length, kind = int.from_bytes(head[:4]), head[4:]
+        data, checksum = file.read(length), file.read(4)
+        if len(data) < length or crc32(data, crc32(kind)) != int.from_bytes(checksum):
+            message = f"damaged PNG file (chunk {kind!r} fails its checksum); copy it again"
+            raise ReadError("corrupt", message)
+        if kind == b"IEND":
+            break
+    file.seek(0)
 
 
 def _still(data: bytes, header: _Header) -> Picture:
