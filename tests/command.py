@@ -87,14 +87,15 @@ def started(
 
 
 @contextlib.contextmanager
-def forked(*arguments: object, traced: bool = False) -> Iterator[Process]:
+def forked(*arguments: object, traced: bool = False, setup: str = "") -> Iterator[Process]:
     """A `filterbank` process that has imported what it needs: for tests of all that comes after.
 
-    traced: it waits until somebody traces it.
+    traced: it waits until somebody traces it; setup: Python that it runs first.
     """
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder, "out"), Path(folder, "err")
-        with _ending(Forked([*map(str, arguments)], *files, traced=traced)) as process:
+        words = [*map(str, arguments)]
+        with _ending(Forked(words, *files, traced=traced, setup=setup)) as process:
             yield process
 
 

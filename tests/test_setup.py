@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
-TARGETS = ("run", "plan", "test", "check", "format", "bench", "docs", "help", "clean")
+TARGETS = ("run", "plan", "test", "faults", "check", "format", "bench", "docs", "help", "clean")
 NOT_PINNED = re.compile(r"(nvidia|cuda)-.*|triton")
 """torch pins these itself, and only where there is such a device."""
 MAKE = shutil.which("make")

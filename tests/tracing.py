@@ -73,8 +73,10 @@ def need_strace() -> None:
 
 
 @contextlib.contextmanager
-def _traced(arguments: Sequence[object], options: Sequence[str], log: Path) -> Iterator[Process]:
-    with forked(*arguments, traced=True) as process:
+def _traced(
+    arguments: Sequence[object], options: Sequence[str], log: Path, setup: str
+) -> Iterator[Process]:
+    with forked(*arguments, traced=True, setup=setup) as process:
         pid = str(process.pid)
         words = [word.replace("{pid}", pid) for word in options]
         trace = f"--trace={','.join(CALLS)}"
@@ -88,14 +90,14 @@ def _traced(arguments: Sequence[object], options: Sequence[str], log: Path) -> I
             tracer.wait(60)
 
 
-def watch(root: Path, *arguments: object) -> Trace:
+def watch(root: Path, *arguments: object, setup: str = "") -> Trace:
     """Let a command run to its end, and note its calls on a folder."""
     points, before = [], Counter[str]()
     paths: dict[str, None] = {}
     last: object = None
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "log")
-        with _traced(arguments, [], log) as process:
+        with _traced(arguments, [], log, setup) as process:
             assert finish(process).code == 0
         lines, pid = log.read_text().splitlines(), str(process.pid)
     for line in lines:
@@ -111,8 +113,8 @@ def watch(root: Path, *arguments: object) -> Trace:
     return Trace(tuple(points), tuple(paths))
 
 
-def inject(trace: Trace, what: Sequence[str], *arguments: object) -> Said:
+def inject(trace: Trace, what: Sequence[str], *arguments: object, setup: str = "") -> Said:
     """Run a command of which calls on the folder are disturbed; what it answered."""
     only = [f"--trace-path={path}" for path in trace.paths]
-    with _traced(arguments, [*only, *what], Path("/dev/null")) as process:
+    with _traced(arguments, [*only, *what], Path("/dev/null"), setup) as process:
         return finish(process)

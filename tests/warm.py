@@ -23,12 +23,12 @@ class Forked:
     """A command as `subprocess.Popen` would have it, as far as tests ask."""
 
     def __init__(
-        self, arguments: Sequence[str], out: Path, err: Path, *, traced: bool = False
+        self, arguments: Sequence[str], out: Path, err: Path, *, traced: bool, setup: str
     ) -> None:
-        """traced: it does nothing before somebody traces it."""
+        """traced: it does nothing before somebody traces it; setup: Python that it runs first."""
         self._files = out, err
         self.returncode: int | None = None
-        self.pid = int(_ask("start", [*arguments], str(out), str(err), traced))
+        self.pid = int(_ask("start", [*arguments], str(out), str(err), traced, setup))
 
     def poll(self) -> int | None:
         """The exit code, or minus the signal that ended it; None while it runs."""
@@ -95,7 +95,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
         answers.flush()
 
 
-def _start(arguments: Sequence[str], out: str, err: str, traced: bool) -> int:
+def _start(arguments: Sequence[str], out: str, err: str, traced: bool, setup: str) -> int:
     ready, begun = os.pipe()
     if pid := os.fork():
         os.close(begun)
@@ -114,6 +114,7 @@ def _start(arguments: Sequence[str], out: str, err: str, traced: bool) -> int:
             os.close(file)
         while traced and "TracerPid:\t0" in Path("/proc/self/status").read_text():
             time.sleep(0.002)
+        exec(setup, {})
         code = _run(arguments)
         sys.stdout.flush()
         sys.stderr.flush()

@@ -62,6 +62,20 @@ class Case:
         assert tree(self.root) == self.after
 
 
+CARELESS = """
+from pipeline.commit import Staging
+
+def path(self, final):
+    target = self.root / final
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+Staging.path = path
+Staging.commit = lambda self, remove=(): None
+"""
+"""A writer without a journal, that writes files under their final names."""
+
+
 @pytest.fixture(scope="module", params=["fresh", "supersede"])
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
     """Three images from nothing; and two shards, as one of them has changed and one is new."""
@@ -133,3 +147,19 @@ def test_refused_at_any_call_a_run_says_so_and_resumes_identically(
     figures(
         f"refused {tried} of {len(case.trace.points)} calls, survived {tried}, code 7 {refused}"
     )
+
+
+def test_a_careless_writer_is_caught_by_these_kills(tmp_path: Path) -> None:
+    """What it had begun to write is found torn: these tests can fail."""
+    need_strace()
+    draw(tmp_path / "in/0.png", seed=0, size=8)
+    root = tmp_path / "out"
+    config = write_config(tmp_path / "c.yaml", tmp_path / "in", root, run={"threads": 1})
+    trace = watch(root, "run", config, setup=CARELESS)
+    case = Case(config, root, {}, tree(root), trace)
+    begun = next(p for p in trace.points if p.goes_on and "/statistics/part-" in p.line)
+    case.set_back()
+    said = inject(trace, begun.once("signal=SIGKILL"), "run", config, setup=CARELESS)
+    assert said.code == -signal.SIGKILL
+    with pytest.raises(AssertionError, match="is torn"):
+        case.check_whole()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from command import draw, filterbank, rows, status_of, tree, write_config
+from command import Figures, draw, filterbank, rows, status_of, tree, write_config
 
 from pipeline.fingerprint import _hash
 
@@ -57,12 +57,10 @@ def stamps(root: Path) -> dict[str, int]:
     return {name: (root / name).stat().st_mtime_ns for name in tree(root)}
 
 
-def test_verify_names_any_damaged_file_and_run_verify_repairs_it(
-    config: Path, tmp_path: Path
-) -> None:
-    root, chance = tmp_path / "out", random.Random(10)
-    before = tree(root)
-    for _ in range(DAMAGES):
+def damage_and_repair(config: Path, root: Path, times: int) -> None:
+    """Damage a random file; `verify` must name it, and `run --verify` put it back."""
+    before, chance = tree(root), random.Random(10)
+    for _ in range(times):
         name = chance.choice(sorted(before))
         damage = chance.choice([flip, flip, cut, empty, delete])
         damage(root / name, chance)
@@ -73,6 +71,22 @@ def test_verify_names_any_damaged_file_and_run_verify_repairs_it(
         assert said.code == 0, (name, damage, said)
         assert tree(root) == before, (name, damage)
     assert filterbank("verify", root).out == INTACT
+
+
+def test_verify_names_any_damaged_file_and_run_verify_repairs_it(
+    config: Path, tmp_path: Path, figures: Figures
+) -> None:
+    damage_and_repair(config, tmp_path / "out", DAMAGES)
+    figures(f"{DAMAGES} random damages, all named and repaired")
+
+
+def test_careless_verifying_is_caught_by_such_damage(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sizes alone tell of no flipped bit: these tests can fail."""
+    monkeypatch.setattr("pipeline.verify.damage", lambda *_: None)
+    with pytest.raises(AssertionError):
+        damage_and_repair(config, tmp_path / "out", 20)
 
 
 def swap(one: Path, two: Path) -> None:
@@ -181,11 +195,13 @@ def test_a_damaged_picture_of_an_image_that_is_gone_goes_and_its_rows_stay(
     assert filterbank("run", config, "--verify").out.startswith("nothing to do")
 
 
-def test_a_flipped_bit_never_reads_as_other_numbers(config: Path, tmp_path: Path) -> None:
+def test_a_flipped_bit_never_reads_as_other_numbers(
+    config: Path, tmp_path: Path, figures: Figures
+) -> None:
     """Anywhere in a part; pages are protected by checksums, their places by what must fit them."""
     chance = random.Random(11)
     parts = sorted((tmp_path / "out").glob("*/part-*.parquet"))
-    copy, silent = tmp_path / "flipped.parquet", []
+    copy, silent, same = tmp_path / "flipped.parquet", [], 0
     for _ in range(FLIPS):
         part = chance.choice(parts)
         shutil.copy(part, copy)
@@ -196,7 +212,9 @@ def test_a_flipped_bit_never_reads_as_other_numbers(config: Path, tmp_path: Path
             continue
         if not same_values(read, pq.read_table(part)):
             silent.append(part.name)
+        same += 1
     assert not silent
+    figures(f"{FLIPS} flipped bits, {FLIPS - same} are errors, {same} change no number")
 
 
 def same_values(read: pa.Table, whole: pa.Table) -> bool:
