@@ -134,7 +134,9 @@ def shell(
 def test_examples_do_what_the_page_says(
     page: Path, fresh: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(FILTERS, "_items", dict(FILTERS._items))  # an example registers one
+    # an example registers one, which whoever follows it has registered too
+    known = {name: cls for name, cls in FILTERS._items.items() if name != "local_contrast"}
+    monkeypatch.setattr(FILTERS, "_items", known)
     module = ModuleType(f"{page.stem}_examples")
     monkeypatch.setitem(sys.modules, module.__name__, module)
     for block in blocks(page):
