@@ -14,6 +14,7 @@ from reference import cut_valid, evaluate, tolerance
 
 from pipeline.bank.apply import apply_bank
 from pipeline.bank.compile import compile_bank
+from pipeline.bank.costs import PLAIN
 from pipeline.bank.expr import (
     Conv,
     Edge,
@@ -190,7 +191,7 @@ def test_a_count_of_lines_that_no_tile_computes_is_an_error() -> None:
     taps, to = np.array([x.ctypes.data]), np.array([line.ctypes.data for line in out])
     still, once = np.zeros(3, np.int64), np.ones(3, np.int64)
     with pytest.raises(ValueError, match="no tile"):
-        sum_taps(taps, still[None], out[:, 0].copy(), to, still, once, 8, False)
+        sum_taps(taps, still[None], out[:, 0].copy(), to, still, once, 8, PLAIN)
 
 
 def test_an_offset_keeps_the_digits_of_data_with_a_large_mean() -> None:

@@ -18,7 +18,7 @@ from test_bank import MADE_UP, batch, nodata_rule, run
 from pipeline.bank import lower as lowering
 from pipeline.bank.apply import apply_bank
 from pipeline.bank.compile import BankPlan, compile_bank
-from pipeline.bank.costs import TOGETHER, column, cost
+from pipeline.bank.costs import EVEN, ODD, PLAIN, STACKED, TOGETHER, cost, way
 from pipeline.bank.engine import correlate
 from pipeline.bank.explain import explain
 from pipeline.bank.expr import Blocks, Box, Conv, Edge, Input, Kernel, Map, Mix, Node, Product
@@ -295,17 +295,26 @@ def test_a_plane_has_its_bits_in_any_company(monkeypatch, engine: str) -> None:
         assert torch.equal(alone.values[0], together.values[n])
 
 
+@pytest.mark.parametrize("how", [PLAIN, EVEN, ODD])
 @pytest.mark.parametrize("shape", [(3, 3), (1, 5), (9, 1), (2, 1, 1), (5, 1, 1), (2, 3, 2)])
-def test_kernels_computed_together_have_the_bits_of_each_alone(shape: tuple[int, ...]) -> None:
+def test_kernels_computed_together_have_the_bits_of_each_alone(shape, how: int) -> None:
     """Whatever the width of a line: whole tiles, overlapping vectors or single pixels."""
     rng = np.random.default_rng(11)
-    group = tuple(Kernel.of(rng.normal(size=shape)) for _ in range(TOGETHER))
+    weights = rng.normal(size=(TOGETHER, *shape))
+    if how != PLAIN:
+        turned = np.flip(weights, range(1, weights.ndim))
+        weights = weights + turned if how == EVEN else weights - turned
+    stacked = max(shape[:-1]) == weights[0].size
+    if not stacked:
+        weights[0].flat[[0, -1]] = 0.0  # taps of the others that are none of its own
+    group = tuple(map(Kernel.of, weights))
+    assert {way(k) for k in group} == {STACKED if stacked else how}
     for width in (1, 7, 16, 17, 61, 130):
         size = (6, 5, width)[-len(shape) :]
         wide = tuple(n + k - 1 for n, k in zip(size, shape, strict=True))
         x = torch.from_numpy(rng.normal(size=(2, *(n + 1 for n in wide))).astype(np.float32))
         alone = [correlate((x, (1,) * len(shape)), (k,), size)[0] for k in group]
-        if not column(group[0]):
+        if not stacked:
             together = correlate((x, (1,) * len(shape)), group, size)
             assert all(map(torch.equal, together, alone))
         for k, got in zip(group, alone, strict=True):

@@ -1,7 +1,7 @@
 """What the engines cost, in nanoseconds per pixel of one response on one core.
 
 Constants, because a plan chosen by timing would give other bits from run to run. Fitted to
-benchmarks/bank.py on an AMD EPYC with AVX2; only their ratios decide.
+benchmarks/bank.py on an AMD EPYC; only their ratios decide.
 """
 
 from __future__ import annotations
@@ -14,8 +14,13 @@ import numpy as np
 from pipeline.bank.expr import Blocks, Box, Conv, Kernel, Mix, Node, Product, Spectral, Spectrum
 from pipeline.types import Ints
 
-READ, WRITE, TAP, LONE_TAP = 0.12, 0.08, 0.0185, 0.036
-"""A walk over an image, one over a response, and each tap: of a column or in company, or alone."""
+READ, WRITE, TAP, LONE_TAP, PAIRED_TAP = 0.12, 0.08, 0.0185, 0.036, 0.0115
+"""A walk over an image, one over a response, and each tap: of a column or in company, alone, or in
+company and one of a pair whose pixels are added up first."""
+
+PLAIN, EVEN, ODD, STACKED = range(4)
+"""Ways to compute a weighted sum: tap by tap; by pairs of taps of equal or opposite weight, for a
+kernel that is the same, or its negative, when it is turned round; a column, several lines of it."""
 
 TOGETHER, LINES = 3, 4
 """Kernels of one window, or lines under a column, that are computed together in registers.
@@ -26,7 +31,7 @@ the cache before anybody reads them."""
 BOX_LAST, BOX = 1.3, 0.36
 """Running sums along the last axis, and along any other."""
 
-TERM = 0.20
+TERM = 0.10
 """One response added to a weighted sum."""
 
 FORWARD, INVERSE = 3.0, 3.2
@@ -44,20 +49,33 @@ def taps(kernel: Kernel, company: int = 1) -> float:
 
     Where loads are not shared, they take longer than the arithmetic.
     """
-    if column(kernel):
+    how = way(kernel)
+    if how == STACKED:
         return READ + WRITE + TAP * _weights(kernel)
-    tap = LONE_TAP if company <= 1 else TAP
+    tap = LONE_TAP if company <= 1 else TAP if how == PLAIN else PAIRED_TAP
     return READ / max(1, min(company, TOGETHER)) + WRITE + tap * _weights(kernel)
 
 
 @lru_cache(maxsize=4096)
-def column(kernel: Kernel) -> bool:
-    """Whether a kernel is dense along one axis that is not the last.
+def way(kernel: Kernel) -> int:
+    """How the taps of a kernel are summed: it depends on nothing else, nor do a pixel's bits.
 
-    Lines above one another are computed together then, whose pixels are mostly the same.
+    Stacked are kernels that are dense along one axis that is not the last: lines above one another
+    are computed together then, whose pixels are mostly the same.
     """
-    size = prod(kernel.shape)
-    return 1 < size == max(kernel.shape[:-1], default=1) and 2 * _weights(kernel) >= size
+    single = kernel.array.astype(np.float32)
+    turned = np.flip(single)
+    longest = max(single.shape[:-1], default=1)
+    if 1 < single.size == longest and 2 * _weights(kernel) >= single.size:
+        return STACKED
+    if single.size > 1 and np.array_equal(single, turned):
+        return EVEN
+    return ODD if np.array_equal(single, -turned) else PLAIN
+
+
+def alike(kernel: Kernel) -> object:
+    """What kernels agree on that can be computed together."""
+    return kernel.shape, kernel.origin, way(kernel)
 
 
 @lru_cache(maxsize=4096)

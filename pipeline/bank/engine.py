@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import prod
+from math import ceil, prod
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from pipeline.bank.costs import LINES, column
+from pipeline.bank.costs import EVEN, LINES, ODD, PLAIN, STACKED, way
 from pipeline.bank.expr import Kernel
 from pipeline.bank.memory import packed, spaced
 from pipeline.bank.passes import separate
@@ -124,7 +124,7 @@ class _Launch:
     to_steps: Words
     counts: Words
     length: int
-    stacked: bool
+    way: int
 
 
 def _sum_taps(launch: _Launch, taps: Words, out: Sequence[Tensor]) -> None:
@@ -139,7 +139,7 @@ def _sum_taps(launch: _Launch, taps: Words, out: Sequence[Tensor]) -> None:
         launch.to_steps,
         launch.counts,
         launch.length,
-        launch.stacked,
+        launch.way,
     )
 
 
@@ -152,7 +152,8 @@ def _launch(
     size = 4 * np.array(strides, np.int64)
     taps = (at + corner) @ size[1:]
     steps, to_steps, counts = _loops(size), 4 * _loops(out_strides), _loops(out, 1)
-    rows = min(LINES, len(taps)) if len(kernels) == 1 and column(kernels[0]) else 1
+    how = way(kernels[0])
+    rows = min(LINES, len(taps)) if how == STACKED else 1
     if rows > 1:
         along = 5 - len(out) + int(np.argmax(kernels[0].shape))
         order = [*(i for i in range(3) if i != along), along]
@@ -161,7 +162,9 @@ def _launch(
         more = taps[-1] + steps[2] * np.arange(1, rows)
         taps = np.concatenate([taps, more])
     between = np.arange(rows) * to_steps[2]
-    return _Launch(taps, steps[None], weights.ravel(), between, to_steps, counts, out[-1], rows > 1)
+    if how == STACKED and rows == 1:
+        how = PLAIN
+    return _Launch(taps, steps[None], weights.ravel(), between, to_steps, counts, out[-1], how)
 
 
 @lru_cache(maxsize=4096)
@@ -178,7 +181,7 @@ def _sum_launch(
     steps = np.stack([_loops(size) for size in sizes])
     to_steps, counts = 4 * _loops(out_strides), _loops(out, 1)
     single = np.array(weights, np.float32)
-    return _Launch(taps, steps, single, np.zeros(1, np.int64), to_steps, counts, out[-1], False)
+    return _Launch(taps, steps, single, np.zeros(1, np.int64), to_steps, counts, out[-1], PLAIN)
 
 
 def _loops(sizes: Sequence[int] | Words, filled: int = 0) -> Words:
@@ -190,10 +193,13 @@ def _loops(sizes: Sequence[int] | Words, filled: int = 0) -> Words:
 def _taps(kernels: tuple[Kernel, ...]) -> tuple[Words, npt.NDArray[np.float32]]:
     """Where any of some kernels is not zero, (taps, axes), and weights (taps, kernels).
 
-    Lines that stand above one another share their pixels: a column has all of its taps.
+    Lines that stand above one another share their pixels: a column has all of its taps. Where taps
+    come in pairs, the second half has the weights of the first.
     """
     arrays = np.stack([kernel.array for kernel in kernels], -1)
-    used = arrays.any(-1) | column(kernels[0])
+    how = way(kernels[0])
+    used = arrays.any(-1) | (how == STACKED)
     if not used.any():
         used.flat[0] = True
-    return np.argwhere(used), arrays[used].astype(np.float32)
+    weights = arrays[used].astype(np.float32)
+    return np.argwhere(used), weights[: ceil(len(weights) / 2)] if how in (EVEN, ODD) else weights

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import ceil
 
-from pipeline.bank.costs import TOGETHER, column
+import numpy as np
+
+from pipeline.bank.costs import STACKED, TOGETHER, alike, way
 from pipeline.bank.expr import Conv, Node
 from pipeline.types import Reach
 
@@ -18,9 +20,9 @@ def group(order: Sequence[Node], margin: Mapping[Node, Reach]) -> tuple[tuple[No
     where = {node: position for position, node in enumerate(order)}
 
     def window(node: Node) -> object:
-        if not isinstance(node, Conv) or column(node.kernel):
+        if not isinstance(node, Conv) or way(node.kernel) == STACKED:
             return None
-        return where[node.of], node.kernel.shape, node.kernel.origin, margin[node]
+        return where[node.of], alike(node.kernel), margin[node]
 
     windows = [window(node) for node in order]
     taken: set[int] = set()
@@ -28,11 +30,19 @@ def group(order: Sequence[Node], margin: Mapping[Node, Reach]) -> tuple[tuple[No
     for position, mine in enumerate(windows):
         if position in taken:
             continue
-        alike = [position]
+        company = [position]
         if mine is not None:
             near = range(position + 1, min(position + AHEAD, len(order)))
-            alike += [p for p in near if windows[p] == mine and p not in taken]
-        size = ceil(len(alike) / ceil(len(alike) / TOGETHER))  # four are two and two
-        taken.update(alike[:size])
-        steps.append(tuple(order[p] for p in alike[:size]))
+            others = [p for p in near if windows[p] == mine and p not in taken]
+            company += sorted(others, key=lambda p: _taps(order[p]) != _taps(order[position]))
+        size = ceil(len(company) / ceil(len(company) / TOGETHER))  # four are two and two
+        together = sorted(company[:size])
+        taken.update(together)
+        steps.append(tuple(order[p] for p in together))
     return tuple(steps)
+
+
+def _taps(node: Node) -> bytes:
+    """Where a kernel is not zero: those that agree take no tap for the sake of another."""
+    assert isinstance(node, Conv)
+    return np.flatnonzero(node.kernel.array).tobytes()

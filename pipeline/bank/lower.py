@@ -130,14 +130,15 @@ def _settle(
     for _ in range(8):
         extent = tuple(a + b + 1 for a, b in common_reach(large))
         users = Counter(p for k in sharing for p in _prefixes(chains[k]))
-        company = Counter((p[:-1], p[-1].shape) for p in users)
-        company.update(((), k.shape) for k, r in takes.items() if isinstance(r, Dense))
+        company = Counter((p[:-1], costs.alike(p[-1])) for p in users)
+        company.update(((), costs.alike(k)) for k, r in takes.items() if isinstance(r, Dense))
         options: dict[Kernel, list[tuple[float, Recipe]]] = {}
         for k in kernels:
-            options[k] = [(costs.taps(k, company[(), k.shape]), Dense(k))]
+            options[k] = [(costs.taps(k, company[(), costs.alike(k)]), Dense(k))]
             if k in chains:
                 shared = sum(
-                    _pass(p[-1], company[p[:-1], p[-1].shape], strict=strict) / max(1, users[p])
+                    _pass(p[-1], company[p[:-1], costs.alike(p[-1])], strict=strict)
+                    / max(1, users[p])
                     for p in _prefixes(chains[k])
                 )
                 sums = costs.mix(len(chains[k])) if len(chains[k]) > 1 else 0.0
@@ -197,7 +198,8 @@ def _build(kernel: Kernel, of: Node, recipes: Recipes, *, strict: bool) -> Node:
 
 def _cheaper_again(kernel: Kernel, recipe: Combined, recipes: Recipes) -> bool:
     """Whether a copy costs less beside kernels of its window than made from the one it copies."""
-    dense = [k for k, r in recipes.items() if isinstance(r, Dense) and k.shape == kernel.shape]
+    mine = costs.alike(kernel)
+    dense = [k for k, r in recipes.items() if isinstance(r, Dense) and costs.alike(k) == mine]
     copied = len(recipe.kernels) == 1 and recipe.kernels[0] in dense
     return copied and costs.taps(kernel, len(dense)) < costs.mix(1)
 

@@ -1,15 +1,16 @@
 """Loops that numba compiles: weighted sums of lines, running sums, and pixels by their places.
 
 Every pixel is one chain of fused multiply-adds in the order of the taps, whichever tile of
-registers it stands in: its bits depend on the pixels under the kernel and on nothing else. Tiles
-are written for LLVM, whose vectoriser neither keeps sums in registers over a loop of taps nor loads
-a pixel once for several results. All that is compiled in stands here, but for LINES of costs.py: by
-the date of this file numba tells whether its cache holds, so touch it when that changes.
+registers it stands in: its bits depend on the kernel and the pixels under it and on nothing else.
+Tiles are written for LLVM, whose vectoriser neither keeps sums in registers over a loop of taps nor
+loads a pixel once for several results. All that is compiled in stands here, but for the whole
+numbers of costs.py: by the date of this file numba tells whether its cache holds, so touch it when
+those change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -21,7 +22,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pipeline.bank.costs import LINES
+from pipeline.bank.costs import EVEN, LINES, ODD, PLAIN, STACKED, TOGETHER
 from pipeline.compiled import compiled
 
 LANES = 16 if get_host_cpu_features().get("avx512f") else 8
@@ -41,12 +42,16 @@ Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
 
 
-def _tile(count: int, vectors: int, lanes: int, *, stacked: bool) -> Any:
+def _tile(count: int, vectors: int, lanes: int, way: int) -> Any:
     """Make `tile(at, weights, to, c)`: vectors * lanes pixels of `count` lines from column c on.
 
-    `at` and `to` hold the addresses of lines. to[m][c] = sum_t weights[t * count + m] at[t][c], or,
-    stacked, for one kernel on lines that follow one another, sum_t weights[t] at[t + m][c]; there
-    are at least `count` taps then.
+    `at` and `to` hold the addresses of T and of `count` lines. By the way to[m][c] is
+    - PLAIN: sum_t weights[t * count + m] at[t][c], for `count` kernels;
+    - EVEN, ODD: the sum over pairs, weights[t * count + m] (at[t][c] +- at[T - 1 - t][c]), and if
+      T is odd over the line in the middle, for `count` kernels that are equal, but for the sign, if
+      their taps are turned round;
+    - STACKED: sum_t weights[t] at[t + m][c], for one kernel on lines that follow one another; it
+      has at least `count` taps.
     """
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -66,32 +71,46 @@ def _tile(count: int, vectors: int, lanes: int, *, stacked: bool) -> Any:
             steps = [builder.gep(start, [word(n * lanes)]) for n in range(vectors)]
             return [builder.bitcast(step, vector.as_pointer()) for step in steps]
 
+        def pixels(line: Any) -> list[Any]:
+            return [builder.load(place, align=4) for place in places(at, line)]
+
         def spread(weight: Any) -> Any:
             unset, place = ir.Constant(vector, ir.Undefined), ir.IntType(32)
             one = builder.insert_element(unset, weight, place(0))
             first = ir.Constant(ir.VectorType(place, lanes), None)
             return builder.shuffle_vector(one, unset, first)
 
-        def add(line: Any, which: Sequence[int]) -> None:
-            """Add what one line of pixels gives to some of the results."""
-            pixels = [builder.load(place, align=4) for place in places(at, line)]
+        def add(seen: Sequence[Any], tap: Any, which: Iterable[int]) -> None:
+            """Add what pixels give to some of the results; in a stack the tap is that of line 0."""
             for m in which:
-                tap = builder.sub(line, word(m))
-                if not stacked:
-                    tap = builder.add(builder.mul(line, word(count)), word(m))
-                weight = spread(builder.load(builder.gep(weights.data, [tap])))
-                for x, total in zip(pixels, sums[m], strict=True):
+                at_m = builder.sub(tap, word(m))
+                if way != STACKED:
+                    at_m = builder.add(builder.mul(tap, word(count)), word(m))
+                weight = spread(builder.load(builder.gep(weights.data, [at_m])))
+                for x, total in zip(seen, sums[m], strict=True):
                     builder.store(builder.call(fused, [weight, x, builder.load(total)]), total)
 
-        size, every = builder.extract_value(weights.shape, 0), range(count)
-        taps = size if stacked else builder.udiv(size, word(count))
-        apart = count - 1 if stacked else 0  # lines that only some results are computed from
-        for m in range(apart):
-            add(word(m), every[: m + 1])
-        with cgutils.for_range_slice(builder, word(apart), taps, word(1), word) as (line, _):
-            add(line, every)
-        for m in range(apart):
-            add(builder.add(taps, word(m)), every[m + 1 :])
+        every = range(count)
+        lines = builder.extract_value(at.shape, 0)
+        if way in (EVEN, ODD):
+            half = builder.udiv(lines, word(2))
+            both = builder.fadd if way == EVEN else builder.fsub
+            with cgutils.for_range_slice(builder, word(0), half, word(1), word) as (line, _):
+                other = builder.sub(builder.sub(lines, word(1)), line)
+                pairs = zip(pixels(line), pixels(other), strict=True)
+                add([both(x, y) for x, y in pairs], line, every)
+            with builder.if_then(builder.icmp_signed("!=", builder.mul(half, word(2)), lines)):
+                add(pixels(half), half, every)
+        else:
+            apart = count - 1 if way == STACKED else 0  # lines that only some results come from
+            taps = builder.sub(lines, word(apart))
+            for m in range(apart):
+                add(pixels(word(m)), word(m), every[: m + 1])
+            with cgutils.for_range_slice(builder, word(apart), taps, word(1), word) as (line, _):
+                add(pixels(line), line, every)
+            for m in range(apart):
+                last = builder.add(taps, word(m))
+                add(pixels(last), last, every[m + 1 :])
         for m in every:
             for total, place in zip(sums[m], places(to, word(m)), strict=True):
                 builder.store(builder.load(total), place, align=4)
@@ -105,26 +124,27 @@ def _tile(count: int, vectors: int, lanes: int, *, stacked: bool) -> Any:
 
 
 def _whole_lines() -> Any:
-    """Compile `fill(at, weights, to, length, stacked)`: lines of some length, tile by tile.
+    """Compile `fill(at, weights, to, length, way)`: lines of some length, tile by tile.
 
     The last vector of a line overlaps the one before it; what they share they agree on. Raises
     ValueError for a count of lines without a tile.
     """
     made: dict[str, Any] = {}
-    lines = ["def fill(at, weights, to, length, stacked):"]
-    together = [(False, n) for n in VECTORS] + [(True, n) for n in range(2, LINES + 1)]
-    for stacked, count in together:
-        lines += [f"    if len(to) == {count} and stacked == {stacked}:", "        c = 0"]
+    text = ["def fill(at, weights, to, length, way):"]
+    together = [(way, n) for way in (PLAIN, EVEN, ODD) for n in range(1, TOGETHER + 1)]
+    together += [(STACKED, n) for n in range(2, LINES + 1)]
+    for way, count in together:
+        text += [f"    if len(to) == {count} and way == {way}:", "        c = 0"]
         for vectors, lanes in ((VECTORS[count], LANES), (1, LANES), (1, 1)):
-            name, width = f"tile{count}_{vectors}_{lanes}_{stacked}", vectors * lanes
-            made[name] = _tile(count, vectors, lanes, stacked=stacked)
+            name, width = f"tile{way}_{count}_{vectors}_{lanes}", vectors * lanes
+            made[name] = _tile(count, vectors, lanes, way)
             last = "c" if vectors > 1 else f"min(c, length - {width})"
             fits = f"c + {width} <= length" if vectors > 1 else f"c < length and {width} <= length"
-            lines += [f"        while {fits}:", f"            {name}(at, weights, to, {last})"]
-            lines += [f"            c += {width}"]
-        lines += ["        return"]
-    lines += ["    raise ValueError('no tile computes this many lines')"]
-    exec(compile("\n".join(lines), __file__, "exec"), made)
+            text += [f"        while {fits}:", f"            {name}(at, weights, to, {last})"]
+            text += [f"            c += {width}"]
+        text += ["        return"]
+    text += ["    raise ValueError('no tile computes this many lines')"]
+    exec(compile("\n".join(text), __file__, "exec"), made)
     return compiled(made["fill"])
 
 
@@ -139,17 +159,17 @@ def _sum_taps(
     to_steps: Places,
     counts: Places,
     length: int,
-    stacked: bool,
+    way: int,
 ) -> None:
     """Weighted sums of lines, as `_tile` has them, for all lines of up to three nested loops.
 
     taps, to: addresses of what the first line is computed from, and of the first lines of the
     results; steps, to_steps: bytes from one line to the next along each loop, for each tap or, in
-    one row, for all; counts: lines along each loop; stacked: the results are lines that follow one
-    another along the last loop. The last of these overlap those before them.
+    one row, for all; counts: lines along each loop. If stacked, the results are lines that follow
+    one another along the last loop, and the last of these overlap those before them.
     """
     at, into = np.empty_like(taps), np.empty_like(to)
-    together = len(to) if stacked else 1
+    together = len(to) if way == STACKED else 1
     for first in range(0, length, STEP):
         for i in range(counts[0]):
             for j in range(counts[1]):
@@ -161,11 +181,11 @@ def _sum_taps(
                     skip = i * to_steps[0] + j * to_steps[1] + k * to_steps[2] + 4 * first
                     for m in range(len(to)):
                         into[m] = to[m] + skip
-                    _fill(at, weights, into, min(STEP, length - first), stacked)
+                    _fill(at, weights, into, min(STEP, length - first), way)
 
 
 sum_taps = compiled(
-    _sum_taps, "void(i8[::1], i8[:, ::1], f4[::1], i8[::1], i8[::1], i8[::1], i8, b1)"
+    _sum_taps, "void(i8[::1], i8[:, ::1], f4[::1], i8[::1], i8[::1], i8[::1], i8, i8)"
 )
 
 
