@@ -30,9 +30,11 @@ def writing(root: Place) -> Iterator[None]:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
+        remedy = "look at the network and the bucket's permissions"
+        if isinstance(root, Path):
+            remedy = "free the disk or allow it"
         message = (
-            f"cannot write to {root}: {reason}; free the disk or allow it, and run again: "
-            "what was committed stays"
+            f"cannot write to {root}: {reason}; {remedy}, and run again: what was committed stays"
         )
         raise WriteError(message) from error
 
@@ -80,7 +82,7 @@ class Staging:
             upload.stage(self.root, self.name, self.room, self.folder, todo)
             if not self.room:
                 upload.decide(self.root, self.name)
-            shutil.rmtree(self.folder)
+            _clear(self.folder, scratch(self.root))
             return
         for folder, _, _ in os.walk(self.folder):
             _sync(Path(folder))
@@ -90,8 +92,19 @@ class Staging:
 
     def discard(self) -> None:
         """Forget the files, unless their commit is decided: then `recover` finishes it."""
-        if not self.folder.with_name(f"{self.name}.json").exists():
+        if isinstance(self.root, ObjectPath):
+            _clear(self.folder, scratch(self.root))
+        elif not self.folder.with_name(f"{self.name}.json").exists():
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _clear(folder: Path, top: Path) -> None:
+    """Remove a folder, and those above it that are empty then, up to one of them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        while folder != top:
+            folder = folder.parent
+            folder.rmdir()
 
 
 def open_room(root: Place, room: str) -> None:

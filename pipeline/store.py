@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 
 import pipeline.writers.parquet as tables
-from pipeline.commit import Staging, damage, has_size, recover, writing
+from pipeline.commit import Staging, damage, recover, writing
 from pipeline.errors import PlanError
 from pipeline.keys import PICTURES
-from pipeline.storage import ObjectPath, Place, glob
+from pipeline.storage import ObjectPath, Place, at_hand, glob, sizes
 
 TABLES = ("statistics", "regions", "maps")
 FILTERS = "filters.parquet"
@@ -75,9 +75,10 @@ def load(root: Place, *, overwrite: str | None = None, verify: bool = False) -> 
     damaged: dict[str, tuple[str, ...]] = {}
     unsealed, replaced = set[str](), set[str]()
     footers: dict[str, dict[str, str]] = {}
-    for path in glob(root / "images", "part-*.parquet"):
+    size_of = sizes(root)
+    for path in at_hand(glob(root / "images", "part-*.parquet")):
         shard = path.stem.removeprefix("part-")
-        files = listed(root, shard)
+        files = _listed(path)
         if files is None:
             unsealed.add(shard)
             continue
@@ -90,7 +91,7 @@ def load(root: Place, *, overwrite: str | None = None, verify: bool = False) -> 
         bad = [
             name
             for name, (size, digest) in files.items()
-            if not has_size(root / name, size) or (verify and damage(root / name, size, digest))
+            if size_of(name) != size or (verify and damage(root / name, size, digest))
         ]
         if bad:
             damaged[shard] = tuple(bad)
@@ -183,7 +184,10 @@ def listed(root: Place, shard: str) -> Mapping[str, tuple[int, str]] | None:
 
     One that lists another shard's tables was put under this name by somebody else.
     """
-    path = root / "images" / f"part-{shard}.parquet"
+    return _listed(root / "images" / f"part-{shard}.parquet")
+
+
+def _listed(path: Place) -> Mapping[str, tuple[int, str]] | None:
     if not path.exists() or not tables.check_seal(path):
         return None
     files = json.loads(tables.footer_of(path)["filterbank:files"])
