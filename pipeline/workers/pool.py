@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, cycle, islice
@@ -195,9 +196,10 @@ class _Worker(Generic[T, R]):
 def _dismiss(workers: Sequence[_Worker[T, R]]) -> None:
     """End processes: those that have nothing to do by themselves, others do no more than read."""
     for worker in workers:
-        worker.channel.close()
+        with worker.channel, suppress(OSError):  # it is dead already
+            worker.channel.shutdown(socket.SHUT_WR)  # forks may hold it open
     late = time.monotonic() + _GRACE
-    for worker in reversed(workers):  # a fork holds the channels of those before it open
+    for worker in workers:
         worker.process.join(max(0.0, late - time.monotonic()))
         worker.process.kill()
         worker.process.join()
