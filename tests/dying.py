@@ -1,61 +1,62 @@
-"""Die, in a fork, instead of the nth change of a folder: cheaper than a process that is killed."""
+"""What a process leaves of a folder when it dies: cheaper than killing one, and at every change."""
 
 from __future__ import annotations
 
-import gc
 import os
-import traceback
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, TypeAlias
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
-import pytest
 
-DIED = 99
+Left: TypeAlias = "dict[str, bytes | None]"
+"""Files of a folder by name, with their bytes; folders have none."""
 
 
-def dies_at(nth: int, act: Callable[[], object]) -> bool:
-    """Do something in a fork of this process that dies instead of its nth change of a folder.
+def look(root: Path) -> Left:
+    """What a folder holds now, as far as it has reached the system."""
+    return {
+        path.relative_to(root).as_posix(): None if path.is_dir() else path.read_bytes()
+        for path in sorted(root.rglob("*"))
+    }
 
-    A rename, deletion, new folder or batch of Parquet rows is a change. (A sync is none that can
-    be seen; that all is synced in time has its own test.)
+
+def put(root: Path, left: Left) -> None:
+    """Make a folder hold just this."""
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    for name, data in left.items():
+        if data is None:
+            (root / name).mkdir()
+        else:
+            (root / name).write_bytes(data)
+
+
+def deaths(root: Path, act: Callable[[], object]) -> list[Left]:
+    """Do something; what it would leave of a folder if it died before its first, second ... change.
+
+    A rename, deletion, new folder, sync or batch of Parquet rows is a change; states that equal the
+    one before are left out. What the process has not yet given to the system is not there, as
+    little as after a kill.
     """
-    gc.freeze()  # else a collection in the fork copies every page that holds an object
-    child = os.fork()
-    if child:
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert code in (0, DIED), f"ended with {code}"
-        return code == DIED
-    seen = 0
+    states: list[Left] = []
 
-    def counted(real: Callable[..., object]) -> Callable[..., object]:
-        def call(*arguments: object, **named: object) -> object:
-            nonlocal seen
-            seen += 1
-            if seen == nth:
-                os._exit(DIED)
+    def noting(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: Any, **named: Any) -> object:
+            now = look(root)
+            if not states or states[-1] != now:
+                states.append(now)
             return real(*arguments, **named)
 
         return call
 
-    try:
-        for name in ("replace", "rename", "unlink", "mkdir", "rmdir"):
-            setattr(os, name, counted(getattr(os, name)))
-        pq.ParquetWriter.write_table = counted(pq.ParquetWriter.write_table)
+    with ExitStack() as patches:
+        for name in ("replace", "rename", "unlink", "mkdir", "rmdir", "fsync"):
+            patches.enter_context(patch.object(os, name, noting(getattr(os, name))))
+        write = noting(pq.ParquetWriter.write_table)
+        patches.enter_context(patch.object(pq.ParquetWriter, "write_table", write))
         act()
-        os._exit(0)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(1)
-
-
-def every_death(
-    prepare: Callable[[], None], act: Callable[[], object], step: int = 1
-) -> Iterator[int]:
-    """Do something again and again, dying at the first, second ... change, until it ends."""
-    for nth in range(1, 2000, step):
-        prepare()
-        if not dies_at(nth, act):
-            return
-        yield nth
-    pytest.fail("never came to its end")
+    return states

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from command import draw, filterbank, rows, tree, write_config
-from dying import every_death
+from dying import deaths, put
 
 from pipeline import commit
 from pipeline.commit import Staging, recover, replace_file
 from pipeline.errors import WriteError
 
 STEP = int(os.environ.get("FILTERBANK_CUT_STEP", "3"))
-"""Whole runs die at every third change; FILTERBANK_CUT_STEP=1 for acceptance."""
+"""Whole runs die at every third state of the folder; at each in `make faults`."""
 
 
 class Cut(BaseException):
     """Stands for the end of the process where one is enough."""
+
+
+def every_death(
+    prepare: Callable[[], None], act: Callable[[], object], root: Path, step: int = 1
+) -> Iterator[None]:
+    """Put a folder into each state that an act leaves which dies at a change of it."""
+    prepare()
+    for left in deaths(root, act)[::step]:
+        put(root, left)
+        yield
 
 
 def set_back(root: Path, to: Path | None) -> Callable[[], None]:
@@ -64,7 +74,7 @@ def test_a_commit_cut_anywhere_is_whole_or_absent_after_recovery(
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_bytes(data)
 
-    for _ in every_death(prepare, lambda: write_three(root)):
+    for _ in every_death(prepare, lambda: write_three(root), root):
         recover(root)
         assert tree(root) in (old, NEW)
         assert not list(root.rglob("*.tmp"))
@@ -85,7 +95,7 @@ def test_a_recovery_cut_anywhere_is_finished_by_the_next_one(tmp_path: Path) -> 
         write_three(decided)
     finally:
         commit._finish = real
-    for _ in every_death(set_back(root, decided), lambda: recover(root)):
+    for _ in every_death(set_back(root, decided), lambda: recover(root), root):
         recover(root)
         assert tree(root) == NEW
     assert not (root / ".tmp").exists()
@@ -100,7 +110,7 @@ def test_a_replaced_file_is_old_or_new_wherever_it_was_cut(tmp_path: Path) -> No
         prepare()
         (root / "f.parquet").write_bytes(b"old")
 
-    for _ in every_death(prepare_old, lambda: replace_file(root / "f.parquet", b"new")):
+    for _ in every_death(prepare_old, lambda: replace_file(root / "f.parquet", b"new"), root):
         assert (root / "f.parquet").read_bytes() in (b"old", b"new")
         recover(root)
         assert [path.name for path in root.iterdir()] == ["f.parquet"]
@@ -218,7 +228,7 @@ def test_a_run_that_dies_at_any_change_of_the_folder_never_shows_a_torn_row_and_
         assert said.code == 0, said
 
     last: object = None
-    for _ in every_death(prepare, act, STEP):
+    for _ in every_death(prepare, act, root, STEP):
         left = {name: data for name, data in tree(root).items() if not name.endswith(".tmp")}
         if left == last:  # it died while it worked on what nobody sees
             continue
@@ -245,7 +255,7 @@ def test_a_careless_writer_is_caught_by_these_cuts(
     monkeypatch.setattr(Staging, "path", path)
     monkeypatch.setattr(Staging, "commit", lambda self, remove=(): None)
     torn = 0
-    for _ in every_death(set_back(root, None), lambda: filterbank("run", config)):
+    for _ in every_death(set_back(root, None), lambda: filterbank("run", config), root):
         try:
             snapshot(root)
         except pa.ArrowInvalid:
