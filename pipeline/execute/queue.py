@@ -16,6 +16,8 @@ _MOST = 16
 """Shards handed over at once, at most: what one slow or lost actor holds up."""
 _ROUNDS = 3
 """Inquiries into one shard that find nobody guilty, after which a run gives up."""
+_MACHINES = 5
+"""Machines that go while one shard is worked on, after which that counts against the shard."""
 _CRASHED = Failure("crashed", "the process that works on this file dies of it, also on its own")
 
 
@@ -96,6 +98,7 @@ class Queue:
         self._due: deque[str] = deque()
         self._lost: Counter[str] = Counter()
         self._in_vain: Counter[str] = Counter()
+        self._machines: Counter[str] = Counter()
 
     def __len__(self) -> int:
         """How many actors it could keep busy."""
@@ -124,12 +127,19 @@ class Queue:
         inquiry.survived()
         self._go_on(inquiry)
 
-    def lost(self, assignment: Assignment) -> None:
+    def lost(self, assignment: Assignment, *, with_machine: bool = False) -> None:
         """Take back what a lost actor had.
 
-        Raises ReaderCrashed when a shard kills actors again and again, but no image of it does.
+        with_machine: its machine is gone as well, which says nothing about the shard unless it
+        happens time and again: a shard may take as long as machines live. Raises ReaderCrashed when
+        a shard kills actors again and again, but no image of it does.
         """
         first, *others = assignment.shards
+        if with_machine:
+            self._machines[first.id] += 1
+            if self._machines[first.id] < _MACHINES:
+                self.give_back(assignment)
+                return
         self._fresh.extendleft(reversed(others))
         if assignment.trial:
             inquiry = self._inquiries[first.id]
@@ -143,10 +153,12 @@ class Queue:
 
     def give_back(self, assignment: Assignment) -> None:
         """Take back what an actor had that failed for a reason of its own."""
+        first, *others = assignment.shards
+        self._fresh.extendleft(reversed(others))
         if assignment.trial:
-            self._due.append(assignment.shards[0].id)
+            self._due.append(first.id)
         else:
-            self._fresh.extendleft(reversed(assignment.shards))
+            self._again.append(first)
 
     def _go_on(self, inquiry: Inquiry) -> None:
         shard = inquiry.shard

@@ -10,7 +10,6 @@ gets the lock at once, has cleared all rooms and opened its own under other name
 
 from __future__ import annotations
 
-import socket
 import time
 import uuid
 from collections import deque
@@ -18,15 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 from pipeline.errors import DeviceError, FilterbankError, PlanError, ReaderCrashed
+from pipeline.execute.actor import TICK, Actor, Site
 from pipeline.execute.cluster import connected
 from pipeline.execute.queue import Assignment, Queue
 from pipeline.types import Notice, Progress, Shard, ShardReport
 
-_TICK = 1.0
-"""Seconds between two looks at what no event tells of, and between two words of progress."""
 _LOOK = 10.0
 """Seconds between two counts of the machines; after a loss it is a tick."""
 _SLOW = 60.0, 4.0
@@ -39,63 +37,12 @@ _USELESS = 3
 Event: TypeAlias = ShardReport | Progress | Notice
 
 
-class Site(Protocol):
-    """What actors do, and what the driver does with it. Actors get it pickled."""
-
-    def open(self, room: str) -> None:
-        """Make a room (driver)."""
-
-    def enter(self, room: str) -> None:
-        """Raise FilterbankError, of one argument, where this machine cannot do its part (actor)."""
-
-    def work(self, room: str, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress]:
-        """Do shards in order and leave them in the room (actor)."""
-
-    def accept(self, room: str, shard: str) -> None:
-        """Commit what a room holds of a shard (driver)."""
-
-    def close(self, room: str) -> None:
-        """Forget a room and what is still in it (driver)."""
-
-
-class Actor:
-    """What runs on the other machine."""
-
-    def __init__(self, site: Site, room: str) -> None:
-        self.site, self.room = site, room
-
-    def enter(self) -> str | FilterbankError:
-        """The name of the machine, or what is wrong with it."""
-        name = socket.gethostname()
-        try:
-            self.site.enter(self.room)
-        except FilterbankError as error:
-            return type(error)(f"machine {name}: {error}")
-        return name
-
-    def work(self, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress | FilterbankError]:
-        """Reports of shards, progress once a second, and at most one error, at the end."""
-        images = pixels = 0
-        said = time.monotonic()
-        try:
-            for event in self.site.work(self.room, shards):
-                if isinstance(event, Progress):
-                    images, pixels = images + event.images, pixels + event.pixels
-                    if time.monotonic() - said < _TICK:
-                        continue
-                yield Progress(images, pixels)
-                images, pixels, said = 0, 0, time.monotonic()
-                if isinstance(event, ShardReport):
-                    yield event
-        except FilterbankError as error:
-            yield error
-
-
 @dataclass(eq=False)
 class _Hired:
     """An actor as the driver sees it.
 
-    awaited: its next word, None where it has nothing to do; machine: empty until it has entered;
+    awaited: its next word, None where it has nothing to do; machine and node: its host's name and
+    Ray's, empty until it has entered;
     since: when its shard began; told: what it did of that so far; patience: the seconds after which
     that was called slow.
     """
@@ -104,6 +51,7 @@ class _Hired:
     room: str
     awaited: Any
     machine: str = ""
+    node: str = ""
     task: Assignment | None = None
     since: float = 0.0
     told: Progress = field(default_factory=lambda: Progress(0, 0))
@@ -219,14 +167,18 @@ class _Crew:
         self.actors.remove(actor)
         self._end(actor)
         self._places = len(self.actors)  # its machine may be gone, which shows a moment later
-        self._counted = time.monotonic() - _LOOK + _TICK
+        self._counted = time.monotonic() - _LOOK + TICK
         task, text = actor.task, str(reason).strip().splitlines()[-1][:500]
         shards = [shard.id for shard in task.shards] if task else []
         yield Notice("lost", {"machine": actor.machine, "shards": shards, "reason": text})
         yield Progress(-actor.told.images, -actor.told.pixels)
         useless = not actor.machine or isinstance(reason, DeviceError)
         if task is not None and shards:
-            (self.queue.give_back if useless else self.queue.lost)(task)
+            if useless:
+                self.queue.give_back(task)
+            else:
+                alive = {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
+                self.queue.lost(task, with_machine=actor.node not in alive)
         self._useless += useless
         if self._useless >= _USELESS and not any(one.machine for one in self.actors):
             message = f"{_USELESS} actors in a row were of no use; the last one: {text}"
@@ -245,9 +197,9 @@ class _Crew:
         awaited = {actor.awaited: actor for actor in self.actors if actor.awaited is not None}
         ready = []
         if awaited:
-            ready, _ = self.ray.wait(list(awaited), timeout=_TICK, fetch_local=False)
+            ready, _ = self.ray.wait(list(awaited), timeout=TICK, fetch_local=False)
         else:
-            time.sleep(_TICK)
+            time.sleep(TICK)
         yield Progress(0, 0)
         for actor in (awaited[word] for word in ready):
             try:
@@ -271,8 +223,8 @@ class _Crew:
         if task is None:
             if isinstance(word, FilterbankError):
                 raise word
-            actor.machine, actor.awaited = word, None
-            yield Notice("actor", {"machine": word, "room": actor.room})
+            (actor.machine, actor.node), actor.awaited = word, None
+            yield Notice("actor", {"machine": actor.machine, "room": actor.room})
         elif word is None:
             actor.awaited = actor.task = None
         elif isinstance(word, DeviceError | ReaderCrashed):

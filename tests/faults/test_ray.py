@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command import filterbank, tree, write_config
+from command import filterbank, finish, forked, tree, write_config
 from sites import Site, shard, source
 
 from pipeline.errors import DeviceError, FilterbankError, PlanError, WriteError
 from pipeline.execute.ray import run_ray
 from pipeline.types import Notice, Shard, ShardReport
 
+KILLS = int(os.environ.get("FILTERBANK_KILLS", "1"))
+"""Of the driver; FILTERBANK_KILLS=20 for acceptance."""
 LEAST = {"object_store_memory": 100 << 20, "include_dashboard": False}
 
 
@@ -162,6 +168,30 @@ def test_results_are_those_of_a_local_run_bit_for_bit(
     committed = [line["shard"] for line in lines if line["event"] == "committed"]
     assert len(committed) == len(set(committed)) == 3
     assert filterbank("run", config, *flags(cluster)).out.startswith("nothing to do")
+
+
+def test_a_driver_that_is_stopped_or_killed_is_resumed_byte_identically(
+    cluster: Any, images: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = {"workers": 0, "threads": 1}
+    config, root = (
+        write_config(tmp_path / "c.yaml", images, tmp_path / "out", run=run),
+        tmp_path / "out",
+    )
+    chance = random.Random(9)
+    for number, code in ((signal.SIGTERM, 143), *KILLS * ((signal.SIGKILL, -signal.SIGKILL),)):
+        with forked("run", config, *flags(cluster)) as process:
+            while not any(root.glob(".tmp/*-*")) and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 6))
+            process.send_signal(number)
+            said = finish(process, timeout=120)
+        assert said.code in (code, 0), said
+        assert "Traceback" not in said.err
+    said = filterbank("run", config, *flags(cluster))
+    assert said.code == 0, said
+    assert tree(root) == tree(undisturbed)
+    assert not (root / ".tmp").exists()
 
 
 def test_without_ray_or_a_cluster_a_run_says_what_is_missing(

@@ -1,0 +1,118 @@
+"""What grows with the number of images besides the work on pixels: seconds, bytes, memory.
+
+A folder of tiny images is run once, so that nearly all of it is bookkeeping; figures are per 1,000
+images, files or shards of 64, and may be multiplied (docs/scaling.md does).
+
+    python benchmarks/scaling.py [--shards 100]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from pipeline import store
+from pipeline.commit import Staging
+from pipeline.config import load
+from pipeline.discover import list_members
+from pipeline.execute.local import run_local
+from pipeline.survey import Options, survey
+from pipeline.types import ShardReport
+from pipeline.work import work
+
+CONFIG = """
+version: 1
+input: {{path: {root}/in}}
+filters:
+  - gabor: {{wavelength: [4, 8], orientations: 8}}
+statistics: [mean, std, p50]
+output: {{path: {root}/out}}
+run: {{device: cpu, workers: 0, threads: 1}}
+"""
+
+
+def cpu(act: Callable[[], object]) -> float:
+    """CPU seconds of the best of three."""
+    best = float("inf")
+    for _ in range(3):
+        began = used()
+        act()
+        best = min(best, used() - began)
+    return best
+
+
+def used() -> float:
+    """CPU seconds of this process and those that it started and that ended."""
+    return sum(os.times()[:4])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shards", type=int, default=100, help="of 64 images")
+    shards = parser.parse_args().shards
+    with tempfile.TemporaryDirectory() as name:
+        root, images = Path(name), 64 * shards
+        (root / "in").mkdir()
+        rng = np.random.default_rng(0)
+        for i in range(images):
+            pixels = rng.integers(0, 256, (16, 16), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / f"in/scan_{i:07}.png")
+        (root / "bank.yaml").write_text(CONFIG.format(root=root))
+        config = load(root / "bank.yaml")
+        measure(config, root, images, shards)
+
+
+def measure(config, root: Path, images: int, shards: int) -> None:
+    listing = cpu(lambda: list_members(config.input, output=root / "out", now=time.time()))
+    whole = cpu(lambda: survey(config, Options()))
+    tracemalloc.start()
+    plan = survey(config, Options())
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    commits: list[float] = []
+    commit = Staging.commit
+
+    def timed(self, remove=()):
+        began = time.perf_counter()
+        commit(self, remove)
+        commits.append(time.perf_counter() - began)
+
+    began = used()
+    with patch.object(Staging, "commit", timed):
+        for report in run_local(lambda s: work(plan.plan, s), plan.shards):
+            assert not isinstance(report, ShardReport) or not report.failed
+    working = used() - began
+    loading = cpu(lambda: store.load(root / "out"))
+    again = cpu(lambda: survey(config, Options()))
+    print(f"{shards} shards, {images} images of 16 x 16, 16 responses, 3 statistics; CPU seconds")
+    print(f"listing            {1000 * listing / images:8.4f} per 1,000 files")
+    print(f"survey, all new    {1000 * whole / images:8.4f} per 1,000 images, headers included")
+    print(f"survey, all done   {1000 * again / images:8.4f} per 1,000 images")
+    print(f"  of it store.load {1000 * loading / shards:8.4f} per 1,000 shards")
+    print(f"driver's memory    {held / images:8.0f} bytes per new image")
+    print(f"work               {1000 * working / images:8.4f} per 1,000 images, hardly any pixels")
+    print(f"commit             {np.median(commits):8.4f} wall seconds per shard (median), 3 files")
+    for table in ("images", "statistics", "regions"):
+        parts = list((root / "out" / table).glob("*.parquet"))
+        size, rows = sum(p.stat().st_size for p in parts), sum(map(rows_of, parts))
+        print(
+            f"{table:18} {size / len(parts):8.0f} bytes per part, {rows // images} rows per image"
+        )
+
+
+def rows_of(part: Path) -> int:
+    return int(pq.read_metadata(part).num_rows)
+
+
+if __name__ == "__main__":
+    main()
