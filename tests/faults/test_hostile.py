@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from command import finish, forked, group, rows, write_config
+from command import Figures, finish, forked, group, rows, write_config
 
 from pipeline.keys import unescape
 
@@ -84,7 +84,7 @@ class Watch(threading.Thread):
 
 
 def test_every_hostile_file_is_a_row_of_the_kind_that_its_list_expects(
-    shared: Path, tmp_path: Path
+    shared: Path, tmp_path: Path, figures: Figures
 ) -> None:
     files = corpus(shared / "hostile")
     for row in files:
@@ -112,6 +112,8 @@ def test_every_hostile_file_is_a_row_of_the_kind_that_its_list_expects(
     wrong = [line for row in files for line in judged(row, found[row["file"]])]
     assert wrong == []
     assert "Traceback" not in (tmp_path / "out/log.jsonl").read_text()
+    most = sorted(watch.peaks.values(), reverse=True)[:3]
+    figures(f"{len(files)} files, {len(DEVIATIONS)} deviations, most memory {most} MiB")
     assert watch.peaks[process.pid] <= MAIN_MIB, watch.peaks
     assert max(watch.peaks.values()) <= READER_MIB, watch.peaks
 

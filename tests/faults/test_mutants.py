@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from command import finish, forked, rows, write_config
+from command import Figures, finish, forked, rows, write_config
 
 COUNT = int(os.environ.get("FILTERBANK_MUTANTS", "60"))
 SMALL = 8_000
@@ -50,7 +50,7 @@ def mutants(data: bytes, chance: random.Random) -> Iterator[bytes]:
 
 
 def test_damaged_files_end_as_rows_and_never_as_other_pixels_where_there_are_checksums(
-    shared: Path, tmp_path: Path
+    shared: Path, tmp_path: Path, figures: Figures
 ) -> None:
     chance, images = random.Random(20261122), tmp_path / "in"
     sources = intact(shared)
@@ -78,6 +78,8 @@ def test_damaged_files_end_as_rows_and_never_as_other_pixels_where_there_are_che
     assert not PASSING & kinds.keys(), kinds
     assert 0 < kinds[None] < len(found), kinds
     silent = altered(found, rows(tmp_path / "out", "statistics"))
+    told = Counter(Path(name).suffix for name in silent)
+    figures(f"{COUNT} mutants, rows by kind {dict(kinds)}, read to other pixels {dict(told)}")
     assert [name for name in silent if name.endswith(CHECKED)] == []
 
 
