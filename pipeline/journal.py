@@ -11,10 +11,10 @@ import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pipeline.commit import replace_file
+from pipeline.lease import birth
 from pipeline.logfile import Log, stamp
 from pipeline.storage import Place
 from pipeline.survey import Survey, attempts_of
@@ -116,7 +116,7 @@ class Journal:
             "exit_code": code,
             "error": error,
             "pid": os.getpid(),
-            "process": _birth(os.getpid()),
+            "process": birth(os.getpid()),
             "host": socket.gethostname(),
             "started": stamp(self.started),
             "ended": None if code is None else stamp(time.time()),
@@ -136,17 +136,8 @@ def last_run(root: Place) -> dict[str, Any]:
     try:
         record = dict(json.loads((root / RECORD).read_bytes()))
         if record["state"] == "running" and record["host"] == socket.gethostname():
-            alive = _birth(int(record["pid"])) == record["process"]
+            alive = birth(int(record["pid"])) == record["process"]
             record["state"] = "running" if alive else "killed"
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return record
-
-
-def _birth(pid: int) -> str | None:
-    """When a process began, in ticks since the machine did: an id may be given again."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if state in "ZX" else fields[18]

@@ -134,7 +134,7 @@ def _me() -> dict[str, object]:
         "host": socket.gethostname(),
         "pid": pid,
         "machine": _machine(),
-        "began": _began(pid),
+        "began": birth(pid),
         "token": uuid.uuid4().hex,
     }
 
@@ -143,7 +143,7 @@ def _is_gone(holder: dict[str, object]) -> bool:
     """Whether a holder was a process of this machine, since its last start, and is no more."""
     pid = holder.get("pid")
     here = isinstance(pid, int) and holder.get("machine") == _machine() is not None
-    return here and _began(pid) != holder.get("began")  # type: ignore[arg-type]
+    return here and birth(pid) != holder.get("began")  # type: ignore[arg-type]
 
 
 def _machine() -> str | None:
@@ -155,9 +155,10 @@ def _machine() -> str | None:
         return None
 
 
-def _began(pid: int) -> str | None:
-    """When a process began, in ticks since the machine did; None where there is none."""
+def birth(pid: int) -> str | None:
+    """When a process began, in ticks since the machine did, as ids are given again; None: gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
+    return None if state in "ZX" else fields[18]

@@ -16,10 +16,14 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.errors import MissingDependency
+from pipeline.errors import MissingDependency, WriteError
 
 NEEDS = {"s3": "'filterbank[s3]'", "gs": "gcsfs", "memory": "fsspec"}
 """Protocols of object stores, and what pip installs for each."""
+
+
+class StoreError(WriteError, OSError):
+    """A store that does not answer, or refuses: look at the network, bucket and credentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +243,8 @@ def _asking() -> Iterator[None]:
     """Let every refusal of a store be an OSError: libraries have errors of their own."""
     try:
         yield
-    except (OSError, MissingDependency):
+    except (FileNotFoundError, MissingDependency):
         raise
     except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        raise OSError(message) from error
+        message = f"the object store refuses, or does not answer: {type(error).__name__}: {error}"
+        raise StoreError(message) from error

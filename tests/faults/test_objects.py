@@ -432,3 +432,8 @@ def test_a_bucket_that_is_not_there_is_a_folder_that_cannot_be_written(
     assert said.code == 7
     assert "cannot write to s3://nobody-has-this/out" in said.err
     assert "look at the network and the bucket's permissions" in said.err
+    child = bucket.begin("status", bucket.output, endpoint="http://127.0.0.1:9")
+    unheard = bucket.end(child)
+    assert unheard is not None
+    assert unheard.code == 7
+    assert "the object store refuses, or does not answer" in unheard.err
