@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import math
 import os
 import shutil
 import threading
@@ -14,11 +15,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from command import Figures, finish, forked, group, rows, write_config
+import numpy as np
+import tifffile
+from command import Figures, filterbank, finish, forked, group, rows, write_config
 
 from pipeline.keys import unescape
 
 SLOW = os.environ.get("FILTERBANK_SLOW") == "1"
+NODATA = 42113  # GDAL_NODATA
 READER_MIB, MAIN_MIB = 2048, 1536
 """What a process may need at most; torch alone is 300 of it."""
 
@@ -137,3 +141,27 @@ def judged(row: dict[str, str], found: list[tuple[str, str, str]]) -> Iterator[s
         yield f"{name}: {row['expectation']}, but {found[:3]}"
     if states <= wanted and name in DEVIATIONS:
         yield f"{name}: no deviation any more"
+
+
+def test_samples_that_are_no_numbers_are_counted_as_missing(shared: Path, tmp_path: Path) -> None:
+    """As many as tifffile finds; they never reach a statistic."""
+    wanted = {}
+    with (shared / "hostile/manifest.csv").open(newline="") as file:
+        named = [row["file"] for row in csv.DictReader(file) if row["dtype"].startswith("float")]
+    for name in named:
+        path = shared / "hostile/dev" / name
+        if path.suffix not in (".tif", ".tiff") or not path.exists():
+            continue
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages[0]
+            assert isinstance(page, tifffile.TiffPage)
+            if len(tiff.pages) == 1 and page.samplesperpixel == 1 and NODATA not in page.tags:
+                wanted[path.name] = int(np.isfinite(page.asarray()).sum())
+                shutil.copy(path, tmp_path / path.name)
+    assert len(wanted) > 3
+    config = write_config(tmp_path / "c.yaml", tmp_path, tmp_path / "out", filters=["identity"])
+    assert filterbank("run", config).code in (0, 5)
+    found = rows(tmp_path / "out", "statistics")
+    counts = {image: row["n_valid"] for (image, *_), row in found.items()}
+    assert counts == wanted
+    assert all(row["mean"] is None or math.isfinite(row["mean"]) for row in found.values())
