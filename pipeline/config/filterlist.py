@@ -19,6 +19,7 @@ from pipeline.config.sweep import MAX_FILTERS, Family, instances, needs_name
 from pipeline.config.words import build, known_words, refuse_unknown
 from pipeline.errors import PlanError
 from pipeline.filters.base import FILTERS, Filter
+from pipeline.filters.othernames import hint
 from pipeline.registry import nearest
 from pipeline.types import Grid
 from pipeline.units import DEFAULT, METRES
@@ -107,7 +108,7 @@ def _expand_item(
     if name == "bank":
         return _bank(entry.node, f"{key}.bank", folder, unit)
     if name not in FILTERS:
-        text = f"unknown filter {name!r}{nearest(name, [*FILTERS, 'bank'])}"
+        text = f"unknown filter {name!r}{hint(name) or nearest(name, [*FILTERS, 'bank'])}"
         raise problem(entry.place, key, text)
     return _filters(Family(name, entry.place, key, folder), entry.node, unit)
 

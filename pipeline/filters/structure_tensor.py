@@ -18,7 +18,7 @@ from pipeline.types import Grid
 Output = Annotated[
     Literal[
         "xx", "xy", "yy", "xz", "yz", "zz", "eigenvalue_1", "eigenvalue_2", "eigenvalue_3",
-        "trace", "coherence", "orientation",
+        "determinant", "trace", "coherence", "orientation",
     ],
     Field(description="one component, one eigenvalue, or a number made of them"),
 ]  # fmt: skip
@@ -33,8 +33,8 @@ class StructureTensor:
     axis a and s the geometric mean of the sigma_a: with square pixels g is per pixel. Products
     are extended at the image's border by the boundary rule before rho smooths them.
 
-    Eigenvalues count from 1, ascending; `trace` is their sum, the energy of the gradient. 2-D
-    only, l1 <= l2, where trace is 0 both are 0:
+    Eigenvalues count from 1, ascending; `trace` is their sum, the energy of the gradient, and
+    `determinant` their product, large at corners. 2-D only, l1 <= l2, where trace is 0 both are 0:
 
         coherence = (l2 - l1) / (l2 + l1),  orientation = atan2(2 J_xy, J_xx - J_yy) / 2
 
@@ -72,6 +72,8 @@ class StructureTensor:
     def _read(self, tensor: SymmetricTensor, grid: Grid) -> Node:
         if self.output.startswith("eigenvalue"):
             return tensor.eigenvalue(self.output, tensor.eigenvalues)
+        if self.output == "determinant":
+            return Join(tensor.eigenvalues, "product")
         if self.output == "trace":
             return tensor.trace
         if self.output == "coherence":

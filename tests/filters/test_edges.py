@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import cv2
@@ -74,6 +75,40 @@ def test_sobel_equals_opencv(respond, size):
 def test_scharr_equals_opencv(respond):
     got, picture = respond(Scharr(output="x"))
     close(got, cv2.Scharr(picture, cv2.CV_64F, 1, 0, borderType=cv2.BORDER_REFLECT))
+
+
+def test_scharrs_five_taps_are_the_published_ones():
+    """As VIGRA 2 prints them: initOptimalFirstDerivative5 and its smoothing."""
+    smooth, slope = [0.0231, 0.2413, 0.4712, 0.2413, 0.0231], [-0.0831, -0.3338, 0, 0.3338, 0.0831]
+    got = taps(Scharr(size=5, output="x"))
+    np.testing.assert_allclose(got.sum(0), slope, rtol=0, atol=5.1e-5)
+    np.testing.assert_allclose(got @ [-0.5, 0, 0, 0, 0.5] / slope[-1], smooth, rtol=0, atol=3e-4)
+
+
+@pytest.mark.parametrize(("item", "degrees"), [(Sobel, 3.25), (Scharr, 0.31)])
+def test_the_direction_of_a_wave_of_four_pixels(item, degrees):
+    assert 0.9 * degrees < direction_error(item()) < degrees
+
+
+def test_scharrs_five_taps_have_the_truest_direction():
+    """What they were optimised for."""
+    best = direction_error(Scharr(size=5))
+    assert best < 0.0085
+    assert best < direction_error(Farid(size=5)) / 15
+    assert best < direction_error(Sobel(size=5)) / 300
+
+
+def direction_error(item):
+    """Of the gradient of plane waves of 4 to 20 pixels in all directions; degrees."""
+    found = [taps(replace(item, output=axis)) for axis in "yx"]
+    offsets = reach(2, found[0].shape[0])
+    worst = 0.0
+    for length in (4, 5, 8, 20):
+        for angle in np.linspace(0, np.pi / 2, 46):
+            phase = 2 * np.pi / length * np.tensordot([np.sin(angle), np.cos(angle)], offsets, 1)
+            gy, gx = ((kernel * np.sin(phase)).sum() for kernel in found)
+            worst = max(worst, abs(np.arctan2(gy, gx) - angle))
+    return np.degrees(worst)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

@@ -20,7 +20,9 @@ from running import write_config
 import pipeline.filters
 from pipeline.bank.expr import Conv, Edge, Input, Kernel, nodes_of, reach_of, separable
 from pipeline.config import load
+from pipeline.errors import ConfigError
 from pipeline.filters.base import FILTERS, Filter
+from pipeline.filters.othernames import SAME, SORTED
 from pipeline.types import Grid
 
 SPECIAL = {
@@ -161,6 +163,26 @@ def test_every_family_names_its_source_and_shows_an_example_that_runs(name):
     (example,) = doctest.DocTestFinder(recurse=False).find(cls, module=module)
     assert example.examples
     assert doctest.DocTestRunner().run(example).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("box", "did you mean 'mean'"),
+        ("high_boost", "did you mean 'unsharp'"),
+        ("Vesselness", "did you mean 'frangi'"),
+        ("median", "it is no linear filter, and none here is like it"),
+        ("gabr", "did you mean 'gabor'"),
+    ],
+)
+def test_words_of_others_are_answered_with_ours(word, text, tmp_path):
+    with pytest.raises(ConfigError, match=f"unknown filter '{word}'; {text}"):
+        load(write_config(tmp_path / "c.yaml", filters=[word]))
+
+
+def test_words_of_others_name_families_and_are_none():
+    assert set(SAME.values()) <= set(FILTERS)
+    assert not {*SAME, *SORTED} & {name.replace("_", "") for name in FILTERS}
 
 
 def test_a_conv_refuses_what_is_no_kernel():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -151,6 +153,16 @@ def test_structure_tensors_equal_scipy_up_to_the_border(image, ndim, mode):
         close(respond(item, picture, mode), values[i])
     item = StructureTensor(sigma=0.8, rho=1.5, output="trace")
     close(respond(item, picture, mode), values.sum(0))
+    item = StructureTensor(sigma=0.8, rho=1.5, output="determinant")
+    close(respond(item, picture, mode), determinant(wanted, ndim))
+
+
+def determinant(upper, ndim):
+    """Of symmetric matrices whose upper triangles are given, row by row; by LU."""
+    full = np.empty((*upper[0].shape, ndim, ndim))
+    for part, (i, j) in zip(upper, combinations_with_replacement(range(ndim), 2), strict=True):
+        full[..., i, j] = full[..., j, i] = part
+    return np.linalg.det(full)
 
 
 @pytest.mark.parametrize("mode", ["reflect", "nearest", "wrap"])
