@@ -1,6 +1,6 @@
 """An object store for tests: a server of the S3 protocol (moto) that can end whom it serves.
 
-Run as a program it serves until the process that asked for it is gone.
+Run as a program it serves until a process is gone.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -68,24 +67,24 @@ class ObjectStore:
         urllib.request.urlopen(f"{self.url}/-/watch?pid={pid}&at={at}").close()
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[ObjectStore]:
-    """Have a server, which writes its addresses and its log to a folder."""
+def start(folder: Path) -> None:
+    """Start a server for all processes of a test session; its addresses go to a file."""
+    session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
     said, log = folder / "addresses.json", folder / "server.log"
-    command = [sys.executable, __file__, str(said), str(os.getpid())]
     env = {**os.environ, **CREDENTIALS, "PYTHONWARNINGS": "ignore"}
-    with (
-        log.open("w") as file,
-        subprocess.Popen(command, env=env, stdout=file, stderr=file) as server,
-    ):
-        try:
-            while not said.exists():
-                if server.poll() is not None:
-                    raise RuntimeError(log.read_text())
-                time.sleep(0.05)
-            yield ObjectStore(**json.loads(said.read_text()))
-        finally:
-            server.kill()
+    with log.open("w") as file:
+        command = [sys.executable, __file__, str(said), str(session)]
+        subprocess.run(command, env=env, stdout=file, stderr=file, check=True)
+    for _ in range(2400):
+        if said.exists():
+            return
+        time.sleep(0.05)
+    raise RuntimeError(log.read_text())
+
+
+def running(folder: Path) -> ObjectStore:
+    """The server that was started in a folder."""
+    return ObjectStore(**json.loads((folder / "addresses.json").read_text()))
 
 
 # ---------------------------------------------------------------- the server
@@ -131,8 +130,8 @@ def careless(app: App) -> App:
     return call
 
 
-def serve(said: Path, parent: int) -> None:
-    """Serve until the parent is gone."""
+def serve(said: Path, session: int) -> None:
+    """Serve until the test session is over."""
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
@@ -145,9 +144,12 @@ def serve(said: Path, parent: int) -> None:
     unfinished = said.with_suffix(".unfinished")
     unfinished.write_text(json.dumps(urls))
     unfinished.replace(said)
-    while Path(f"/proc/{parent}").exists():
+    while Path(f"/proc/{session}").exists():
         time.sleep(0.5)
 
 
 if __name__ == "__main__":
+    if os.fork():
+        os._exit(0)  # who asked does not wait for it
+    os.setsid()
     serve(Path(sys.argv[1]), int(sys.argv[2]))

@@ -17,7 +17,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from command import Said, draw, filterbank, tree, write_config
-from objectstore import CREDENTIALS, ObjectStore, serving
+from objectstore import CREDENTIALS, ObjectStore, running, start
+from once import Once
 
 from pipeline import lease, upload
 from pipeline.commit import Staging, adopt, close_room, recover
@@ -203,12 +204,11 @@ def test_file_urls_are_folders(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- a server of its own process
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+@pytest.fixture(scope="session")
+def server(once: Once) -> ObjectStore:
     import s3fs  # noqa: F401 - so that forks need not
 
-    with serving(tmp_path_factory.mktemp("server")) as store:
-        yield store
+    return running(once("objectstore", start))
 
 
 @dataclass
@@ -291,6 +291,7 @@ def images(tmp_path: Path) -> Path:
 
 def test_results_in_a_store_are_those_of_a_folder(images: Path, bucket: Bucket) -> None:
     folder = bucket.folder
+    draw(images / "a b#%[1]*?.png", seed=7, size=8)
     local = write_config(folder / "l.yaml", images, folder / "out")
     config = write_config(folder / "c.yaml", images, folder / "unused")
     arguments = "run", config, "--output", bucket.output
@@ -305,7 +306,7 @@ def test_results_in_a_store_are_those_of_a_folder(images: Path, bucket: Bucket) 
         assert said.out.endswith(f"results in {bucket.output}\n")
         assert bucket.tree() == tree(folder / "out")
     assert not [*private().iterdir()]
-    assert bucket.run(*arguments).out.startswith("nothing to do: 1 image is done")
+    assert bucket.run(*arguments).out.startswith("nothing to do: 2 images are done")
     assert bucket.run("verify", bucket.output).out == "every file is as it was committed\n"
     said = bucket.run("status", bucket.output)
     assert f"output  {bucket.output}" in said.out
