@@ -26,6 +26,7 @@ from pipeline.commit import Staging
 from pipeline.config import load
 from pipeline.discover import list_members
 from pipeline.execute.local import run_local
+from pipeline.remote import pinned
 from pipeline.survey import Options, survey
 from pipeline.types import ShardReport
 from pipeline.work import work
@@ -92,6 +93,7 @@ def measure(config, root: Path, images: int, shards: int) -> None:
         for report in run_local(lambda s: work(plan.plan, s), plan.shards):
             assert not isinstance(report, ShardReport) or not report.failed
     working = used() - began
+    adoptions = [adoption(plan.plan, shard) for shard in plan.shards[:20]]
     loading = cpu(lambda: store.load(root / "out"))
     again = cpu(lambda: survey(config, Options()))
     print(f"{shards} shards, {images} images of 16 x 16, 16 responses, 3 statistics; CPU seconds")
@@ -102,12 +104,26 @@ def measure(config, root: Path, images: int, shards: int) -> None:
     print(f"driver's memory    {held / images:8.0f} bytes per new image")
     print(f"work               {1000 * working / images:8.4f} per 1,000 images, hardly any pixels")
     print(f"commit             {np.median(commits):8.4f} wall seconds per shard (median), 3 files")
+    print(f"adopt              {np.median(adoptions):8.4f} wall seconds per shard, of Ray's driver")
     for table in ("images", "statistics", "regions"):
         parts = list((root / "out" / table).glob("*.parquet"))
         size, rows = sum(p.stat().st_size for p in parts), sum(map(rows_of, parts))
         print(
             f"{table:18} {size / len(parts):8.0f} bytes per part, {rows // images} rows per image"
         )
+
+
+def adoption(plan, shard) -> float:
+    """Wall seconds of the driver for a shard that a worker has left in its room."""
+    remote = pinned(plan)
+    remote.open("room")
+    for _ in remote.work("room", [shard]):
+        pass
+    began = time.perf_counter()
+    remote.accept("room", shard.id)
+    took = time.perf_counter() - began
+    remote.close("room")
+    return took
 
 
 def rows_of(part: Path) -> int:
