@@ -34,7 +34,7 @@ from pipeline.types import Grid, ImageInfo, Region
 ENGINES = {
     "dense": lambda k: Dense(k),
     "separated": lambda k: Separated(chains) if (chains := factors(k)) else Dense(k),
-    "blocks": lambda k: Transformed(k),
+    "blocks": lambda k: Transformed(k, k.reach),
 }
 
 
@@ -362,3 +362,19 @@ def test_strict_is_part_of_the_digest_and_reaches_the_compiler(tmp_path: Path) -
     assert engines == ["fft", "fft", "dense"]
     with pytest.raises(ConfigError, match="strict: must be true or false"):
         load(write_config(tmp_path / "c.yaml", filters=filters, strict="yes"))
+
+
+def test_a_wide_kernel_makes_no_other_dearer() -> None:
+    """It once made the blocks of all transforms overlap as much as its own have to."""
+    rng = np.random.default_rng(5)
+    small = [Kernel.of(rng.normal(size=(31, 31))) for _ in range(3)]
+    wide = [Kernel.of(rng.normal(size=(201, 201)))]
+    profile = np.hanning(163)[1:-1]
+    smooth = [Kernel.of(np.outer(profile, profile))]
+
+    def price(kernels: Sequence[Kernel]) -> float:
+        named = ((str(i), Conv(Input(), k), Boundary("mirror")) for i, k in enumerate(kernels))
+        return sum(map(cost, compile_bank(named, 2).fast.order))
+
+    for others in (wide, smooth, wide + smooth):
+        assert price(small + others) <= 1.001 * (price(small) + price(others))

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 
@@ -30,6 +31,7 @@ from pipeline.bank.expr import (
 )
 from pipeline.bank.passes import Chain, factors
 from pipeline.bank.reuse import Combined, combinations, common_reach, multiples
+from pipeline.types import Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,13 @@ class Separated:
 
 @dataclass(frozen=True, slots=True)
 class Transformed:
-    """Blocks, multiplied in the frequency domain."""
+    """Blocks, multiplied in the frequency domain.
+
+    reach: of the kernels that share the transform of the blocks.
+    """
 
     kernel: Kernel
+    reach: Reach
 
 
 Recipe = Dense | Separated | Transformed | Combined
@@ -122,13 +128,16 @@ def _cheapest(
 def _settle(
     kernels: Sequence[Kernel], chains: Mapping[Kernel, tuple[Chain, ...]], *, strict: bool
 ) -> tuple[dict[Kernel, Recipe], dict[Kernel, float]]:
-    """Who shares depends on who takes part: begin with all, repeat until nobody changes."""
+    """Who shares depends on who takes part: begin with all, repeat until nobody changes.
+
+    Who has found something cheaper than a transform never comes back to one.
+    """
     blocks = not strict and sum(a + b > 0 for a, b in common_reach(kernels)) > 1
     takes: dict[Kernel, Recipe] = {k: Dense(k) for k in kernels}
     each: dict[Kernel, float] = {}
-    sharing, large = set(chains), list(kernels)
+    sharing, large = set(chains), [k for k in kernels if k.shape[-1] > 1]
     for _ in range(8):
-        extent = tuple(a + b + 1 for a, b in common_reach(large))
+        transforms = _transforms(large) if blocks else {}
         users = Counter(p for k in sharing for p in _prefixes(chains[k]))
         company = Counter((p[:-1], costs.alike(p[-1])) for p in users)
         company.update(((), costs.alike(k)) for k, r in takes.items() if isinstance(r, Dense))
@@ -143,18 +152,52 @@ def _settle(
                 )
                 sums = costs.mix(len(chains[k])) if len(chains[k]) > 1 else 0.0
                 options[k].append((shared + sums, Separated(chains[k])))
-            if blocks and k.shape[-1] > 1 and large:
-                points = costs.overlap(extent)
-                price = points * (costs.INVERSE + costs.FORWARD / len(large))
-                options[k].append((price, Transformed(k)))
+            if k in transforms:
+                reach, many = transforms[k]
+                price = _transform(reach, many) / many
+                options[k].append((price, Transformed(k, reach)))
         best = {k: min(options[k], key=lambda option: option[0]) for k in kernels}
         each = {k: price for k, (price, _) in best.items()}
         if takes == (new := {k: recipe for k, (_, recipe) in best.items()}):
             break
         takes = new
         sharing = {k for k, r in takes.items() if isinstance(r, Separated)}
-        large = [k for k, r in takes.items() if isinstance(r, Transformed)]
+        large = [k for k in large if isinstance(takes[k], Transformed)]
     return takes, each
+
+
+def _transforms(kernels: Iterable[Kernel]) -> dict[Kernel, tuple[Reach, int]]:
+    """The transform of each kernel, as the reach and the number of those that share it.
+
+    A wide kernel makes blocks overlap more for all that share its transform. Kernels in the order
+    of their extent are cut into the groups that cost least together.
+    """
+    alike: dict[Reach, list[Kernel]] = {}
+    for k in kernels:
+        alike.setdefault(common_reach([k]), []).append(k)
+    reaches = sorted(alike, key=lambda reach: prod(a + b + 1 for a, b in reach))
+    best: list[tuple[float, int]] = [(0.0, 0)]
+    for end in range(1, len(reaches) + 1):
+        groups = []
+        for start in range(end):
+            members = [k for reach in reaches[start:end] for k in alike[reach][:1]]
+            many = sum(len(alike[reach]) for reach in reaches[start:end])
+            groups.append((best[start][0] + _transform(common_reach(members), many), start))
+        best.append(min(groups))
+    found: dict[Kernel, tuple[Reach, int]] = {}
+    end = len(reaches)
+    while end:
+        start = best[end][1]
+        group = [k for reach in reaches[start:end] for k in alike[reach]]
+        found |= dict.fromkeys(group, (common_reach(group), len(group)))
+        end = start
+    return found
+
+
+def _transform(reach: Reach, many: int) -> float:
+    """What a transform costs with the products and inverses of so many kernels."""
+    points = costs.overlap(tuple(a + b + 1 for a, b in reach))
+    return points * (costs.FORWARD + many * costs.INVERSE)
 
 
 @lru_cache(maxsize=4096)
@@ -183,8 +226,7 @@ def _build(kernel: Kernel, of: Node, recipes: Recipes, *, strict: bool) -> Node:
         parts = tuple(_build(k, of, recipes, strict=strict) for k in recipe.kernels)
         return Mix(parts, recipe.weights)
     if isinstance(recipe, Transformed):
-        large = [k for k, r in recipes.items() if isinstance(r, Transformed)]
-        return Product(Blocks(of, common_reach(large)), kernel)
+        return Product(Blocks(of, recipe.reach), kernel)
     if isinstance(recipe, Combined | Dense):
         return _one(of, kernel, strict=strict)
     if len(recipe.chains) == 1:  # nobody else has its last pass: it takes the weight
