@@ -22,6 +22,7 @@ from pipeline.stages.mapfiles import require
 from pipeline.storage import Place, is_within
 from pipeline.types import Failure, Shard, Source
 from pipeline.version import __version__
+from pipeline.workers.start import refuse_few_files
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def survey(config: Config, options: Options) -> Survey:
         message = "the bank has no response; add something to filters"
         raise PlanError(message)
     require(plan)
+    refuse_few_files(plan.workers)
     refuse_foreign(plan.root)
     _refuse_own_output(config, plan.root)
     listing = list_members(config.input, output=plan.root, now=time.time())

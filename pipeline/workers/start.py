@@ -17,8 +17,23 @@ from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
 from unittest.mock import patch
 
+from pipeline.errors import PlanError
+
+_FILES, _FILES_EACH = 24, 6
+"""Files that a run has open, and for each worker (measured: 12, and 5)."""
 _PR_SET_PDEATHSIG = 1
 """A word of linux/prctl.h."""
+
+
+def refuse_few_files(workers: int) -> None:
+    """Raise PlanError where this process may not open as many files as a run does."""
+    need, (allowed, _) = _FILES + workers * _FILES_EACH, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY != allowed < need:
+        message = (
+            f"only {allowed} files may be open at a time, and a run with {workers} workers needs "
+            f"{need}; raise `ulimit -n`, or lower --workers"
+        )
+        raise PlanError(message)
 
 
 def start_forkserver() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -154,6 +155,20 @@ def test_neither_shared_memory_nor_many_open_files_are_needed(images: Path, tmp_
         said = finish(process, timeout=200)
     assert (said.code, said.err) == (0, "")
     assert set(status_of(tmp_path / "out").values()) == {("done", None)}
+
+
+def test_too_few_open_files_are_refused_before_anything_begins(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (47, 4096))
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run={"workers": 4})
+    said = filterbank("run", config)
+    assert said.code == 3
+    assert said.err == (
+        "filterbank: only 47 files may be open at a time, and a run with 4 workers needs 48; "
+        "raise `ulimit -n`, or lower --workers\n"
+    )
+    assert filterbank("run", config, "--workers", 0).code == 0
 
 
 @pytest.mark.parametrize("good", [0, 1], ids=["all", "all but one"])
