@@ -94,12 +94,12 @@ def _recorded(config: Config, options: Options, fail_on: str, summary: Summary) 
             with writing(root):
                 _execute(plan, journal)
         check_stopped()
+        code = 9 if options.verify and beyond_repair(plan) else _verdict(summary, fail_on)
+        with writing(root):
+            journal.end(code)
     except BaseException as error:
         _end(journal, *ending_of(error))
         raise
-    code = 9 if options.verify and beyond_repair(plan) else _verdict(summary, fail_on)
-    with writing(root):
-        journal.end(code)
     say(_last_line(plan, summary))
     return code
 
