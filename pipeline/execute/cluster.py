@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,7 +36,9 @@ def connected(address: str) -> Iterator[tuple[Any, Callable[[], None]]]:
         message = "run.executor ray needs the extra filterbank[ray]; install it"
         raise MissingDependency(message) from error
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if address == "local":
+    if address != "local":
+        _reach(address)
+    else:
         options |= {"include_dashboard": False, "object_store_memory": _STORE}
     signals = _Signals()
     with patch.object(worker, "print_to_stdstream", lambda *_, **__: None):  # has no public word
@@ -46,8 +49,7 @@ def connected(address: str) -> Iterator[tuple[Any, Callable[[], None]]]:
             except SystemExit:  # of the handler of SIGTERM that Ray sets
                 signals.note(signal.SIGTERM, None)
             except ConnectionError as error:
-                message = f"no Ray cluster answers at {address}; start one, or name another"
-                raise DeviceError(message) from error
+                raise _nobody(address, error) from error
             signals.hold()
             signals.deliver()
             yield ray, signals.deliver
@@ -55,6 +57,19 @@ def connected(address: str) -> Iterator[tuple[Any, Callable[[], None]]]:
             ray.shutdown()
             signals.deliver()
             signals.release()
+
+
+def _reach(address: str) -> None:
+    """Raise DeviceError where nobody listens: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        raise _nobody(address, error) from error
+
+
+def _nobody(address: str, reason: Exception) -> DeviceError:
+    return DeviceError(f"no Ray cluster answers at {address} ({reason}); start it, or name another")
 
 
 class _Signals:

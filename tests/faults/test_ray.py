@@ -6,19 +6,31 @@ import json
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command import filterbank, finish, forked, tree, write_config
+from command import (
+    draw,
+    filterbank,
+    finish,
+    forked,
+    rows,
+    started,
+    status_of,
+    tree,
+    write_config,
+)
 from sites import Site, shard, source
 
 from pipeline.errors import DeviceError, FilterbankError, PlanError, WriteError
 from pipeline.execute.ray import run_ray
 from pipeline.types import Notice, Shard, ShardReport
 
+SLOW = os.environ.get("FILTERBANK_SLOW") == "1"
 KILLS = int(os.environ.get("FILTERBANK_KILLS", "1"))
 """Of the driver; FILTERBANK_KILLS=20 for acceptance."""
 LEAST = {"object_store_memory": 100 << 20, "include_dashboard": False}
@@ -170,16 +182,14 @@ def test_results_are_those_of_a_local_run_bit_for_bit(
     assert filterbank("run", config, *flags(cluster)).out.startswith("nothing to do")
 
 
-def test_a_driver_that_is_stopped_or_killed_is_resumed_byte_identically(
+def test_a_driver_that_is_killed_or_stopped_is_resumed_byte_identically(
     cluster: Any, images: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    run = {"workers": 0, "threads": 1}
-    config, root = (
-        write_config(tmp_path / "c.yaml", images, tmp_path / "out", run=run),
-        tmp_path / "out",
-    )
-    chance = random.Random(9)
-    for number, code in ((signal.SIGTERM, 143), *KILLS * ((signal.SIGKILL, -signal.SIGKILL),)):
+    run = {"workers": 0, "threads": 2}  # so there is one actor
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run=run)
+    root, chance = tmp_path / "out", random.Random(9)
+    endings = [(signal.SIGKILL, -signal.SIGKILL)] * KILLS + [(signal.SIGTERM, 143)] * SLOW
+    for number, code in endings:
         with forked("run", config, *flags(cluster)) as process:
             while not any(root.glob(".tmp/*-*")) and process.poll() is None:
                 time.sleep(0.01)
@@ -194,6 +204,55 @@ def test_a_driver_that_is_stopped_or_killed_is_resumed_byte_identically(
     assert not (root / ".tmp").exists()
 
 
+PLUGIN = '''
+import os
+import re
+import signal
+from pipeline.readers.base import READERS
+from pipeline.readers.png import Png
+
+
+@READERS.register("deadly")
+class Deadly:
+    """Reading it kills the process."""
+
+    suffixes = (".deadly",)
+    signature = re.compile(rb"DEADLY")
+
+    def probe(self, path):
+        return Png().probe(os.path.dirname(path) + "/000.png")
+
+    def open(self, path, page):
+        os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+
+@pytest.mark.skipif(not SLOW, reason="starts a dozen actors; make faults, FILTERBANK_SLOW=1")
+@pytest.mark.parametrize("workers", [0, 1], ids=["kills the actor", "kills its reader"])
+def test_a_file_that_kills_whoever_reads_it_is_a_crashed_row_and_others_are_bit_identical(
+    workers: int, tmp_path: Path
+) -> None:
+    for i in range(6):
+        draw(tmp_path / f"in/{i:03}.png", seed=i)
+    config = write_config(
+        tmp_path / "c.yaml", tmp_path / "in", tmp_path / "with", run={"workers": workers}
+    )
+    assert filterbank("run", config, "--output", tmp_path / "without").code == 0
+    (tmp_path / "in/003.deadly").write_text("DEADLY")
+    (tmp_path / "sitecustomize.py").write_text(PLUGIN)
+    env = {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])}
+    ray = ("--executor", "ray", "--address", "local")
+    with started("run", config, *ray, env=env) as process:
+        said = finish(process, timeout=300)
+    assert said.code == 5, said
+    assert "Traceback" not in said.err
+    assert status_of(tmp_path / "with")["003.deadly"] == ("failed", "crashed")
+    for table in ("images", "statistics", "regions", "maps"):
+        found = rows(tmp_path / "with", table)
+        others = {key: row for key, row in found.items() if key[0] != "003.deadly"}
+        assert others == rows(tmp_path / "without", table), table
+
+
 def test_without_ray_or_a_cluster_a_run_says_what_is_missing(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +261,8 @@ def test_without_ray_or_a_cluster_a_run_says_what_is_missing(
     assert (said.code, "write address: local" in said.err) == (2, True), said
     said = filterbank("run", config, "--executor", "ray", "--address", "auto")
     assert (said.code, "host:port" in said.err) == (2, True), said
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    said = filterbank("run", config, "--executor", "ray", "--address", "127.0.0.1:1")
+    assert (said.code, "no Ray cluster answers at 127.0.0.1:1" in said.err) == (10, True), said
+    monkeypatch.setitem(sys.modules, "ray", None)
     said = filterbank("run", config, "--executor", "ray", "--address", "local")
     assert (said.code, "filterbank[ray]" in said.err) == (8, True), said
