@@ -9,10 +9,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Conv, Input, Kernel, Responses
-from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, RotationInvariant, Topic
 from pipeline.filters.compass import Direction, pointing
 from pipeline.filters.gradient import flat
 from pipeline.filters.robinson import RINGS
+from pipeline.filters.turned import turned
 from pipeline.types import Grid
 
 
@@ -42,10 +43,12 @@ class Emboss:
 
     direction: Annotated[Direction, Field(description="where a rise turns brighter")] = "se"
     strength: Annotated[float, Field(gt=0, description="factor of the change")] = 1.0
+    rotation_invariant: RotationInvariant = "none"
 
     def responses(self, grid: Grid) -> Responses:
         """One response; PlanError where the images are not 2-D."""
         flat("emboss", "filter slice by slice (rank: 2)", grid)
         weights = self.strength * pointing(RINGS[5], 0, self.direction)
         weights += np.pad([[1.0]], 1)
-        return {"": Conv(Input(), Kernel.of(weights))}
+        found = {"": Conv(Input(), Kernel.of(weights))}
+        return turned("emboss", found, self.rotation_invariant, grid)

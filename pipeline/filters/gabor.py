@@ -19,10 +19,12 @@ from pipeline.filters.orientations import (
     Orientation,
     OrientationPool,
     Orientations,
+    TurnedOrPooled,
     half_turn,
     pooled,
     spread_orientations,
 )
+from pipeline.filters.turned import turned
 from pipeline.types import Grid, Ints
 
 
@@ -53,6 +55,8 @@ class Gabor:
     `pool` makes one response of N `orientations` over 180 degrees (opposite directions have equal
     magnitudes). In a volume it also pools over the planes (x, y), (x, z) and (y, z), in each of
     which the wave at 0 runs along the first axis: with mean, IBSI 2's rotation invariance.
+    `rotation_invariant` pools one orientation over the right-angle rotations of its kernel, which
+    lies in the plane (x, y).
 
     References
     ----------
@@ -100,6 +104,7 @@ class Gabor:
     ] = None
     orientations: Orientations = None
     pool: OrientationPool = "none"
+    rotation_invariant: TurnedOrPooled = "none"
 
     spread = staticmethod(spread_orientations)
 
@@ -110,9 +115,12 @@ class Gabor:
             self._kernel(wavelength, along, angle)
             for angle in half_turn(self.orientation, self.orientations)
         ]
-        planes = combinations(range(grid.ndim), 2)
+        planes = list(combinations(range(grid.ndim), 2))
+        if self.rotation_invariant != "none":  # which turn the plane (x, y) into the others
+            planes = planes[-1:]
         parts = [self._response(kernel, plane, grid) for plane in planes for kernel in kernels]
-        return {"": pooled(parts, self.pool)}
+        found = {"": pooled(parts, self.pool)}
+        return turned("gabor", found, self.rotation_invariant, grid)
 
     def _response(self, kernel: npt.NDArray[np.complex128], plane: Ints, grid: Grid) -> Node:
         """The chosen part of the response to a kernel in the plane of two axes."""
@@ -145,12 +153,13 @@ class Gabor:
     def _pixels(self, grid: Grid) -> tuple[float, float]:
         """Wavelength and sigma in pixels."""
         square = np.allclose(grid.spacing, grid.spacing[-1], rtol=1e-3, atol=0)
-        if not square or grid.ndim not in ((2,) if self.pool == "none" else (2, 3)):
+        alone = self.pool == "none" and self.rotation_invariant == "none"
+        if not square or grid.ndim not in ((2,) if alone else (2, 3)):
             message = (
                 "gabor needs 2-D images with square pixels "
                 f"(got {grid.ndim} axes with spacing {grid.spacing}); filter slice by slice "
-                "(rank: 2), pool over the planes of a volume (orientations: 8, pool: mean), "
-                "resample, or give its lengths in pixels"
+                "(rank: 2), pool over the planes of a volume (orientations: 8, pool: mean, or "
+                "rotation_invariant: mean), resample, or give its lengths in pixels"
             )
             raise PlanError(message)
         wavelength = self.wavelength / grid.spacing[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isclose, prod
+from math import prod
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -16,9 +16,8 @@ from pipeline.bank.kernels import (
     gaussian_weights,
     sigma_in_pixels,
 )
-from pipeline.bank.rotations import pool_rotations
-from pipeline.errors import PlanError
 from pipeline.filters.base import FILTERS, PARAMETERS, Examples, RotationInvariant, Topic
+from pipeline.filters.turned import turned
 from pipeline.types import Grid, Ints
 
 MAX_ORDER = 10
@@ -116,16 +115,8 @@ class Gaussian:
         weights = gaussian_weights(sigmas, orders, self.truncate, self.convention)
         if self.scale_normalized:
             weights = weights * prod(s**n for s, n in zip(sigmas, orders, strict=True))
-        if self.rotation_invariant != "none" and not isclose(
-            min(sigmas), max(sigmas), rel_tol=1e-3
-        ):
-            message = (
-                "gaussian: a rotation needs pixels of equal edges (got spacing "
-                f"{grid.spacing}); resample, filter fewer axes (rank: 2), or give sigma in pixels"
-            )
-            raise PlanError(message)
-        node = Conv(Input(), convolving(weights))
-        return {"": pool_rotations(node, grid.ndim, self.rotation_invariant)}
+        found = {"": Conv(Input(), convolving(weights))}
+        return turned("gaussian", found, self.rotation_invariant, grid)
 
     def _orders(self, grid: Grid) -> Ints:
         """The order of the derivative along each axis of the grid."""

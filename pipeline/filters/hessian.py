@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import pi
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Join, Map, Node, Responses
-from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
-from pipeline.filters.second_order import SymmetricTensor, Truncate, flat, hessian_of, minus
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, RotationInvariant, Topic
+from pipeline.filters.second_order import (
+    COMPONENTS,
+    SymmetricTensor,
+    Truncate,
+    flat,
+    hessian_of,
+    minus,
+)
+from pipeline.filters.turned import refuse_turning, turned
 from pipeline.types import Grid
 
 Output = Annotated[
@@ -77,13 +85,21 @@ class Hessian:
         bool, Field(description="multiply by sigma^2 (pixels), to compare scales")
     ] = False
     truncate: Truncate = 4.0
+    rotation_invariant: RotationInvariant = "none"
+
+    @model_validator(mode="after")
+    def _turns_components_only(self) -> Self:
+        if self.output not in COMPONENTS:
+            reason = "it is the same in all directions"
+            refuse_turning(f"output: {self.output}", reason, self.rotation_invariant)
+        return self
 
     def responses(self, grid: Grid) -> Responses:
         """One response; PlanError where the grid lacks the axis or is not of the output's rank."""
         hessian = hessian_of(
             self.sigma, self.truncate, grid, scale_normalized=self.scale_normalized
         )
-        return {"": self._read(hessian, grid)}
+        return turned("hessian", {"": self._read(hessian, grid)}, self.rotation_invariant, grid)
 
     def _read(self, hessian: SymmetricTensor, grid: Grid) -> Node:
         values = hessian.eigenvalues

@@ -9,7 +9,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Node, Responses
-from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, RotationInvariant, Topic
+from pipeline.filters.turned import turned
 from pipeline.filters.vgg import ORIENTATIONS, spot, square_pixel, stripe
 from pipeline.types import Grid
 
@@ -51,6 +52,7 @@ class LeungMalik:
     scale: Annotated[
         float, Field(gt=0, description="what one pixel of the 49 x 49 kernels is; a length")
     ] = 1.0
+    rotation_invariant: RotationInvariant = "none"
 
     def responses(self, grid: Grid) -> Responses:
         """48 responses; PlanError where the images are not 2-D with square pixels."""
@@ -67,4 +69,4 @@ class LeungMalik:
             found[f"[gaussian,{sigma:.3g}]"] = spot(sigma, one, laplacian=False)
             for wide in (sigma, 3 * sigma):
                 found[f"[log,{wide:.3g}]"] = spot(wide, one, laplacian=True)
-        return found
+        return turned("leung_malik", found, self.rotation_invariant, grid)

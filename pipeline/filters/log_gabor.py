@@ -17,11 +17,13 @@ from pipeline.filters.orientations import (
     Orientation,
     OrientationPool,
     Orientations,
+    TurnedOrPooled,
     direction,
     half_turn,
     pooled,
     spread_orientations,
 )
+from pipeline.filters.turned import turned
 from pipeline.types import Grid, Ints
 
 CUTOFF, ORDER = 0.45, 15
@@ -111,6 +113,7 @@ class LogGabor:
     ] = "magnitude"
     orientations: Orientations = None
     pool: OrientationPool = "none"
+    rotation_invariant: TurnedOrPooled = "none"
 
     spread = staticmethod(spread_orientations)
 
@@ -123,7 +126,8 @@ class LogGabor:
             )
             raise PlanError(message)
         angles = half_turn(self.orientation, self.orientations)
-        return {"": pooled([self._response(angle, grid) for angle in angles], self.pool)}
+        found = {"": pooled([self._response(angle, grid) for angle in angles], self.pool)}
+        return turned("log_gabor", found, self.rotation_invariant, grid)
 
     def _response(self, angle: float, grid: Grid) -> Node:
         transfer = LogGaborTransfer(

@@ -17,11 +17,13 @@ from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
 from pipeline.filters.orientations import (
     OrientationPool,
     Orientations,
+    TurnedOrPooled,
     direction,
     half_turn,
     pooled,
     spread_orientations,
 )
+from pipeline.filters.turned import turned
 from pipeline.types import Grid
 
 TOUCH = 1e-9
@@ -64,6 +66,7 @@ class Motion:
     ] = 0.0
     orientations: Orientations = None
     pool: OrientationPool = "none"
+    rotation_invariant: TurnedOrPooled = "none"
 
     spread = staticmethod(spread_orientations)
 
@@ -81,7 +84,8 @@ class Motion:
             for angle in half_turn(self.orientation, self.orientations)
         )
         # Symmetric: correlation and convolution are one.
-        return {"": pooled([Conv(Input(), Kernel.of(line)) for line in lines], self.pool)}
+        found = {"": pooled([Conv(Input(), Kernel.of(line)) for line in lines], self.pool)}
+        return turned("motion", found, self.rotation_invariant, grid)
 
 
 def _line(half: float, towards: Sequence[float]) -> Array:

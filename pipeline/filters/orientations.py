@@ -9,7 +9,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from pipeline.bank.expr import Join, Node
+from pipeline.bank.rotations import Pooling
 from pipeline.errors import PlanError
+from pipeline.filters.base import RotationInvariant
+from pipeline.filters.turned import refuse_turning
 
 Orientation: TypeAlias = Annotated[
     float,
@@ -46,6 +49,18 @@ OrientationPool: TypeAlias = Annotated[
     ),
 ]
 """The field after `orientations`, which it is compared with."""
+
+
+def _or_pooled(how: Pooling, info: ValidationInfo) -> Pooling:
+    """Refuse to turn what is pooled over orientations already."""
+    if info.data.get("pool", "none") != "none":
+        reason = f"pool: {info.data['pool']} takes all directions already"
+        refuse_turning("orientations", reason, how)
+    return how
+
+
+TurnedOrPooled: TypeAlias = Annotated[RotationInvariant, AfterValidator(_or_pooled)]
+"""The field after `pool`, which it is compared with."""
 
 
 def spread_orientations(given: dict[str, Any]) -> dict[str, Any]:

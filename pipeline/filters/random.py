@@ -12,8 +12,9 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Input, Responses
 from pipeline.bank.kernels import bounded
-from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, RotationInvariant, Topic
 from pipeline.filters.kernel import layer
+from pipeline.filters.turned import turned
 from pipeline.types import Grid, Ints
 
 Floats = npt.NDArray[np.float32]
@@ -49,6 +50,7 @@ class Random:
         int | None, Field(ge=1, description="bands that each kernel joins; none: band by band")
     ] = None
     bias: Annotated[bool, Field(description="add the layer's random bias")] = True
+    rotation_invariant: RotationInvariant = "none"
 
     def responses(self, grid: Grid) -> Responses:
         """Responses "[1]" to "[count]", of any rank."""
@@ -60,7 +62,8 @@ class Random:
         )
         weights = _uniform(raw[: prod(shape)], _kaiming_bound(fan_in)).reshape(shape)
         biases = _uniform(raw[prod(shape) :], 1 / sqrt(prod(fan_in)))
-        return layer(weights, biases if self.bias else np.zeros(self.count), of)
+        found = layer(weights, biases if self.bias else np.zeros(self.count), of)
+        return turned("random", found, self.rotation_invariant, grid)
 
 
 def _kaiming_bound(fan_in: Ints) -> float:

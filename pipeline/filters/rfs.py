@@ -8,7 +8,8 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Join, Map, Node, Responses
-from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, RotationInvariant, Topic
+from pipeline.filters.turned import turned
 from pipeline.filters.vgg import ORIENTATIONS, spot, square_pixel, stripe
 from pipeline.types import Grid
 
@@ -51,6 +52,7 @@ class RootFilterSet:
     examples: ClassVar[Examples] = ({"scale": 0.4},)
 
     scale: Scale = 1.0
+    rotation_invariant: RotationInvariant = "none"
 
     def responses(self, grid: Grid) -> Responses:
         """38 responses; PlanError where the images are not 2-D with square pixels."""
@@ -61,7 +63,7 @@ class RootFilterSet:
             for sigma in SIGMAS
             for degrees in ORIENTATIONS
         }
-        return stripes | _spots(one)
+        return turned("rfs", stripes | _spots(one), self.rotation_invariant, grid)
 
 
 @FILTERS.register("mr8")

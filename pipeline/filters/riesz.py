@@ -13,10 +13,11 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Conv, Input, Kernel, Node, Responses, Spectral, Spectrum, Transfer
 from pipeline.bank.kernels import axis_index
-from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, RotationInvariant, Topic
 from pipeline.filters.log import LaplacianOfGaussian
 from pipeline.filters.simoncelli import Frequencies, Level, Pad, SimoncelliBand, frequencies
 from pipeline.filters.steering import multinomial, steered, structure_frame
+from pipeline.filters.turned import refuse_turning, turned
 from pipeline.types import Grid, Ints
 
 
@@ -108,6 +109,7 @@ class Riesz:
         float | None,
         Field(gt=0, description="steer along the structure tensor of this window; a length"),
     ] = None
+    rotation_invariant: RotationInvariant = "none"
 
     @field_validator("order")
     @classmethod
@@ -125,6 +127,9 @@ class Riesz:
                 "them, or none"
             )
             raise ValueError(message)
+        if self.tensor_sigma is not None:
+            reason = "tensor_sigma turns it with the image"
+            refuse_turning("a steered transform", reason, self.rotation_invariant)
         return self
 
     def responses(self, grid: Grid) -> Responses:
@@ -139,7 +144,7 @@ class Riesz:
             return Spectral(spectrum, RieszTransfer(orders[::-1], self.grid, base))
 
         if self.tensor_sigma is None:
-            return {"": along(orders)}
+            return turned("riesz", {"": along(orders)}, self.rotation_invariant, grid)
         first = [along(tuple(int(axis == other) for other in axes)) for axis in axes]
         frame = structure_frame(first, self.tensor_sigma, grid)
         return {"": steered(orders, frame, along)}

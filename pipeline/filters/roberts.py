@@ -10,8 +10,9 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Conv, Input, Join, Kernel, Node, Responses
-from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, RotationInvariant, Topic
 from pipeline.filters.gradient import flat
+from pipeline.filters.turned import turned
 from pipeline.types import Grid
 
 
@@ -26,7 +27,8 @@ class Roberts:
     The 2x2 pixels start at the pixel itself: the response belongs half a pixel further down and to
     the right. Signs are those of skimage.filters.roberts_pos_diag and roberts_neg_diag. Magnitude
     is the root of the sum of squares, sqrt(2) on f = x. Normalised, all are divided by sqrt(2),
-    the length of a diagonal: the magnitude is 1 on f = x, as in skimage.filters.roberts.
+    the length of a diagonal: the magnitude is 1 on f = x, as in skimage.filters.roberts. The
+    rotations of `rotation_invariant` turn around the pixel: its four squares of 2x2 pixels.
 
     References
     ----------
@@ -49,6 +51,7 @@ class Roberts:
     normalize: Annotated[
         bool, Field(description="divide by sqrt(2), so that the magnitude of f = x is 1")
     ] = False
+    rotation_invariant: RotationInvariant = "none"
 
     def responses(self, grid: Grid) -> Responses:
         """One response; PlanError where the images are not 2-D."""
@@ -61,4 +64,5 @@ class Roberts:
             "antidiagonal": second,
             "magnitude": Join((first, second), "norm"),
         }
-        return {"": parts[self.output]}
+        found = {"": parts[self.output]}
+        return turned("roberts", found, self.rotation_invariant, grid)

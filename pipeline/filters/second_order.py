@@ -33,6 +33,9 @@ Ridges: TypeAlias = Annotated[
     Literal["black", "white"], Field(description="darker or brighter than what is around them")
 ]
 
+COMPONENTS = ("xx", "xy", "yy", "xz", "yz", "zz")
+"""Of a matrix: what changes where the image turns."""
+
 
 @dataclass(frozen=True, slots=True)
 class SymmetricTensor:

@@ -18,11 +18,13 @@ from pipeline.filters.orientations import (
     Orientation,
     OrientationPool,
     Orientations,
+    TurnedOrPooled,
     direction,
     half_turn,
     pooled,
     spread_orientations,
 )
+from pipeline.filters.turned import turned
 from pipeline.types import Grid, Ints
 
 G = {2: (0.9213 * -1, 0, 0.9213 * 2), 4: (1.246 * 0.75, 0, 1.246 * -3, 0, 1.246)}
@@ -84,6 +86,7 @@ class Steerable:
     truncate: Annotated[float, Field(gt=0, description="radius of the kernel; sigmas")] = 4.0
     orientations: Orientations = None
     pool: OrientationPool = "none"
+    rotation_invariant: TurnedOrPooled = "none"
 
     spread = staticmethod(spread_orientations)
 
@@ -103,7 +106,8 @@ class Steerable:
                 if self.output == "energy"
                 else both[self.output == "odd"]
             )
-        return {"": pooled(parts, self.pool)}
+        found = {"": pooled(parts, self.pool)}
+        return turned("steerable", found, self.rotation_invariant, grid)
 
 
 def _basis(polynomial: tuple[float, ...], axes: list[Array]) -> dict[Ints, Array]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from itertools import combinations_with_replacement
 from math import prod
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Edge, Join, Map, Node, Responses, separable
 from pipeline.bank.kernels import bounded, gaussian_radius, gaussian_taps, sigma_in_pixels
-from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
-from pipeline.filters.second_order import SymmetricTensor, Truncate, flat
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, RotationInvariant, Topic
+from pipeline.filters.second_order import COMPONENTS, SymmetricTensor, Truncate, flat
+from pipeline.filters.turned import refuse_turning, turned
 from pipeline.types import Grid
 
 Output = Annotated[
@@ -64,10 +65,19 @@ class StructureTensor:
     rho: Annotated[float, Field(gt=0, description="outer scale, of the neighbourhood; a length")]
     output: Output
     truncate: Truncate = 4.0
+    rotation_invariant: RotationInvariant = "none"
+
+    @model_validator(mode="after")
+    def _turns_components_only(self) -> Self:
+        if self.output not in COMPONENTS:
+            reason = "it is the same in all directions, or names one"
+            refuse_turning(f"output: {self.output}", reason, self.rotation_invariant)
+        return self
 
     def responses(self, grid: Grid) -> Responses:
         """One response; PlanError where the grid lacks the axis or is not of the output's rank."""
-        return {"": self._read(self._tensor(grid), grid)}
+        found = {"": self._read(self._tensor(grid), grid)}
+        return turned("structure_tensor", found, self.rotation_invariant, grid)
 
     def _read(self, tensor: SymmetricTensor, grid: Grid) -> Node:
         if self.output.startswith("eigenvalue"):

@@ -39,7 +39,10 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "prewitt": [{"output": "magnitude", "normalize": True}, {"size": 5, "output": "y"}],
     "scharr": [{"output": "x"}],
     "farid": [{"size": [3, 7]}, {"output": ["xx", "xy"], "normalize": True}],
-    "roberts": [{"output": ["diagonal", "antidiagonal", "magnitude"]}],
+    "roberts": [
+        {"output": ["diagonal", "antidiagonal", "magnitude"]},
+        {"output": "diagonal", "rotation_invariant": "mean"},
+    ],
     "kirsch": [{"output": ["max", "nw"]}],
     "robinson": [{"output": ["max", "ne"]}, {"levels": 3, "output": "s", "normalize": True}],
     "prewitt_compass": [{"output": ["max", "sw"]}],
@@ -80,6 +83,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
         {"sigma": 1, "output": ["xy", "eigenvalue_1", "determinant", "trace", "norm"]},
         {"sigma": 1.5, "output": ["shape_index", "curvedness"], "scale_normalized": True},
         {"sigma": 1, "output": "eigenvalue_2", "order": "magnitude"},
+        {"sigma": 0.6, "output": "xy", "rotation_invariant": "max"},
     ],
     "structure_tensor": [
         {"sigma": 0.8, "rho": 1.5, "output": ["xx", "eigenvalue_2", "coherence", "orientation"]},
@@ -107,6 +111,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "riesz": [
         {"order": ["x", "xyy"], "grid": "dft"},
         {"order": "yy", "sigma": 1.5},
+        {"order": "x", "rotation_invariant": "max"},
         {"order": ["x", "xy"], "level": 1, "tensor_sigma": 1},
     ],
     "monogenic": [{"level": 1, "output": ["amplitude", "phase", "orientation"]}],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -34,9 +35,7 @@ def node(item, grid=PIXELS):
 
 def parts(item):
     """Both Convs of the response: real, imaginary."""
-    magnitude = node(
-        Gabor(**{k: getattr(item, k) for k in item.__dataclass_fields__} | {"output": "magnitude"})
-    )
+    magnitude = node(replace(item, output="magnitude"))
     assert magnitude.fn == "norm"
     return magnitude.of
 
