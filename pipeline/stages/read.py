@@ -246,8 +246,13 @@ def _patches(source: Source, count: int) -> tuple[Pixels, Mask]:
     return np.stack(planes, 1).reshape(grid), np.stack(masks, 1).reshape(grid)
 
 
+def is_as_listed(source: Source) -> bool:
+    """Whether the files of a source still have the sizes and times that they were listed with."""
+    with fetched(source) as here:
+        return _as_listed(here.files, _status(here.files))
+
+
 def _as_listed(members: Sequence[Member], status: Sequence[tuple[int, int, int]]) -> bool:
-    """Whether files still have the sizes and times that they were listed with."""
     listed = [
         part for member in members for part in member.parts or ((member.bytes, member.mtime_ns),)
     ]

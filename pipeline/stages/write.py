@@ -21,7 +21,7 @@ from pipeline.plan import Plan
 from pipeline.stages.filter import Result
 from pipeline.stages.items import item_of
 from pipeline.stages.mapfiles import MapFiles
-from pipeline.stages.read import Loaded
+from pipeline.stages.read import Loaded, is_as_listed
 from pipeline.statistics import COLUMNS
 from pipeline.storage import Place
 from pipeline.types import Failure, Georeference, Shard, ShardReport, Source
@@ -194,11 +194,15 @@ class Sink:
         return row
 
     def _fingerprint(self, source: Source) -> str | None:
-        """The hash taken while reading; of a file that was not read for its header, taken now."""
+        """The hash taken while reading; of a file that was not read for its header, taken now.
+
+        None for one that has changed since: what failed was not what is there.
+        """
         if source.key in self._fingerprints:
             return self._fingerprints[source.key]
         try:
-            return fingerprint(source.files, source.given)
+            found = fingerprint(source.files, source.given)
+            return found if is_as_listed(source) else None
         except ReadError:
             return None
 

@@ -91,7 +91,7 @@ def test_a_file_that_the_system_does_not_give_is_an_io_row_and_is_tried_again(
 
 
 SWAP = """
-import itertools, os, sys
+import itertools, os, sys, time
 folder, one, other = sys.argv[1:]
 versions = [open(path, "rb").read() for path in (one, other)]
 for i in itertools.count():
@@ -99,8 +99,11 @@ for i in itertools.count():
         with open(folder + ".new", "wb") as file:
             file.write(versions[i % 2])
         os.replace(folder + ".new", os.path.join(folder, name))
+        time.sleep(0.001)
 """
 REWRITE = SWAP.replace('folder + ".new"', "os.path.join(folder, name)").replace("os.replace", "zip")
+"""The first puts new files in place, the second writes into the old ones; both come back to a file
+later than the clock of a file system ticks, for within one tick nobody can tell two states."""
 
 
 @pytest.mark.parametrize("script", [SWAP, REWRITE], ids=["replaced", "rewritten"])
