@@ -38,7 +38,7 @@ def test_names_carry_the_unit(tmp_path: Path) -> None:
         {"log": {"sigma": [1, 2.5], "units": "physical", "rank": 2}},
         {"log": {"sigma": 1, "units": "pixels"}},
         {"log": {"sigma": [3, 4], "units": "physical", "name": "own"}},
-        {"sobel": {"units": "physical"}},
+        {"disk": {"radius": 2, "units": "physical"}},
     ]
     path = config(tmp_path, filters)
     assert names(path) == [
@@ -47,9 +47,26 @@ def test_names_carry_the_unit(tmp_path: Path) -> None:
         "log(sigma=1)",
         "own(sigma=3)",
         "own(sigma=4)",
-        "sobel(mm)",
+        "disk(radius=2,mm)",
     ]
     assert names(config(tmp_path, filters[:1], unit="um"))[0] == "log(sigma=1,um,rank=2)"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"sobel": {}},
+        {"identity": {}},
+        {"laws": {"kernels": "L5E5", "energy": 3}},
+        {"riesz": {"order": "x", "level": 1}},
+    ],
+    ids=lambda given: next(iter(given)),
+)
+def test_what_counts_pixels_refuses_physical_units(given: dict[str, Any], tmp_path: Path) -> None:
+    ((family, parameters),) = given.items()
+    path = config(tmp_path, [{family: {**parameters, "units": "physical"}}])
+    with pytest.raises(ConfigError, match=r"nothing that it is given is a length: it counts pix"):
+        load(path)
 
 
 def test_lengths_in_degrees_are_a_config_error(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pipeline.config.names import response_name
 from pipeline.config.nodes import Entry, Node, gather, problem, shown
 from pipeline.config.schema import Common, NamedFilter
 from pipeline.config.sweep import MAX_FILTERS, Family, instances, needs_name
-from pipeline.config.words import build, known_words, refuse_unknown
+from pipeline.config.words import build, known_words, lengths, refuse_unknown
 from pipeline.errors import PlanError
 from pipeline.filters.base import FILTERS, Filter
 from pipeline.filters.othernames import hint
@@ -130,8 +130,18 @@ def _filters(family: Family, body: Node, unit: str) -> tuple[NamedFilter, ...]:
     if common.units == "physical" and unit not in METRES:
         text = f"has units: physical, but input.unit is {unit!r}; give one of {', '.join(METRES)}"
         raise family.refuse(text)
-    lengths = unit if common.units == "physical" else None
-    return tuple(_named(family, common, filter_, swept, lengths) for filter_, swept in found)
+    physical = unit if common.units == "physical" else None
+    if physical and not all(_has_length(filter_) for filter_, _ in found):
+        text = (
+            "has units: physical, but nothing that it is given is a length: it counts pixels, "
+            "whatever their size; leave units out, or prepare with resample"
+        )
+        raise family.refuse(text)
+    return tuple(_named(family, common, filter_, swept, physical) for filter_, swept in found)
+
+
+def _has_length(filter_: Filter) -> bool:
+    return any(getattr(filter_, name) is not None for name in lengths(type(filter_)))
 
 
 def _named(

@@ -45,6 +45,8 @@ _WISHES = {
     "too_long": "a list of at most {max_length}",
 }
 
+LENGTHS = ("; a length", "; lengths")
+
 
 def build(cls: type[T], node: Node, key: str) -> T:
     """Validate a mapping as a pydantic dataclass, strictly: text is no number, 1 is not true.
@@ -76,6 +78,12 @@ def known_words(cls: Any) -> tuple[str, ...]:
     A family adds its shorthand to its JSON schema.
     """
     return _known_words(cls)
+
+
+def lengths(cls: Any) -> tuple[str, ...]:
+    """The fields that count in the unit of lengths: so their descriptions end."""
+    fields_ = adapter(cls).json_schema().get("properties", {}).items()
+    return tuple(n for n, f in fields_ if f.get("description", "").endswith(LENGTHS))
 
 
 @lru_cache(maxsize=256)

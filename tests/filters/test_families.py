@@ -20,6 +20,7 @@ from running import write_config
 import pipeline.filters
 from pipeline.bank.expr import Conv, Edge, Input, Kernel, nodes_of, reach_of, separable
 from pipeline.config import load
+from pipeline.config.words import lengths
 from pipeline.errors import ConfigError
 from pipeline.filters.base import FILTERS, Filter
 from pipeline.filters.othernames import SAME, SORTED
@@ -115,6 +116,14 @@ def test_linear_parts_are_one_conv_between_edges(items):
             below = nodes_of(conv.of)
             assert isinstance(below[-1], Edge) or not any(isinstance(n, Conv) for n in below)
         assert len(reach_of(node, GRID.ndim)) == GRID.ndim
+
+
+def test_what_depends_on_the_spacing_is_described_as_a_length(items):
+    """What has none refuses `units: physical`."""
+    for item in items:
+        fine = item.responses(Grid((0.5, 0.5), "mm"))
+        has_length = any(getattr(item, field) is not None for field in lengths(type(item)))
+        assert (fine != item.responses(GRID)) == has_length
 
 
 def test_unknown_parameters_are_refused(name, items):
