@@ -131,6 +131,7 @@ def test_damage_to_vanished_images_is_named_and_their_rows_are_kept(
     shutil.rmtree(root / "png")
     said = filterbank("run", config)
     assert said.code == 0, said
+    assert said.err.count(": damaged, and its images are gone") == 4
     assert rows(root, "statistics") == before
     assert len(status_of(root)) == 6
     drawn = {path.name for path in (root / "png").iterdir()}

@@ -117,7 +117,7 @@ def _survey(config: Config, options: Options) -> Survey:
     store.clean(root_of(config))
     plan = fit(survey(config, options))
     refuse_small_disk(plan)
-    warn([*(beyond_repair(plan) if options.verify else ()), *warnings_of(plan)])
+    warn([*beyond_repair(plan), *warnings_of(plan)])
     return plan
 
 
