@@ -44,7 +44,11 @@ def test_along_an_axis_it_is_scipys_uniform_filter(evaluate, image, length, give
     ],
 )
 def test_weights_fall_with_the_distance_from_the_segment(length, given, towards):
-    """The segment as 200 001 points, in (z,) y, x, y down."""
+    """The segment as 200 001 points, in (z,) y, x, y down.
+
+    MATLAB's documentation defines it so; its code differs between right angles, and no library
+    with this kernel is known.
+    """
     taps = np.pad(node(Motion(length=length, **given), len(towards)).kernel.array, 1)
     points = np.linspace(-1, 1, 200_001)[:, None] * np.array(towards) * (length - 1) / 2
     pixels = np.argwhere(np.ones_like(taps)) - np.array(taps.shape) // 2

@@ -1,6 +1,14 @@
-"""Oriented banks against formulae and tables of their papers, written out again."""
+"""Oriented banks against libraries, formulae and tables of their papers.
+
+No table and no library that could be run is known for G4, H2 and H4, Schmid's rings and oblique
+angles of the Visual Geometry Group's banks (its code is MATLAB; the ports to Python that were found
+take other sigmas or normalise otherwise). There the formula stands here a second time, beside what
+follows from its definition: derivatives, Hilbert transforms, norms.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +24,7 @@ from pipeline.filters.schmid import Schmid
 from pipeline.filters.steerable import G, H, Steerable
 from pipeline.types import Grid
 
+PHASEPACK = Path(__file__).parents[1] / "golden" / "log_gabor_phasepack.npz"
 LINE, FLAT, VOLUME = (Grid((1.0,) * n) for n in (1, 2, 3))
 
 
@@ -57,6 +66,15 @@ def test_log_gabor_equals_kovesis_formula(evaluate, image, wavelength, degrees, 
         )
         got = evaluate(node(item), picture[None], "wrap")[0]
         np.testing.assert_allclose(got, part, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(("wavelength", "sigma_on_f"), [(3, 0.55), (6.3, 0.65), (12, 0.75)])
+def test_along_its_direction_log_gabor_equals_phasepack(wavelength, sigma_on_f):
+    """Where the angular factors are 1: phasepack has phasecong3's cosine for the Gaussian."""
+    gains = np.load(PHASEPACK)[f"{wavelength},{sigma_on_f}"]
+    item = LogGabor(wavelength=wavelength, sigma_on_f=sigma_on_f, output="even")
+    got = node(item).transfer.sample((32, 64))[0, 1:32]
+    np.testing.assert_allclose(got, gains, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("shape", [(33, 40), (12, 15, 16)])
@@ -291,6 +309,31 @@ def test_kernels_are_those_of_the_matlab_code_in_its_order(bank):
         taps = np.pad(conv.kernel.array[::-1, ::-1], margins)
         np.testing.assert_allclose(taps, kernel, rtol=0, atol=TOLERANCE)
         assert np.abs(taps - kernel).sum() < 2 * TOLERANCE
+
+
+@pytest.mark.parametrize("item", [RootFilterSet(), LeungMalik()], ids=["RFS", "LML"])
+def test_stripes_are_derivatives_of_scipys_turned_gaussian(item):
+    """By differences of its density, whose covariance is turned; edges look upwards at 0."""
+    y, x = np.mgrid[-24:25, -24:25].astype(float)
+    step = 1e-3
+    for name, conv in item.responses(FLAT).items():
+        kind, *numbers = name.strip("[]").split(",")
+        if kind not in ("edge", "bar"):
+            continue
+        sigma, turn = (
+            2 ** (round(2 * np.log2(float(numbers[0]))) / 2),
+            np.radians(int(numbers[1])),
+        )
+        along, up = np.array([np.cos(turn), np.sin(turn)]), np.array([np.sin(turn), -np.cos(turn)])
+        covariance = (3 * sigma) ** 2 * np.outer(along, along) + sigma**2 * np.outer(up, up)
+        density = scipy.stats.multivariate_normal([0, 0], covariance).pdf
+        less, at, more = (density(np.stack([x, y], -1) + k * step * up) for k in (-1, 0, 1))
+        wanted = more - less if kind == "edge" else more - 2 * at + less
+        wanted -= wanted.mean()
+        margins = [((49 - n) // 2,) * 2 for n in conv.kernel.shape]
+        taps = np.pad(conv.kernel.array[::-1, ::-1], margins)
+        error = np.abs(taps - wanted / np.abs(wanted).sum()).max()
+        assert error < 1e-5 * np.abs(taps).max(), name
 
 
 def test_edges_are_positive_where_the_image_grows_upwards(evaluate):

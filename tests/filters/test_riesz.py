@@ -210,6 +210,19 @@ def test_a_wave_has_one_amplitude_and_its_own_phase(evaluate, shape, cycles):
         assert_equal(found("orientation"), np.arctan2(dark[..., 0], dark[..., 1]))
 
 
+def test_of_what_varies_along_x_alone_it_is_scipys_analytic_signal(evaluate, image):
+    """Envelope and phase of each row; of a plane otherwise no library has this band."""
+    row = image(64)
+    picture = np.tile(row, (12, 1))[None]
+
+    def found(item):
+        return evaluate(item.responses(Grid((1.0, 1.0)))[""], picture, "wrap")[0]
+
+    analytic = scipy.signal.hilbert(found(Simoncelli(level=2, grid="dft")))
+    assert_equal(found(Monogenic(level=2)), np.abs(analytic))
+    assert_equal(found(Monogenic(level=2, output="phase")), np.abs(np.angle(analytic)), peak=10.0)
+
+
 # ---------------------------------------------------------------- refusals
 @pytest.mark.parametrize(
     ("given", "text"),
