@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from typing import Annotated, Literal, TypeAlias
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from pipeline.bank.expr import Array, Conv, Input, Join, Kernel, Node
+from pipeline.bank.rotations import Pooling
+from pipeline.filters.base import RotationInvariant
 from pipeline.filters.gradient import flat
+from pipeline.filters.turned import refuse_turning
 from pipeline.types import Grid
 
 Direction: TypeAlias = Literal["e", "se", "s", "sw", "w", "nw", "n", "ne"]
@@ -17,6 +20,18 @@ Output: TypeAlias = Annotated[
     Literal["max", "argmax"] | Direction,
     Field(description="largest response, its direction (0 to 7, eighths from e), or one of them"),
 ]
+
+
+def _of_one_direction(how: Pooling, info: ValidationInfo) -> Pooling:
+    """Refuse to turn what is of all directions."""
+    output = info.data.get("output")
+    if output in ("max", "argmax"):
+        refuse_turning(f"output: {output}", "it is of all directions already", how)
+    return how
+
+
+Turned: TypeAlias = Annotated[RotationInvariant, AfterValidator(_of_one_direction)]
+"""The field after `output`, which it is compared with."""
 
 RING: dict[Direction, tuple[int, int]] = {
     "e": (1, 2),

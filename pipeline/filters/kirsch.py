@@ -8,8 +8,9 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Responses
 from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
-from pipeline.filters.compass import Output, compass
+from pipeline.filters.compass import Output, Turned, compass
 from pipeline.filters.gradient import Normalize
+from pipeline.filters.turned import turned
 from pipeline.types import Grid
 
 
@@ -42,9 +43,10 @@ class Kirsch:
 
     output: Output = "max"
     normalize: Normalize = False
+    rotation_invariant: Turned = "none"
 
     def responses(self, grid: Grid) -> Responses:
         """One response; PlanError where the images are not 2-D."""
         ring = (5, 5, -3, -3, -3, -3, -3, 5)
         node = compass("kirsch", ring, 0, self.output, normalize=self.normalize, grid=grid)
-        return {"": node}
+        return turned("kirsch", {"": node}, self.rotation_invariant, grid)

@@ -8,8 +8,9 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Responses
 from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
-from pipeline.filters.compass import Output, compass
+from pipeline.filters.compass import Output, Turned, compass
 from pipeline.filters.gradient import Normalize
+from pipeline.filters.turned import turned
 from pipeline.types import Grid
 
 
@@ -41,10 +42,11 @@ class PrewittCompass:
 
     output: Output = "max"
     normalize: Normalize = False
+    rotation_invariant: Turned = "none"
 
     def responses(self, grid: Grid) -> Responses:
         """One response; PlanError where the images are not 2-D."""
         ring = (1, 1, 1, -1, -1, -1, 1, 1)
         normalize = self.normalize
         node = compass("prewitt_compass", ring, -2, self.output, normalize=normalize, grid=grid)
-        return {"": node}
+        return turned("prewitt_compass", {"": node}, self.rotation_invariant, grid)

@@ -9,8 +9,9 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.bank.expr import Responses
 from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
-from pipeline.filters.compass import Output, compass
+from pipeline.filters.compass import Output, Turned, compass
 from pipeline.filters.gradient import Normalize
+from pipeline.filters.turned import turned
 from pipeline.types import Grid
 
 RINGS = {3: (1, 1, 0, -1, -1, -1, 0, 1), 5: (2, 1, 0, -1, -2, -1, 0, 1)}
@@ -48,9 +49,10 @@ class Robinson:
     levels: Annotated[Literal[3, 5], Field(description="number of distinct weights")] = 5
     output: Output = "max"
     normalize: Normalize = False
+    rotation_invariant: Turned = "none"
 
     def responses(self, grid: Grid) -> Responses:
         """One response; PlanError where the images are not 2-D."""
         ring = RINGS[self.levels]
         node = compass("robinson", ring, 0, self.output, normalize=self.normalize, grid=grid)
-        return {"": node}
+        return turned("robinson", {"": node}, self.rotation_invariant, grid)

@@ -12,8 +12,9 @@ from pydantic.dataclasses import dataclass
 from pipeline.bank.expr import Array, Conv, Edge, Input, Kernel, Map, Node, Pool, Responses
 from pipeline.bank.kernels import bounded
 from pipeline.errors import PlanError
-from pipeline.filters.base import FILTERS, PARAMETERS, Examples, Topic
+from pipeline.filters.base import FILTERS, PARAMETERS, Examples, RotationInvariant, Topic
 from pipeline.filters.kernel import layer, read_weights, with_file
+from pipeline.filters.turned import refuse_turning, turned
 from pipeline.filters.weights import Weights
 from pipeline.types import Grid
 
@@ -112,6 +113,7 @@ class Stack:
             "pool: none | max | mean, size}",
         ),
     ]
+    rotation_invariant: RotationInvariant = "none"
 
     @classmethod
     def spread(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -140,6 +142,13 @@ class Stack:
             raise ValueError(message)
         return self
 
+    @model_validator(mode="after")
+    def _its_windows_turn(self) -> Self:
+        if any(one.pool == "max" and one.size and one.size % 2 == 0 for one in self.layers):
+            reason = "its max window of even size has no pixel in the middle to turn around"
+            refuse_turning("a stack", reason, self.rotation_invariant)
+        return self
+
     def responses(self, grid: Grid) -> Responses:
         """Responses "[1]" to "[out]"; PlanError where the weights have another rank."""
         channels: list[Node] = [Input(i) for i in range(self.layers[0].weights.shape[1])]
@@ -156,7 +165,8 @@ class Stack:
             sums = layer(_spaced(one.weights.array, step), biases, of).values()
             channels = [_pooled(one, _activated(one, node), step, grid) for node in sums]
             step *= one.size or 1
-        return {f"[{number}]": node for number, node in enumerate(channels, 1)}
+        found = {f"[{number}]": node for number, node in enumerate(channels, 1)}
+        return turned("stack", found, self.rotation_invariant, grid)
 
 
 def _read(number: int, given: dict[str, Any]) -> dict[str, Any]:

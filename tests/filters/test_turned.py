@@ -11,11 +11,19 @@ from pipeline.filters.base import FILTERS
 from pipeline.types import Grid
 
 ROUNDING = 1e-9
+LAYERS = [
+    {"weights": [[[[1, -2], [3, 5]]], [[[2, 1], [-4, 1]]]], "pool": "max", "size": 3},
+    {"weights": [[[[1, -1]], [[2, -3]]]], "activation": "abs", "pool": "mean", "size": 2},
+]
 CASES = [
     ("sobel", {"output": "x"}, ["max"]),
     ("prewitt", {"output": "y", "size": 5}, ["max"]),
     ("scharr", {"output": "x", "size": 5}, ["max"]),
     ("farid", {"output": "xy"}, ["max"]),
+    ("kirsch", {"output": "ne"}, ["max", "mean"]),
+    ("robinson", {"output": "e"}, ["max"]),
+    ("prewitt_compass", {"output": "s", "normalize": True}, ["mean"]),
+    ("stack", {"layers": LAYERS}, ["max", "mean"]),
     ("roberts", {"output": "diagonal"}, ["max", "mean"]),
     ("roberts", {"output": "magnitude"}, ["max", "mean"]),
     ("emboss", {"direction": "ne"}, ["max", "mean"]),
@@ -108,6 +116,12 @@ def test_each_of_these_families_has_a_direction(name, given, how, evaluate, imag
             {"sigma": 1, "rho": 1, "output": "orientation"},
             "output: orientation cannot be pooled over rotations: .* leave rotation_invariant out",
         ),
+        (
+            "kirsch",
+            {"output": "argmax"},
+            "argmax cannot .* it is of all directions already",
+        ),
+        ("stack", {"layers": [LAYERS[0] | {"size": 2}]}, "max window of even size has no pixel"),
         ("riesz", {"order": "x", "tensor_sigma": 1}, "tensor_sigma turns it with the image"),
         (
             "gabor",
