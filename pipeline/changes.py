@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +13,7 @@ from pipeline.errors import ReadError
 from pipeline.fingerprint import fingerprint, stamp
 from pipeline.keys import escape
 from pipeline.pairing import Fields, given_of, lookup, roles_of, shared, shared_fields
+from pipeline.storage import Place
 from pipeline.store import State, Stored
 from pipeline.types import Member, Source
 
@@ -161,3 +163,12 @@ class _Listed:
         if not same:
             return "changed"
         return "same" if in_time else "touched"
+
+
+def attempts_of(root: Place) -> dict[str, int]:
+    """How often images with a passing failure were tried, from the last run's record."""
+    try:
+        found = json.loads((root / "run.json").read_bytes())["attempts"]
+        return {str(image): int(count) for image, count in found.items()}
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return {}

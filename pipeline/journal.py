@@ -13,11 +13,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipeline.changes import attempts_of
 from pipeline.commit import replace_file
 from pipeline.lease import birth
 from pipeline.logfile import Log, stamp
 from pipeline.storage import Place
-from pipeline.survey import Survey, attempts_of
+from pipeline.survey import Survey
 from pipeline.types import ShardReport
 from pipeline.version import versions
 

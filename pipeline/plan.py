@@ -266,9 +266,7 @@ class Plan:
     def memory(self) -> int:
         """Bytes the run may use: `run.memory`, or 60 % of what the machine or container has."""
         given = self.config.run.memory
-        if given != "auto":
-            return int(given)
-        return int(0.6 * machine_memory())
+        return int(0.6 * machine_memory() if given == "auto" else given)
 
     def parallel(self, sources: Iterable[Source]) -> int:
         """How many batches of these sources are computed at once within the memory budget."""

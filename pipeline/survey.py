@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline import store
-from pipeline.changes import Todo, compare, giving, idle_lines
+from pipeline.changes import Todo, attempts_of, compare, giving, idle_lines
 from pipeline.config import Config, difference
 from pipeline.discover import Listing, list_members, slices_of
 from pipeline.errors import DeviceError, InputError, PlanError
@@ -291,12 +290,3 @@ def _why(plan: Plan, source: Source) -> str:
     """What in the config keeps a scene from being cut into tiles."""
     names = plan.needs_whole(source.header) if source.header.windowed else ()
     return f" at once, because of {', '.join(names[:3])}" if names else ""
-
-
-def attempts_of(root: Place) -> dict[str, int]:
-    """How often images with a passing failure were tried, from the last run's record."""
-    try:
-        found = json.loads((root / "run.json").read_bytes())["attempts"]
-        return {str(image): int(count) for image, count in found.items()}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return {}

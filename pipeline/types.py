@@ -1,4 +1,7 @@
-"""The values that flow between stages. Axis order is numpy's (z, y, x) everywhere."""
+"""The values that flow between stages. Axis order is numpy's (z, y, x) everywhere.
+
+Over 300 lines, because they are all here: most lines say what a field means to who receives it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Scenes: what tiles say, gathered pass by pass, until it is what a whole image would say."""
+"""Scenes: what tiles say, gathered pass by pass, until it is what a whole image would say.
+
+Over 300 lines, because pieces, scenes and those under way know each other's insides.
+"""
 
 from __future__ import annotations
 
