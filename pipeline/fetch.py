@@ -2,7 +2,7 @@
 
 Readers take paths. So each process that reads fetches the files of an image into a folder of its
 own, and deletes them when it has read them; those of a scene when it comes to the next image. The
-disk holds one image per process.
+disk holds one image per process. Of large rasters the disk holds nothing: they are read by ranges.
 """
 
 from __future__ import annotations
@@ -16,50 +16,60 @@ from dataclasses import replace
 from multiprocessing.util import Finalize
 from pathlib import Path
 
+from pipeline import ranges
 from pipeline.errors import ReadError
 from pipeline.storage import is_url, object_at, private
 from pipeline.types import Member, Source
 
+LARGE = 4 << 20
+"""Bytes above which an object that can be read in parts is not fetched: one request is cheaper."""
+IN_PARTS = (".tif", ".tiff", ".geotiff", ".gtiff", ".gtif", ".btf", ".tf8", ".jp2", ".j2k")
+"""What the readers of windows read."""
+
 
 @contextmanager
 def fetched(source: Source, most: int | None = None, *, keep: bool = False) -> Iterator[Source]:
-    """A source whose files are on this machine: itself, where they are.
+    """A source whose files can be read: on this machine, or large ones by ranges.
 
-    keep: they may be asked for again at once. Raises ReadError: `io`, `changed` for an object that
-    is not what was listed, and `limit` for one of more than `most` bytes.
+    Itself, where there is nothing to fetch. keep: they may be asked for again at once. Raises
+    ReadError: `io`, `changed` for an object that is not what was listed, and `limit` for one of
+    more than `most` bytes that would have to be fetched.
     """
     if not any(is_url(member.path) for member in source.files):
         yield source
         return
-    for member in source.files:
+    far = {member for member in source.members if _is_read_in_parts(member, source)}
+    near = [m for m in source.files if is_url(m.path) and m not in far]
+    for member in near:
         if most is not None and member.bytes > most:
             message = f"object of {member.bytes} bytes is over limits.bytes ({most})"
             raise ReadError("limit", message)
-    with here(source.files, keep=keep) as files:
-        local = dict(zip(source.files, files, strict=True))
+    shelf = _shelf()
+    shelf.keep_only(near)
+    ranges.keep_only({url for member in far for url in member.paths})
+    try:
+        for member in far:
+            ranges.take(member)
+        local = {m: shelf.take(m) if m in near else m for m in source.files}
         yield replace(
             source,
             members=tuple(local[member] for member in source.members),
             masks=tuple((rater, local[member]) for rater, member in source.masks),
             qa=source.qa and local[source.qa],
         )
-
-
-@contextmanager
-def here(members: Sequence[Member], *, keep: bool = False) -> Iterator[tuple[Member, ...]]:
-    """Members whose files are on this machine, with the times that they were listed with."""
-    if not any(is_url(member.path) for member in members):
-        yield tuple(members)
-        return
-    shelf = _shelf()
-    shelf.keep_only(members)
-    try:
-        yield tuple(shelf.take(member) if is_url(member.path) else member for member in members)
     except OSError as error:
         raise ReadError("io", error.strerror or str(error)) from error
     finally:
         if not keep:
             shelf.keep_only(())
+            ranges.keep_only(())
+
+
+def _is_read_in_parts(member: Member, source: Source) -> bool:
+    """Whether a member is read where it lies: its header, and windows of a large raster."""
+    large = is_url(member.path) and member.bytes > LARGE
+    windowed = source.info is None or source.info.windowed
+    return large and windowed and member.path.lower().endswith(IN_PARTS)
 
 
 class _Shelf:
@@ -118,8 +128,7 @@ def _fetch(member: Member, folder: Path) -> Member:
     listed = member.parts or ((member.bytes, member.mtime_ns),)
     for path, (size, time) in zip(paths, listed, strict=True):
         if path.stat().st_size != size:
-            message = "the file changed after it was listed; run again when it is at rest"
-            raise ReadError("changed", message)
+            raise ReadError("changed", ranges.CHANGED)
         os.utime(path, ns=(time, time))
     return replace(member, path=str(paths[0]), beside=tuple(map(str, paths[1:])))
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
 from pipeline.errors import ReadError
-from pipeline.fetch import here
+from pipeline.storage import ObjectPath, Place, asking, at
 from pipeline.types import Member
 
 Given: TypeAlias = Sequence[tuple[str, str]]
@@ -38,31 +39,35 @@ def fingerprint(members: Sequence[Member], given: Given = ()) -> str:
     for those that it does not name.
     """
     total = hashlib.sha256()
-    with here(members) as local:
-        for member in local:
-            try:
-                total.update(_hash(member))
-            except OSError as error:
-                raise ReadError("io", error.strerror or type(error).__name__) from error
-        files = total.hexdigest() if len(members) > 1 else _hash(local[0]).hex()
+    try:
+        digests = [_hash(member) for member in members]
+    except OSError as error:
+        raise ReadError("io", error.strerror or type(error).__name__) from error
+    for digest in digests:
+        total.update(digest)
+    files = total.hexdigest() if len(members) > 1 else digests[0].hex()
     return hashlib.sha256(f"{files}{[*given]}".encode()).hexdigest() if given else files
 
 
 @lru_cache(maxsize=8)
 def _hash(member: Member) -> bytes:
     """Remembered for a moment, because the pages of one file are sources of their own."""
-    digests = []
-    for path in member.paths:
-        with Path(path).open("rb") as file:
-            digests.append(hashlib.file_digest(file, "sha256").digest())
-            read, size = file.tell(), os.fstat(file.fileno()).st_size
-        if read < size:
-            message = f"gave {read} of its {size} bytes and no more; look at its disk"
-            raise ReadError("io", message)
+    digests = [_digest(at(path)) for path in member.paths]
     for path, found, wanted in zip(member.paths, digests, member.digests, strict=False):
         if found.hex() != wanted:
             raise _differing(Path(path).name, wanted)
     return hashlib.sha256(b"".join(digests)).digest() if member.beside else digests[0]
+
+
+def _digest(path: Place) -> bytes:
+    """SHA-256 of a file, or of an object, of which nothing is kept."""
+    with asking() if isinstance(path, ObjectPath) else nullcontext(), path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").digest()
+        read, size = file.tell(), file.seek(0, os.SEEK_END)
+    if read < size:
+        message = f"gave {read} of its {size} bytes and no more; look at its disk"
+        raise ReadError("io", message)
+    return digest
 
 
 def _differing(file: str, wanted: str) -> ReadError:

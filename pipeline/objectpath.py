@@ -18,8 +18,17 @@ from typing import Any, Literal
 
 from pipeline.errors import MissingDependency, WriteError
 
-NEEDS = {"s3": "'filterbank[s3]'", "gs": "gcsfs", "memory": "fsspec"}
+NEEDS = {"s3": "'filterbank[s3]'", "gs": "'filterbank[gcs]'", "memory": "fsspec"}
 """Protocols of object stores, and what pip installs for each."""
+
+
+_STREAM: Mapping[str, Any] = {"block_size": 8 << 20, "cache_type": "readahead"}
+_PARTS: Mapping[str, Any] = {
+    "block_size": 1 << 18,
+    "cache_type": "blockcache",
+    "cache_options": {"maxblocks": 64},
+}
+"""What one request asks for, and what is kept of it, as fsspec names it."""
 
 
 class StoreError(WriteError, OSError):
@@ -88,12 +97,12 @@ class ObjectPath:
     # ------------------------------------------------------------ questions
     def exists(self) -> bool:
         """Whether there is an object here, or one below."""
-        with _asking():
+        with asking():
             return bool(self.store.exists(self.key))
 
     def is_file(self) -> bool:
         """Whether there is an object here."""
-        with _asking():
+        with asking():
             return bool(self.store.isfile(self.key))
 
     def is_dir(self) -> bool:
@@ -102,12 +111,12 @@ class ObjectPath:
 
     def stat(self) -> Stat:
         """Size and time of an object."""
-        with _asking():
+        with asking():
             return _stat(self.store.info(self.key))
 
     def iterdir(self) -> Iterator[ObjectPath]:
         """What is directly below."""
-        with _asking():
+        with asking():
             try:
                 found = self.store.ls(self.key, detail=False)
             except FileNotFoundError:
@@ -132,7 +141,7 @@ class ObjectPath:
 
     def stats(self) -> dict[str, Stat]:
         """Sizes and times of all objects below by their path from here, from one listing."""
-        with _asking():
+        with asking():
             found = self.store.find(self.key, detail=True)
         below = f"{self.key}/"
         pairs = ((key.strip("/"), info) for key, info in found.items())
@@ -141,28 +150,33 @@ class ObjectPath:
     # ------------------------------------------------------------ reading
     def read_bytes(self) -> bytes:
         """All of an object."""
-        with _asking():
+        with asking():
             return bytes(self.store.cat_file(self.key))
 
     def read_text(self) -> str:
         """All of an object, which is UTF-8."""
         return self.read_bytes().decode()
 
-    def open(self, mode: Literal["rb"] = "rb") -> BufferedReader:
-        """An object as a file, of which only the parts asked for are read."""
-        with _asking():
-            found: BufferedReader = self.store.open(self.key, mode)
+    def open(self, mode: Literal["rb"] = "rb", *, parts: bool = False) -> BufferedReader:
+        """An object as a file, of which only what is asked for is read.
+
+        parts: here and there, and not from one end to the other. Where the store can tell, nothing
+        is read of another object that took its place.
+        """
+        cache = _PARTS if parts else _STREAM
+        with asking():
+            found: BufferedReader = self.store.open(self.key, mode, **cache)
         return found
 
     def get(self, target: Path) -> None:
         """Copy an object to a local file."""
-        with _asking():
+        with asking():
             self.store.get_file(self.key, str(target))
 
     # ------------------------------------------------------------ changes
     def write_bytes(self, data: bytes) -> None:
         """Put an object, whole or not at all."""
-        with _asking():
+        with asking():
             self.store.pipe_file(self.key, data)
 
     def create(self, data: bytes) -> bool:
@@ -172,7 +186,7 @@ class ObjectPath:
         refusals differently, and an answer that was lost is asked for again.
         """
         try:
-            with _asking():
+            with asking():
                 self.store.pipe_file(self.key, data, mode="create")
         except OSError:
             try:
@@ -185,13 +199,13 @@ class ObjectPath:
     def put(self, files: Mapping[str, Path]) -> None:
         """Copy local files to places below, many at once."""
         if files:
-            with _asking():
+            with asking():
                 self.store.put([*map(str, files.values())], [f"{self.key}/{n}" for n in files])
 
     def copy(self, names: Sequence[str], target: ObjectPath) -> None:
         """Copy objects below to below another place, in the store, many at once."""
         if names:
-            with _asking():
+            with asking():
                 self.store.copy(
                     [f"{self.key}/{n}" for n in names], [f"{target.key}/{n}" for n in names]
                 )
@@ -199,7 +213,7 @@ class ObjectPath:
     def unlink(self, missing_ok: bool = False) -> None:
         """Delete an object."""
         try:
-            with _asking():
+            with asking():
                 self.store.rm_file(self.key)
         except FileNotFoundError:
             if not missing_ok:
@@ -208,7 +222,7 @@ class ObjectPath:
     def clear(self) -> None:
         """Delete every object below."""
         try:
-            with _asking():
+            with asking():
                 self.store.rm(self.key, recursive=True)
         except FileNotFoundError:
             pass
@@ -218,7 +232,7 @@ class ObjectPath:
         if self.protocol != "s3":  # others forget them by themselves
             return
         bucket, _, prefix = self.key.partition("/")
-        with _asking():
+        with asking():
             found = self.store.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/")
             for upload in found.get("Uploads", ()):
                 name = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
@@ -228,7 +242,7 @@ class ObjectPath:
 def fetch_all(files: Mapping[ObjectPath, Path]) -> None:
     """Copy objects of one store to local files, many at once. Raises OSError."""
     if files:
-        with _asking():
+        with asking():
             next(iter(files)).store.get([path.key for path in files], [*map(str, files.values())])
 
 
@@ -239,7 +253,7 @@ def _stat(info: Mapping[str, Any]) -> Stat:
 
 
 @contextmanager
-def _asking() -> Iterator[None]:
+def asking() -> Iterator[None]:
     """Let every refusal of a store be an OSError: libraries have errors of their own."""
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Literal
 
 from pipeline.config.schema import Input, Limits
@@ -14,6 +15,7 @@ from pipeline.placement import placement_of
 from pipeline.readers import identify, named_reader
 from pipeline.readers.base import READERS
 from pipeline.readers.joined import join_bands, short_name
+from pipeline.storage import is_url
 from pipeline.types import Failure, Grid, ImageInfo, Member, Source
 
 WINDOWS = ("raster", "tiff", "hyperstack")
@@ -60,6 +62,9 @@ def _probe(member: Member, limits: Limits) -> tuple[str, Sequence[ImageInfo]]:
     name, large = identify(member.path), member.bytes > limits.bytes
     if name is None:
         raise ReadError("unsupported", "no reader knows this format; exclude it, or convert it")
+    if is_url(member.path) and name not in WINDOWS:
+        suffix = PurePosixPath(member.path).suffix
+        raise ReadError("unsupported", f"an object called {suffix} that is none; rename it")
     pages = () if large and name not in WINDOWS else READERS[name]().probe(member.path)
     if large and not (pages and all(page.windowed for page in pages)):
         message = f"file of {member.bytes} bytes is over limits.bytes ({limits.bytes})"

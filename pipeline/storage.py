@@ -14,6 +14,7 @@ from pipeline.errors import PlanError
 from pipeline.objectpath import NEEDS, fetch_all
 from pipeline.objectpath import ObjectPath as ObjectPath
 from pipeline.objectpath import Stat as Stat
+from pipeline.objectpath import asking as asking
 
 TMP = ".tmp"
 """Below the output folder: what is not committed."""
@@ -54,6 +55,11 @@ def object_at(url: str) -> ObjectPath:
     """The object of a URL that a listing gave."""
     protocol, _, key = url.partition("://")
     return ObjectPath(protocol, key)
+
+
+def at(path: str) -> Place:
+    """The file or object of a path or URL that a listing gave."""
+    return object_at(path) if is_url(path) else Path(path)
 
 
 def is_url(text: str) -> bool:

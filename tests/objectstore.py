@@ -12,7 +12,9 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,6 +61,11 @@ class ObjectStore:
         for key, data in objects.items():
             self.client.put_object(Bucket=bucket, Key=key, Body=data)
 
+    def sent(self, key: str) -> int:
+        """Bytes of an object that were sent since it was asked last. key: bucket and key."""
+        with urllib.request.urlopen(f"{self.url}/-/sent?{urllib.parse.quote(key)}") as answer:
+            return int(answer.read())
+
     def watch(self, pid: int, at: int) -> None:
         """End a process at the change that is asked for next so many; 0: at none.
 
@@ -92,11 +99,11 @@ App = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 class Watched:
-    """Counts requests that change something, and ends a process at one of them."""
+    """Counts requests that change something and ends a process at one of them; counts bytes."""
 
     def __init__(self, app: App) -> None:
         self.app, self.seen, self.pid, self.at = app, 0, 0, 0
-        self.lock = threading.Lock()
+        self.lock, self.sent = threading.Lock(), Counter[str]()
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -107,6 +114,11 @@ class Watched:
                 self.seen, self.pid, self.at = 0, int(asked["pid"]), int(asked["at"])
             start_response("200 OK", [])
             return []
+        if environ["PATH_INFO"] == "/-/sent":
+            start_response("200 OK", [])
+            return [
+                str(self.sent.pop(f"/{urllib.parse.unquote(environ['QUERY_STRING'])}", 0)).encode()
+            ]
         due = False
         if environ["REQUEST_METHOD"] in ("PUT", "POST", "DELETE"):
             with self.lock:
@@ -117,7 +129,12 @@ class Watched:
             if self.at % 2:
                 start_response("503 Service Unavailable", [])
                 return []
-        return self.app(environ, start_response)
+        if environ["REQUEST_METHOD"] != "GET":
+            return self.app(environ, start_response)
+        answer = [*self.app(environ, start_response)]
+        with self.lock:
+            self.sent[environ["PATH_INFO"]] += sum(map(len, answer))
+        return answer
 
 
 def careless(app: App) -> App:

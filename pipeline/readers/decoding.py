@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.errors import FailureKind, ReadError
+from pipeline.ranges import opened
 
 LOGGERS = ("tifffile", "imagecodecs", "netpbmfile", "pydicom", "rasterio")
 
@@ -27,6 +28,8 @@ SUSPECT = re.compile(
     r"Premature end of JPEG|Corrupt JPEG data: (?:premature end|bad Huffman)|"
     r"<tifffile\.TiffTag (?:25[4-9]|262|266|273|27[7-9]|284|317|32[02345]|33[89]|347|42113) @"
 )
+GDAL_NAME = re.compile(r"/vsiriopener_[0-9a-f]+/[0-9]+/")
+"""What stands before the name of an object that is read by ranges."""
 UNSUPPORTED = re.compile(
     r"not supported|unsupported|not implemented|is not a known|cannot handle|Python objects|"
     r"missing codec",
@@ -50,7 +53,7 @@ def decoding(path: str, form: str, *, private: bool = False) -> Iterator[BinaryI
     """
     notes: list[str] = []
     try:
-        with Path(path).open("rb") as file, _listen(notes):
+        with opened(path) as file, _listen(notes):
             yield file
     except ReadError:
         raise
@@ -116,5 +119,5 @@ def _message(kind: FailureKind, error: Exception, said: str, form: str) -> str:
 
 def _clean(text: str, path: str) -> str:
     """Drop what differs between machines and runs: the path's folders and memory addresses."""
-    named = text.replace(path, Path(path).name)
+    named = GDAL_NAME.sub("", text).replace(path, Path(path).name)
     return " ".join(re.sub(r" at 0x[0-9a-fA-F]+", "", named).split())[:300]

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.errors import ReadError
 from pipeline.readers.planes import Stack, grid_of
+from pipeline.readers.segments import is_mapped
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
@@ -54,7 +55,7 @@ def imagej_stack(tiff: TiffFile, directories: int) -> Stack | None:
 
 def _check_space(tiff: TiffFile, page: TiffPage, planes: int) -> None:
     """Refuse a file that cannot hold as many planes, one after the other, as it says."""
-    if not page.is_memmappable:
+    if not is_mapped(page):
         message = f"{planes} compressed pictures behind one TIFF directory; save them as pages"
         raise ReadError("unsupported", message)
     if page.dataoffsets[0] + planes * page.nbytes > tiff.filehandle.size:

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
 
 import numpy as np
 
-from pipeline.errors import MissingDependency, ReadError
-from pipeline.gdal import CACHE, LARGEST_CACHE, session
+from pipeline.errors import ReadError
+from pipeline.gdal import CACHE, LARGEST_CACHE
+from pipeline.ranges import exists, stamp
 from pipeline.readers.bands import Bands, bands_of
 from pipeline.readers.base import READERS, Mask, Pixels
-from pipeline.readers.decoding import decoding
+from pipeline.readers.datasets import Part, gdal, parts_of
 from pipeline.readers.georeference import georeference_of, grid_of
 from pipeline.readers.picture import describe
 from pipeline.readers.segments import LARGEST_BLOCK
-from pipeline.readers.strips import Absent, absent, check_strips
-from pipeline.readers.tiff import Tiff, pages, pick
-from pipeline.readers.vrt import MASK_SUFFIX, VRT_SUFFIX, plain_vrt
+from pipeline.readers.strips import Absent
+from pipeline.readers.tiff import pages, pick
+from pipeline.readers.vrt import MASK_SUFFIX
 from pipeline.types import ImageInfo, Region
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
     from rasterio.windows import Window
-    from tifffile import TiffPage
 
 # Pixel scale, tie points, transformation, keys (GeoTIFF 1.1): any of them says where a TIFF lies.
 GEOTIFF_TAGS = (33550, 33922, 34264, 34735)
@@ -66,19 +65,19 @@ class Raster:
 
     def probe(self, path: str) -> Sequence[ImageInfo]:
         """One raster per page, (H, W); overviews and masks are no pages."""
-        with _parts(path) as found:
+        with parts_of(path) as found:
             parts = tuple(found)
-        with _gdal(path):
+        with gdal(path):
             return tuple(_probed(part) for part in parts)
 
     def open(self, path: str, page: int) -> Scene:
         """Open one page; blocks are decoded when a window asks for them."""
-        key = (page, *_stamp(path), *_stamp(path + MASK_SUFFIX))
+        key = (page, *stamp(path), *stamp(path + MASK_SUFFIX))
         if (kept := _KEPT.take(key)) is not None:
             return kept
-        with _parts(path) as found:
+        with parts_of(path) as found:
             part = pick(found, page)
-        with _gdal(path):
+        with gdal(path):
             return _scene(path, part, key)
 
 
@@ -88,7 +87,7 @@ def is_georeferenced(path: str) -> bool:
     A file whose tags are damaged is not: the reader of plain TIFF says what is wrong with it.
     Raises ReadError, kind `io`.
     """
-    if Path(path + MASK_SUFFIX).exists():
+    if exists(path + MASK_SUFFIX):
         return True
     try:
         with pages(path) as found:
@@ -124,7 +123,7 @@ class Scene:
         masks: list[Mask] = []
         if any(value is not None for value in self.bands.nodata):
             masks.append(self.bands.differs(self._stored(region)))
-        with _gdal(self.path):
+        with gdal(self.path):
             if self.bands.alpha is not None:
                 masks.append(_window(self.dataset, (self.bands.alpha,), region) != 0)
             if self.mask is not None:
@@ -142,7 +141,7 @@ class Scene:
         return np.array(np.broadcast_to(np.logical_and.reduce(np.broadcast_arrays(*masks)), shape))
 
     def _stored(self, region: Region) -> Pixels:
-        with _gdal(self.path, self._cache(region)):
+        with gdal(self.path, self._cache(region)):
             return _window(self.dataset, self.bands.indexes, region)
 
     def _cache(self, region: Region) -> int:
@@ -190,97 +189,16 @@ class _Kept:
 _KEPT = _Kept()
 
 
-def _stamp(path: str) -> tuple[int, ...]:
-    """What tells a file from one that it was before; nothing for none."""
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return ()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What GDAL is asked to open for one page: datasets by its names, and the driver for them.
-
-    A VRT is named by its text.
-    """
-
-    name: str
-    driver: str
-    mask: str | None = None
-    absent: Absent | None = None
-
-
-@contextmanager
-def _gdal(path: str, cache: int = CACHE) -> Iterator[None]:
-    """Run GDAL calls about a file; only ReadError comes out of the block."""
-    with decoding(path, "raster"):
-        _refuse_name(path)
-        try:
-            with session(cache=cache):
-                yield
-        except MissingDependency as error:
-            raise ReadError("dependency", str(error)) from error
-
-
-def _refuse_name(path: str) -> None:
-    """Refuse what GDAL takes for a file system of its own, or rasterio cannot hand to it."""
-    if path.startswith("/vsi"):
-        raise ReadError(
-            "unsupported", "below a folder /vsi.., which GDAL takes for its own; move it"
-        )
-    if any("\ud800" <= char <= "\udfff" for char in path):
-        raise ReadError(
-            "unsupported", "a name that is not UTF-8, which GDAL needs; rename the file"
-        )
-
-
-@contextmanager
-def _parts(path: str) -> Iterator[Iterator[_Part]]:
-    """The pages of a file, parsed as they are asked for."""
-    with decoding(path, "raster") as file:
-        head = file.read(16)
-    if not Tiff.signature.match(head):
-        if path.lower().endswith(VRT_SUFFIX):
-            yield iter([_Part(plain_vrt(path), "VRT")])
-        else:
-            yield iter([_Part(path, "JP2OpenJPEG")])
-        return
-    with pages(path) as found:
-        yield (_tiff_part(path, page, mask) for page, mask in found)
-
-
-def _tiff_part(path: str, page: TiffPage, mask: TiffPage | None) -> _Part:
-    """Name a page by its place in the file, so that GDAL looks for nothing beside it."""
-    check_strips(page)
-    beside = path + MASK_SUFFIX
-    inside = None if mask is None else _at(path, mask)
-    return _Part(
-        _at(path, page), "GTiff", beside if Path(beside).exists() else inside, absent(page)
-    )
-
-
-def _at(path: str, page: TiffPage) -> str:
-    return f"GTIFF_DIR:off:{page.offset}:{path}"
-
-
-def _dataset(name: str, driver: str, stack: ExitStack) -> DatasetReader:
-    import rasterio
-
-    return stack.enter_context(rasterio.open(name, driver=driver, sharing=False))
-
-
-def _probed(part: _Part) -> ImageInfo:
+def _probed(part: Part) -> ImageInfo:
     with ExitStack() as stack:
-        dataset = _dataset(part.name, part.driver, stack)
+        dataset = part.dataset.open(stack)
         return _info(dataset, bands_of(dataset))
 
 
-def _scene(path: str, part: _Part, key: Key) -> Scene:
+def _scene(path: str, part: Part, key: Key) -> Scene:
     with ExitStack() as stack:
-        dataset = _dataset(part.name, part.driver, stack)
-        mask = None if part.mask is None else _dataset(part.mask, "GTiff", stack)
+        dataset = part.dataset.open(stack)
+        mask = None if part.mask is None else part.mask.open(stack)
         bands = bands_of(dataset)
         if mask is not None and (mask.shape, mask.count) not in (
             (dataset.shape, 1),
@@ -288,7 +206,7 @@ def _scene(path: str, part: _Part, key: Key) -> Scene:
         ):
             message = f"a mask of {mask.count} x {mask.height} x {mask.width}; make it again"
             raise ReadError("unsupported", message)
-        masked = part.driver == "VRT" and _has_mask(dataset)
+        masked = part.dataset.driver == "VRT" and _has_mask(dataset)
         scene = Scene(_info(dataset, bands), path, bands, dataset, mask, part.absent, masked, key)
         stack.pop_all()
         return scene

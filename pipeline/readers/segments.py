@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from itertools import product
 from math import prod
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 
+from pipeline.ranges import held, opened, stamp
 from pipeline.readers.base import Pixels
 from pipeline.readers.photometric import JPEGS
 from pipeline.readers.strips import blocks
@@ -28,14 +27,16 @@ _Key: TypeAlias = tuple[Ints, int, int]  # of a file, a page and a block
 
 def in_parts(page: TiffPage) -> bool:
     """Whether a window needs but a small part of the page."""
-    return _mapped(page) or prod(blocks(page)[0]) <= LARGEST_BLOCK
+    return is_mapped(page) or prod(blocks(page)[0]) <= LARGEST_BLOCK
 
 
 def part(path: str, page: TiffPage, region: Region) -> Pixels:
     """Stored samples of a region, (planes, *region.shape, samples), as `page.asarray` has them."""
     planes, _, height, width, samples = page.shaped
-    with Path(path).open("rb") as file:
-        if _mapped(page):
+    with opened(path) as file:
+        if is_mapped(page) and held(path) is not None:
+            return _rows(file, page, region)
+        if is_mapped(page):
             dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
             shape, start = (planes, height, width, samples), page.dataoffsets[0]
             stored: Pixels = np.memmap(file, dtype, "r", start, shape)
@@ -43,15 +44,33 @@ def part(path: str, page: TiffPage, region: Region) -> Pixels:
         found: Pixels = np.empty((planes, *region.shape, samples), page.dtype)
         for plane, index, box in _touched(page, planes, region):
             inside = box.overlap(region)
-            block = _block(file, page, index, keep=region.shape != (height, width))
+            block = _block(path, file, page, index, keep=region.shape != (height, width))
             target = found[plane][inside.slices(region.start)]
             target[...] = page.nodata if block is None else block[inside.slices(box.start)]
         return found
 
 
-def _mapped(page: TiffPage) -> bool:
-    """Whether samples stand in the file as they are, one after the other."""
-    return page.is_memmappable and page.dataoffsets[0] > 0
+def is_mapped(page: TiffPage) -> bool:
+    """Whether samples stand in the file as they are, one after the other, and aligned.
+
+    tifffile says so (`is_memmappable`) of files alone, and not of objects.
+    """
+    start = page.dataoffsets[0]
+    return bool(page.is_final and start > 0 and start % np.dtype(page.dtype).itemsize == 0)
+
+
+def _rows(file: BinaryIO, page: TiffPage, region: Region) -> Pixels:
+    """Samples of a mapped page in an object: all of its rows that a region touches are read."""
+    planes, _, height, width, samples = page.shaped
+    dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+    (first, left), (last, right) = region.start, region.stop
+    row = width * samples * dtype.itemsize
+    found: Pixels = np.empty((planes, *region.shape, samples), page.dtype)
+    for plane in range(planes):
+        file.seek(page.dataoffsets[0] + (plane * height + first) * row)
+        data = file.read((last - first) * row)
+        found[plane] = np.frombuffer(data, dtype).reshape(-1, width, samples)[:, left:right]
+    return found
 
 
 def _touched(page: TiffPage, planes: int, region: Region) -> list[tuple[int, int, Region]]:
@@ -68,10 +87,9 @@ def _touched(page: TiffPage, planes: int, region: Region) -> list[tuple[int, int
     return touched
 
 
-def _block(file: BinaryIO, page: TiffPage, index: int, *, keep: bool) -> Pixels | None:
+def _block(path: str, file: BinaryIO, page: TiffPage, index: int, *, keep: bool) -> Pixels | None:
     """One strip or tile, (rows, columns, samples) inside the page; None where it is left out."""
-    status = os.fstat(file.fileno())
-    key = ((status.st_ino, status.st_size, status.st_mtime_ns), page.offset, index)
+    key = (stamp(path), page.offset, index)
     known = _recent.get(key)
     if known is not None:
         return known

@@ -21,6 +21,7 @@ from pipeline.fingerprint import fingerprint
 from pipeline.plan import Plan
 from pipeline.stages.boxes import read_box
 from pipeline.stages.regions import regions_in
+from pipeline.storage import is_url
 from pipeline.types import Batch, Failure, Member, Region, Roi, Source, Tile
 from pipeline.workers.bounds import TOO_LARGE, Begin, unguarded
 
@@ -253,15 +254,20 @@ def is_as_listed(source: Source) -> bool:
 
 
 def _as_listed(members: Sequence[Member], status: Sequence[tuple[int, int, int]]) -> bool:
+    """Whether files are; of objects that are read by ranges `fetched` says so."""
     listed = [
-        part for member in members for part in member.parts or ((member.bytes, member.mtime_ns),)
+        part
+        for member in members
+        if not is_url(member.path)
+        for part in member.parts or ((member.bytes, member.mtime_ns),)
     ]
     return listed == [(size, time) for size, time, _ in status]
 
 
 def _status(members: Sequence[Member]) -> list[tuple[int, int, int]]:
     try:
-        found = [Path(path).stat() for member in members for path in member.paths]
+        near = [path for member in members for path in member.paths if not is_url(path)]
+        found = [Path(path).stat() for path in near]
     except OSError as error:
         raise ReadError("io", error.strerror or type(error).__name__) from error
     return [(status.st_size, status.st_mtime_ns, status.st_ino) for status in found]

@@ -11,21 +11,31 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 from command import Said, draw, filterbank, tree, write_config
 from objectstore import CREDENTIALS, ObjectStore, running, start
 from once import Once
 
-from pipeline import lease, upload
+from pipeline import fetch, lease, plan, upload
 from pipeline.commit import Staging, adopt, close_room, recover
-from pipeline.errors import Locked
+from pipeline.config.schema import Input, Limits
+from pipeline.errors import Locked, ReadError
+from pipeline.fetch import fetched
 from pipeline.lock import locked
+from pipeline.objects import list_objects
 from pipeline.output import open_output
+from pipeline.pages import open_headers
+from pipeline.readers import tiff
+from pipeline.stages.boxes import read_box
 from pipeline.storage import ObjectPath, place, private, scratch
+from pipeline.types import Region, Source
 
 STEP = int(os.environ.get("FILTERBANK_CUT_STEP", "15"))
 """Runs die at every fifteenth change of the store; FILTERBANK_CUT_STEP=1 for acceptance."""
@@ -226,6 +236,10 @@ class Bucket:
 
     def begin(self, *arguments: object, endpoint: str = "", fuse: int = 0) -> int:
         """Start a command in a process of its own, to be killed at one of its requests."""
+        return self.fork(lambda: vars(filterbank(*arguments)), endpoint=endpoint, fuse=fuse)
+
+    def fork(self, call: Callable[[], object], *, endpoint: str = "", fuse: int = 0) -> int:
+        """Start a function in a process of its own, for which the store is there."""
         child = os.fork()
         if child:
             self.children.append(child)
@@ -233,24 +247,34 @@ class Bucket:
         try:
             self.store.watch(os.getpid(), fuse)
             os.environ.update(CREDENTIALS, AWS_ENDPOINT_URL=endpoint or self.store.url)
-            said = filterbank(*arguments)
-            (self.folder / f"{os.getpid()}.json").write_text(json.dumps(vars(said)))
+            (self.folder / f"{os.getpid()}.json").write_text(json.dumps(call()))
         except BaseException:
             traceback.print_exc()
         finally:
             os._exit(0)
 
-    def end(self, child: int) -> Said | None:
-        """What a command said; None where it was killed."""
+    def told(self, child: int) -> Any:
+        """What a function returned; None where its process was killed."""
         os.waitpid(child, 0)
         self.children.remove(child)
         path = self.folder / f"{child}.json"
-        return Said(**json.loads(path.read_text())) if path.exists() else None
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def end(self, child: int) -> Said | None:
+        """What a command said; None where it was killed."""
+        told = self.told(child)
+        return told and Said(**told)
 
     def run(self, *arguments: object) -> Said:
         said = self.end(self.begin(*arguments))
         assert said is not None
         return said
+
+    def upload(self, path: Path, key: str) -> None:
+        """Put a file, which gets the time of the object."""
+        self.store.client.put_object(Bucket=self.name, Key=key, Body=path.read_bytes())
+        time = self.store.client.head_object(Bucket=self.name, Key=key)["LastModified"].timestamp()
+        os.utime(path, (time, time))
 
     def tree(self) -> dict[str, bytes]:
         """What has to be the same in every run."""
@@ -361,10 +385,7 @@ def test_images_in_a_store_give_the_rows_of_the_folder(images: Path, bucket: Buc
     client = bucket.store.client
 
     def upload(path: Path) -> None:
-        key = f"in/{path.relative_to(images)}"
-        client.put_object(Bucket=bucket.name, Key=key, Body=path.read_bytes())
-        time = client.head_object(Bucket=bucket.name, Key=key)["LastModified"].timestamp()
-        os.utime(path, (time, time))
+        bucket.upload(path, f"in/{path.relative_to(images)}")
 
     for path in filter(Path.is_file, images.rglob("*")):
         upload(path)
@@ -390,6 +411,119 @@ def test_images_in_a_store_give_the_rows_of_the_folder(images: Path, bucket: Buc
     said = bucket.run("run", config, "--input", url, "--input", images)
     assert said.code == 4
     assert "mixes folders and URLs" in said.err
+
+
+SIDE, TILE = 1500, 256
+
+
+def scene(path: Path, side: int = SIDE) -> None:
+    """Write a raster in tiles, of 5 MB, with a mask beside it."""
+    import rasterio
+
+    random = np.random.default_rng(0)
+    profile = {"driver": "GTiff", "height": side, "width": side, "count": 1, "tiled": True}
+    profile |= {"blockxsize": TILE, "blockysize": TILE}
+    profile |= {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)}
+    with rasterio.open(path, "w", dtype="uint16", **profile) as file:
+        file.write(random.integers(0, 2**16, (1, side, side), np.uint16))
+    with rasterio.open(f"{path}.msk", "w", dtype="uint8", compress="deflate", **profile) as file:
+        file.write(np.full((1, side, side), 255, np.uint8) * (np.arange(side) > 200))
+
+
+def plain(path: Path) -> None:
+    """Write a TIFF of 5 MB that lies in the file row by row."""
+    tifffile.imwrite(path, np.random.default_rng(1).integers(0, 2**16, (SIDE, SIDE), np.uint16))
+
+
+@pytest.fixture
+def large(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A bucket with two large images."""
+    monkeypatch.setattr(tiff, "LARGE", 1 << 20)
+    (bucket.folder / "in").mkdir()
+    scene(bucket.folder / "in/a.tif")
+    plain(bucket.folder / "in/b.tif")
+    for path in (bucket.folder / "in").iterdir():
+        bucket.upload(path, f"in/{path.name}")
+    return bucket
+
+
+def test_of_a_large_raster_no_more_is_read_than_asked_for(large: Bucket) -> None:
+    """Headers are a request or two, a window those of its tiles or rows; local files agree."""
+    config, box = Input(path=(f"s3://{large.name}/in",)), Region((1030, 110), (1100, 200))
+
+    def look() -> dict[str, list[int]]:
+        sent = {}
+        for name, member in list_objects(config, None).found.items():
+            [source] = open_headers(Source(name, (member,), ""), config, Limits(bytes=1000))
+            assert source.failure is None, source.failure
+            sent[name] = [large.store.sent(f"{large.name}/in/{name}")]
+            near = tuple(str(large.folder / "in" / Path(path).name) for path in member.paths)
+            local = replace(member, path=near[0], beside=near[1:])
+            with fetched(source) as far:
+                assert far.members == source.members
+                for here, there in zip(
+                    read_box(replace(source, members=(local,)), box),
+                    read_box(far, box),
+                    strict=True,
+                ):
+                    assert np.array_equal(here, there)
+            sent[name] += [large.store.sent(f"{large.name}/in/{name}")]
+        return sent
+
+    sent = large.told(large.fork(look))
+    assert sent.keys() == {"a.tif", "b.tif"}
+    for header, window in sent.values():
+        assert 0 < header <= 1 << 19
+        assert 0 < window <= 1 << 20
+    assert (large.folder / "in/a.tif").stat().st_size > 4 << 20
+
+
+def test_a_large_raster_that_is_replaced_or_out_of_reach_is_told_apart(large: Bucket) -> None:
+    config, first = Input(path=(f"s3://{large.name}/in/a*.tif",)), Region((0, 300), (9, 309))
+
+    def look() -> list[str]:
+        kinds = []
+        for happens in ("replaced", "deleted"):
+            [member] = list_objects(config, None).found.values()
+            [source] = open_headers(Source("a", (member,), ""), config, Limits())
+            with fetched(source) as far:
+                read_box(far, first)
+                if happens == "replaced":
+                    with (large.folder / "in/a.tif").open("ab") as file:
+                        file.write(b"1")
+                    large.upload(Path(file.name), "in/a.tif")
+                else:
+                    large.store.client.delete_object(Bucket=large.name, Key="in/a.tif")
+                with pytest.raises(ReadError) as error:
+                    read_box(far, Region((1300, 1300), (1400, 1400)))
+            kinds.append(error.value.kind)
+            assert "testing" not in str(error.value)
+        return kinds
+
+    assert large.told(large.fork(look)) == ["changed", "io"]
+
+
+def test_scenes_in_a_store_give_the_rows_of_the_folder(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "SCENE", 1 << 18)
+    monkeypatch.setattr(plan, "_CORES", (512, 512))
+    monkeypatch.setattr(fetch, "LARGE", 1 << 18)
+    path = bucket.folder / "in/a.tif"
+    path.parent.mkdir()
+    scene(path, side=600)
+    for one in path.parent.iterdir():
+        bucket.upload(one, f"in/{one.name}")
+    config = write_config(bucket.folder / "c.yaml", path.parent, bucket.folder / "l")
+    assert filterbank("run", config).code == 0
+    url = f"s3://{bucket.name}/in"
+    arguments = "run", config, "--input", url, "--output", bucket.folder / "s", "--workers", 0
+    said = bucket.run(*arguments)
+    assert said.code == 0, said
+    assert tree(bucket.folder / "s") == tree(bucket.folder / "l")
+    hashed_and_read_once = 2.5 * path.stat().st_size
+    assert bucket.store.sent(f"{bucket.name}/in/a.tif") < hashed_and_read_once
+    assert not [*private().iterdir()]
 
 
 def test_of_two_drivers_one_works(images: Path, bucket: Bucket) -> None:
