@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import has_magic
 from pathlib import PurePosixPath
@@ -98,25 +99,33 @@ def _start(given: str) -> _Start:
         raise InputError(message)
     parts = given.split("/")
     first = next((i for i, part in enumerate(parts) if has_magic(part)), len(parts))
-    root = place("/".join(parts[:first]))
+    root, glob = place("/".join(parts[:first])), "/".join(parts[first:])
     assert isinstance(root, ObjectPath)
-    return _Start(root, "/".join(parts[first:]))
+    with _asking(root):
+        return _Start(root.parent, root.name) if not glob and root.is_file() else _Start(root, glob)
 
 
 def _stats(start: _Start) -> Mapping[str, Stat]:
     """What lies below, by its path from there. Raises InputError."""
-    try:
+    with _asking(start.root):
         found = start.root.stats()
         if not found and not start.root.exists():
             raise FileNotFoundError
+    return found
+
+
+@contextmanager
+def _asking(root: ObjectPath) -> Iterator[None]:
+    """Let InputError say what a store refuses."""
+    try:
+        yield
     except FileNotFoundError:
-        message = f"input '{start.root}' does not exist; check input.path or --input"
+        message = f"input '{root}' does not exist; check input.path or --input"
         raise InputError(message) from None
     except OSError as error:
         why = error.strerror or error
-        message = f"input '{start.root}' cannot be read: {why}; check input.path and credentials"
+        message = f"input '{root}' cannot be read: {why}; check input.path and credentials"
         raise InputError(message) from error
-    return found
 
 
 def _is_name(inside: str) -> bool:

@@ -66,12 +66,13 @@ class ObjectStore:
         with urllib.request.urlopen(f"{self.url}/-/sent?{urllib.parse.quote(key)}") as answer:
             return int(answer.read())
 
-    def watch(self, pid: int, at: int) -> None:
-        """End a process at the change that is asked for next so many; 0: at none.
+    def watch(self, bucket: str, pid: int, at: int) -> None:
+        """End a process at the change of a bucket that is asked for next so many; 0: at none.
 
         At every other one the change is still made, though nobody will hear of it.
         """
-        urllib.request.urlopen(f"{self.url}/-/watch?pid={pid}&at={at}").close()
+        query = f"bucket={bucket}&pid={pid}&at={at}"
+        urllib.request.urlopen(f"{self.url}/-/watch?{query}").close()
 
 
 def start(folder: Path) -> None:
@@ -102,8 +103,9 @@ class Watched:
     """Counts requests that change something and ends a process at one of them; counts bytes."""
 
     def __init__(self, app: App) -> None:
-        self.app, self.seen, self.pid, self.at = app, 0, 0, 0
-        self.lock, self.sent = threading.Lock(), Counter[str]()
+        self.app, self.lock = app, threading.Lock()
+        self.fuses: dict[str, tuple[int, int]] = {}
+        self.seen, self.sent = Counter[str](), Counter[str]()
 
     def __call__(
         self, environ: dict[str, Any], start_response: Callable[..., Any]
@@ -111,7 +113,8 @@ class Watched:
         if environ["PATH_INFO"] == "/-/watch":
             asked = dict(pair.split("=") for pair in environ["QUERY_STRING"].split("&"))
             with self.lock:
-                self.seen, self.pid, self.at = 0, int(asked["pid"]), int(asked["at"])
+                self.seen[asked["bucket"]] = 0
+                self.fuses[asked["bucket"]] = int(asked["pid"]), int(asked["at"])
             start_response("200 OK", [])
             return []
         if environ["PATH_INFO"] == "/-/sent":
@@ -119,14 +122,15 @@ class Watched:
             return [
                 str(self.sent.pop(f"/{urllib.parse.unquote(environ['QUERY_STRING'])}", 0)).encode()
             ]
-        due = False
+        bucket, due = environ["PATH_INFO"].split("/")[1], False
+        pid, at = self.fuses.get(bucket, (0, 0))
         if environ["REQUEST_METHOD"] in ("PUT", "POST", "DELETE"):
             with self.lock:
-                self.seen += 1
-                due = self.seen == self.at
+                self.seen[bucket] += 1
+                due = self.seen[bucket] == at
         if due:
-            os.kill(self.pid, signal.SIGKILL)
-            if self.at % 2:
+            os.kill(pid, signal.SIGKILL)
+            if at % 2:
                 start_response("503 Service Unavailable", [])
                 return []
         if environ["REQUEST_METHOD"] != "GET":

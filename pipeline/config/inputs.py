@@ -121,7 +121,9 @@ class Quality:
 class Input:
     """Which files are read, and how."""
 
-    path: Annotated[Paths, Field(description="folder, file or glob, or a list of them")]
+    path: Annotated[
+        Paths, Field(description="folder, file or glob, or a list of them; URLs of a store")
+    ]
     include: Annotated[
         tuple[PathPattern, ...] | None,
         Field(description="globs below the root, {field} becomes a column; null: every image"),

@@ -110,7 +110,7 @@ class Output:
     path: Annotated[
         Text,
         AfterValidator(_folder),
-        Field(description="the results' folder; {digest} becomes the plan's digest"),
+        Field(description="the results' folder or URL; {digest} becomes the plan's digest"),
     ]
     maps: Annotated[
         Literal["none", "float32", "float16"], Field(description="keep every response's pixels")

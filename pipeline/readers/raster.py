@@ -54,8 +54,9 @@ class Raster:
     its block. Spacing is that of the transform: metres where the coordinates are lengths, `degree`
     where they are angles. A VRT may be a mosaic of TIFF and JPEG 2000 files, pixel to pixel, with a
     mask; whatever else is in it is `unsupported`. Nothing else beside a file is read (`.aux.xml`,
-    world files, `.ovr`), nothing over a network, and nothing by other drivers of GDAL than these
-    three. Complex numbers are `unsupported`. Needs rasterio: the extra `geo`.
+    world files, `.ovr`), nothing by other drivers of GDAL than these three, and by none over a
+    network: GDAL gets the bytes of an object from here. Complex numbers are `unsupported`. Needs
+    rasterio: the extra `geo`.
     """
 
     suffixes: ClassVar[tuple[str, ...]] = (".geotiff", ".gtiff", ".gtif", ".jp2", ".j2k", ".vrt")
