@@ -17,16 +17,18 @@ from pipeline.storage import ObjectPath, Place
 
 def refuse_foreign(root: Place) -> None:
     """Raise PlanError where a folder holds things but no run has ever left its mark."""
-    if not root.is_dir() or (root / ".lock").exists():
+    if not root.is_dir():
+        return
+    names = {path.name for path in root.iterdir()}  # once: another run may begin meanwhile
+    if not names or ".lock" in names:
         return
     if any(map(tables.check_seal, (root / "images").glob("part-*.parquet"))):
         return  # a copy without hidden files
-    if any(root.iterdir()):
-        message = (
-            f"{root} is not empty and no output folder of filterbank, which would delete what is "
-            "not its own; give results a folder of their own"
-        )
-        raise PlanError(message)
+    message = (
+        f"{root} is not empty and no output folder of filterbank, which would delete what is "
+        "not its own; give results a folder of their own"
+    )
+    raise PlanError(message)
 
 
 @contextmanager
