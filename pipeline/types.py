@@ -334,7 +334,7 @@ class Response:
     @property
     def values(self) -> Tensor:
         """The response itself, as far as float32 holds it."""
-        if self.base is None:
+        if self.base is None or not self.base.any():
             return self.residual
         ones = (1,) * (self.residual.ndim - 2)
         return self.residual + self.base.to(self.residual.dtype).reshape(*self.base.shape, *ones)

@@ -44,7 +44,6 @@ from pipeline.boundary import Boundary
 from pipeline.types import Batch, Ints, Reach, Region, Response, Tile
 
 
-@torch.inference_mode()
 def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
     """Yield the responses of a batch in order, one at a time; they never exist all together.
 
