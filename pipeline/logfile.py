@@ -39,7 +39,10 @@ class Log:
             return
         self._waiting.append(line)
         if event == "end" or time.monotonic() - self._wrote > _EVERY:
-            before = self._path.read_bytes() if self._path.is_file() else b""
+            try:
+                before = self._path.read_bytes()
+            except FileNotFoundError:
+                before = b""
             self._path.write_bytes(before + b"".join(self._waiting))
             self._waiting, self._wrote = [], time.monotonic()
 
