@@ -39,6 +39,20 @@ def writing(root: Place) -> Iterator[None]:
         raise WriteError(message) from error
 
 
+@contextmanager
+def reading(path: Place) -> Iterator[None]:
+    """Name what the system refuses to read, and why: that is no damage. Raises WriteError."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        message = (
+            f"cannot read {error.filename or path}: {reason}; look at the disk or the network, and "
+            "run again: what was committed stays"
+        )
+        raise WriteError(message) from error
+
+
 class Staging:
     """The files of one commit before they have their final names."""
 
@@ -178,25 +192,21 @@ def recover(root: Place) -> int:
     return len(names)
 
 
-def has_size(path: Place, size: int) -> bool:
-    """Whether a file is there with this size: the quick check for damage."""
-    try:
-        return path.stat().st_size == size
-    except OSError:
-        return False
-
-
 def damage(path: Place, size: int, digest: str) -> str | None:
-    """What is wrong with a file that was committed with this size and SHA-256: the whole check."""
-    try:
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == digest:
-                return None
-            return "damaged" if file.tell() == size else f"has {file.tell()} bytes, not {size}"
-    except FileNotFoundError:
-        return "missing"
-    except OSError as error:
-        return error.strerror or "not readable"
+    """What is wrong with a file that was committed with this size and SHA-256: the whole check.
+
+    Raises WriteError for one that cannot be read, which may be whole.
+    """
+    with reading(path):
+        try:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == digest:
+                    return None
+                return "damaged" if file.tell() == size else f"has {file.tell()} bytes, not {size}"
+        except (FileNotFoundError, NotADirectoryError):
+            return "missing"
+        except IsADirectoryError:
+            return "is a folder"
 
 
 def _finish(root: Path, name: str) -> None:

@@ -97,13 +97,19 @@ class ObjectPath:
     # ------------------------------------------------------------ questions
     def exists(self) -> bool:
         """Whether there is an object here, or one below."""
-        with asking():
-            return bool(self.store.exists(self.key))
+        return self._kind() is not None
 
     def is_file(self) -> bool:
         """Whether there is an object here."""
+        return self._kind() == "file"
+
+    def _kind(self) -> str | None:
+        # fsspec's own `exists` and `isfile` answer no where a store does not answer
         with asking():
-            return bool(self.store.isfile(self.key))
+            try:
+                return str(self.store.info(self.key)["type"])
+            except FileNotFoundError:
+                return None
 
     def is_dir(self) -> bool:
         """Whether there is an object below."""

@@ -79,7 +79,7 @@ def local_of(path: Place) -> Path | None:
 
 
 def sizes(root: Place) -> Callable[[str], int | None]:
-    """What tells the size of a file below a folder, None where it is missing.
+    """What tells the size of a file below a folder, None where it is missing. Raises OSError.
 
     A store is asked once, for all of them.
     """
@@ -89,7 +89,7 @@ def sizes(root: Place) -> Callable[[str], int | None]:
     def size_of(name: str) -> int | None:
         try:
             return (root / name).stat().st_size
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     return size_of

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 import pipeline.writers.parquet as tables
-from pipeline.commit import Staging, damage, recover, writing
+from pipeline.commit import Staging, damage, reading, recover, writing
 from pipeline.errors import PlanError
 from pipeline.keys import PICTURES
 from pipeline.storage import ObjectPath, Place, at_hand, glob, sizes
@@ -68,8 +68,14 @@ def load(root: Place, *, overwrite: str | None = None, verify: bool = False) -> 
     """Read what the folder says is done; sizes of all files are compared with what was committed.
 
     overwrite: the start of a digest; shards of that plan count as not there. verify: every file is
-    read and compared. Raises PlanError when parts of several plans lie together.
+    read and compared. Raises PlanError when parts of several plans lie together, WriteError for
+    what cannot be read.
     """
+    with reading(root):
+        return _load(root, overwrite, verify)
+
+
+def _load(root: Place, overwrite: str | None, verify: bool) -> State:
     by_file: dict[str, list[Stored]] = {}
     shards: dict[str, tuple[Stored, ...]] = {}
     damaged: dict[str, tuple[str, ...]] = {}

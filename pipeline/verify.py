@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.commit import damage
+from pipeline.commit import damage, reading
 from pipeline.keys import PICTURES
 from pipeline.storage import Place, glob
 from pipeline.store import TABLES, check_filters, files_in, listed
@@ -10,7 +10,15 @@ from pipeline.survey import Survey
 
 
 def verify(root: Place) -> list[str]:
-    """Re-read everything that was committed; name each damaged, missing or stray file."""
+    """Re-read everything that was committed; name each damaged, missing or stray file.
+
+    Raises WriteError for one that cannot be read.
+    """
+    with reading(root):
+        return _verify(root)
+
+
+def _verify(root: Place) -> list[str]:
     found: list[str] = []
     known: set[str] = set()
     for path in glob(root / "images", "part-*.parquet"):

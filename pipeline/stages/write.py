@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 import pipeline.writers.parquet as tables
-from pipeline.commit import Staging, has_size
+from pipeline.commit import Staging
 from pipeline.errors import ReadError
 from pipeline.fingerprint import fingerprint, stamp
 from pipeline.keys import PICTURES, escape, picture_folder
@@ -23,7 +23,7 @@ from pipeline.stages.items import item_of
 from pipeline.stages.mapfiles import MapFiles
 from pipeline.stages.read import Loaded, is_as_listed
 from pipeline.statistics import COLUMNS
-from pipeline.storage import Place
+from pipeline.storage import Place, sizes
 from pipeline.types import Failure, Georeference, Shard, ShardReport, Source
 from pipeline.version import __version__, versions
 from pipeline.writers.geoparquet import METADATA as GEOPARQUET
@@ -226,14 +226,12 @@ class Sink:
         """The pictures and files of maps of kept images; damaged ones go, for nobody can make them
         again.
         """
-        kept = tuple(
-            f"{picture_folder(image, kind)}/" for image in self.shard.kept for kind in PICTURES
-        )
-        return [
-            name
-            for name, (size, _) in old.items()
-            if kept and name.startswith(kept) and has_size(self.root / name, size)
-        ]
+        kept = []
+        for folder in (picture_folder(key, kind) for key in self.shard.kept for kind in PICTURES):
+            if names := [name for name in old if name.startswith(f"{folder}/")]:
+                size_of = sizes(self.root / folder)
+                kept += [n for n in names if size_of(n.removeprefix(f"{folder}/")) == old[n][0]]
+        return kept
 
     def _report(self) -> ShardReport:
         good = [s for s in self.shard.sources if s.key not in self._failures]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import random
 import shutil
@@ -87,6 +89,34 @@ def test_careless_verifying_is_caught_by_such_damage(
     monkeypatch.setattr("pipeline.verify.damage", lambda *_: None)
     with pytest.raises(AssertionError):
         damage_and_repair(config, tmp_path / "out", 20)
+
+
+def test_what_cannot_be_read_is_not_damaged_and_nothing_is_lost(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error that passes: neither `verify` nor a run takes a table for torn, or drops rows."""
+    root = tmp_path / "out"
+    (tmp_path / "in/0.png").unlink()  # its rows can never be made again
+    before = tree(root)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    said = []
+    with monkeypatch.context() as failing:
+        failing.setattr(hashlib, "file_digest", refuse)
+        said += [filterbank("verify", root), filterbank("run", config, "--verify")]
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "stat", refuse)
+        said += [filterbank("run", config)]
+    with monkeypatch.context() as failing:
+        failing.setattr(Path, "read_bytes", refuse)
+        said += [filterbank("verify", root), filterbank("status", root)]
+    assert [one.code for one in said] == [7] * 5, said
+    assert all("Input/output error" in one.err for one in said), said
+    assert all(one.out == "" for one in said), said
+    assert tree(root) == before
+    assert filterbank("verify", root).out == INTACT
 
 
 def swap(one: Path, two: Path) -> None:
