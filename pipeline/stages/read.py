@@ -133,6 +133,7 @@ class Tiles:
                 text = f"unexpected {type(error).__name__}: {error}"
                 failures.append((tile.source, Failure("corrupt", text)))
                 traces.append((key, traceback.format_exc()))
+        begin(None)
         bad = {source.key for source, _ in failures}
         batches = _stack([one for one in read if one.tile.source.key not in bad], box)
         return Loaded(job, batches, tuple(failures), fingerprints, tuple(traces))

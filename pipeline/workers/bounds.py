@@ -22,8 +22,8 @@ SLOWEST = 4 << 20
 class Begin(Protocol):
     """How a duty says which item of its task is next."""
 
-    def __call__(self, item: int, *, size: int = 0, needs: int = 0) -> None:
-        """Bound the work on an item.
+    def __call__(self, item: int | None, *, size: int = 0, needs: int = 0) -> None:
+        """Bound the work on an item; None: what comes next is no item's doing.
 
         size: bytes of its files that are read, which are given time to arrive; needs: memory in
         bytes that its header says it takes.
@@ -33,9 +33,9 @@ class Begin(Protocol):
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of one item: seconds, and bytes beyond what the process took at its start. None: unbounded.
+    """Of one item: seconds, and bytes beyond what its process took before the task.
 
-    An item that its header says to need more memory may have that much.
+    None: unbounded. An item that its header says to need more memory may have that much.
     """
 
     seconds: float | None = None
@@ -57,22 +57,32 @@ class Guard:
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
-        self._taken = _data_bytes()
+        self._taken: int | None = None
         _, self._hard = resource.getrlimit(resource.RLIMIT_DATA)
 
-    def begin(self, letter: Letter, item: int, *, size: int = 0, needs: int = 0) -> None:
+    def begin(self, letter: Letter, item: int | None, *, size: int = 0, needs: int = 0) -> None:
         """Bound the work on an item from now on, and note in the letter which one it is."""
+        self.lift()  # first, or the last item's alarm could end the next one
+        if item is None:
+            return
         letter.begun = item + 1
         seconds, memory = self.bounds.seconds, self.bounds.memory
         if memory is not None:
+            if self._taken is None:  # libraries that earlier tasks imported are no file's doing
+                self._taken = _data_bytes()
             self._allow(self._taken + max(memory, needs))
         if seconds is not None:
             signal.setitimer(signal.ITIMER_REAL, seconds + size / SLOWEST)
 
-    def end(self) -> None:
-        """Lift the bounds: what comes next is no file's doing."""
+    def lift(self) -> None:
+        """Bound nothing until the next item begins."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         self._allow(resource.RLIM_INFINITY)
+
+    def end(self) -> None:
+        """Bound nothing until the next task."""
+        self.lift()
+        self._taken = None
 
     def _allow(self, memory: int) -> None:
         """Private memory: RLIMIT_AS would count what libraries map and never touch."""
@@ -81,7 +91,7 @@ class Guard:
         resource.setrlimit(resource.RLIMIT_DATA, (memory, self._hard))
 
 
-def unguarded(item: int, *, size: int = 0, needs: int = 0) -> None:
+def unguarded(item: int | None, *, size: int = 0, needs: int = 0) -> None:
     """Bound nothing: the main process does not end itself."""
 
 

@@ -35,7 +35,7 @@ _AHEAD = 2
 _TRIALS = 2
 """How often an item may kill a process that then survives it alone."""
 _GRACE = 1.0
-"""Seconds that processes have to tidy up when they are needed no more."""
+"""Seconds that processes have to end when they are needed no more, or can do no more."""
 _PROCESSES: dict[str, Callable[..., BaseProcess]] = {
     "fork": get_context("fork").Process,
     "forkserver": get_context("forkserver").Process,
@@ -77,7 +77,8 @@ class Crew:
 def in_order(duty: Duty[T, R], tasks: Iterable[T], crew: Crew) -> Generator[R, None, None]:
     """Do tasks in processes, a few ahead of what is asked for; process i does every n-th of them.
 
-    Raises what the duty raises, and ReaderCrashed when processes die before they begin an item.
+    Raises what the duty raises, and ReaderCrashed when processes die before they begin an item, or
+    cannot be started.
     """
     tasks = iter(tasks)
     first = list(islice(tasks, crew.count))
@@ -160,6 +161,8 @@ class _Worker(Generic[T, R]):
 
     def _begin_again(self) -> None:
         """Hand a new process what the dead one left undone, without what that died of."""
+        self.process.join(_GRACE)  # it closed the channel, which is not to say that it ended
+        self.process.kill()
         self.process.join()
         code = self.process.exitcode
         self.channel.close()
@@ -206,15 +209,21 @@ def _dismiss(workers: Sequence[_Worker[T, R]]) -> None:
 
 
 def _launch(duty: Duty[T, R], crew: Crew) -> tuple[BaseProcess, socket.socket]:
+    """A new process, and what connects us. Raises ReaderCrashed where there can be none."""
     with holding_signals(), warnings.catch_warnings():  # as in `start`, of threads that cope
         warnings.simplefilter("ignore", DeprecationWarning)
-        if crew.start == "forkserver":
-            start_forkserver()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            work = (theirs, duty, crew.bounds)
-            process = _PROCESSES[crew.start](target=_serve, args=work, daemon=True)
-            process.start()
+        try:
+            if crew.start == "forkserver":
+                start_forkserver()
+            ours, theirs = socket.socketpair()
+            with theirs:
+                work = (theirs, duty, crew.bounds)
+                process = _PROCESSES[crew.start](target=_serve, args=work, daemon=True)
+                process.start()
+        except (EOFError, OSError) as error:  # EOFError: the server died of what it was asked
+            reason = getattr(error, "strerror", None) or "the server that forks them died"
+            message = f"reader processes cannot be started: {reason}; try --workers 0"
+            raise ReaderCrashed(message) from error
     return process, ours
 
 

@@ -73,13 +73,21 @@ def _fork(_: bytes, arguments: Sequence[str], files: Sequence[int]) -> int:
         _end_with_parent()
         null = os.open(os.devnull, os.O_RDWR)
         for number in {int(fd.name) for fd in Path("/dev/fd").iterdir()} - {0, 1, 2, null, *files}:
-            os.dup2(null, number, inheritable=False)
+            _keep_taken(number, null)
         os.close(null)
         exec(arguments[-1], {})
     except Exception:
         traceback.print_exc()
     finally:
         os._exit(0)
+
+
+def _keep_taken(number: int, null: int) -> None:
+    """Put another file in an open one's place; a number beyond `ulimit -n`, a shell's, goes."""
+    try:
+        os.dup2(null, number, inheritable=False)
+    except OSError:
+        os.close(number)
 
 
 def _start_resource_tracker() -> None:

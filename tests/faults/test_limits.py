@@ -12,7 +12,17 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from command import draw, filterbank, finish, group, rows, started, status_of, write_config
+from command import (
+    draw,
+    filterbank,
+    finish,
+    forked,
+    group,
+    rows,
+    started,
+    status_of,
+    write_config,
+)
 
 PLUGIN = '''
 import ctypes
@@ -136,7 +146,7 @@ def test_a_killed_main_process_takes_along_a_reader_that_hangs(
         process.wait()
         began = time.monotonic()
         while group(process.pid):
-            assert time.monotonic() - began < 10, "processes stay behind"
+            assert time.monotonic() - began < 100, "processes stay behind"
             time.sleep(0.05)
     ours = {
         p.name for p in Path("/dev/shm").iterdir() if p.name.startswith(("torch", "pym", "sem"))
@@ -169,6 +179,20 @@ def test_too_few_open_files_are_refused_before_anything_begins(
         "raise `ulimit -n`, or lower --workers\n"
     )
     assert filterbank("run", config, "--workers", 0).code == 0
+
+
+def test_a_file_that_a_shell_opened_beyond_the_limit_is_no_hindrance(
+    images: Path, tmp_path: Path
+) -> None:
+    """As in `exec 200>lock; flock 200; ulimit -n 100`."""
+    shell = (
+        "import os, resource; os.dup2(2, 200); "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 4096))"
+    )
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run={"workers": 2})
+    with forked("run", config, setup=shell) as process:
+        said = finish(process, timeout=200)
+    assert (said.code, said.err) == (0, ""), said
 
 
 @pytest.mark.parametrize("good", [0, 1], ids=["all", "all but one"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 
 from pipeline.errors import ReaderCrashed
 from pipeline.types import Failure
-from pipeline.workers.bounds import Begin, Bounds
+from pipeline.workers.bounds import Begin, Bounds, Guard
 from pipeline.workers.pool import Crew, in_order
 
 
@@ -59,6 +60,11 @@ class Runner:
             os.kill(os.getpid(), signal.SIGKILL)
         elif word == "haunted" and self.times(word) % 2:
             os._exit(9)
+        elif word == "mute":
+            for path in Path("/dev/fd").iterdir():
+                if path.is_socket():
+                    os.close(int(path.name))
+            time.sleep(600)
         elif word == "raise":
             message = "a defect"
             raise LookupError(message)
@@ -131,6 +137,22 @@ def test_processes_that_die_before_they_begin_end_the_run_in_the_end(
         assert list(found) == [("a",)]
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [(EOFError(), "the server .* died"), (BlockingIOError(11, "try again"), "try again")],
+    ids=["server", "system"],
+)
+def test_that_no_process_can_be_started_is_said_in_a_sentence(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+) -> None:
+    def fork() -> int:
+        raise error
+
+    monkeypatch.setattr(os, "fork", fork)
+    with pytest.raises(ReaderCrashed, match=f"cannot be started: {says}; try --workers 0"):
+        next(send(runner, "a"))
+
+
 def test_memory_is_bounded_unless_the_header_says_that_more_is_needed() -> None:
     def greedy(errand: Errand, begin: Begin) -> list[bool]:
         given = []
@@ -144,6 +166,44 @@ def test_memory_is_bounded_unless_the_header_says_that_more_is_needed() -> None:
 
     crew = Crew(1, "fork", Bounds(memory=1 << 27))
     assert next(in_order(greedy, [Errand(("0", str(1 << 29), "1"))], crew)) == [False, True, False]
+
+
+def test_what_no_item_does_is_not_bounded() -> None:
+    """Neither what was taken before a task, as by an import, nor what follows the last item."""
+
+    def late(errand: Errand, begin: Begin) -> int:
+        before = np.empty(1 << 27, np.uint8)
+        begin(0)
+        item = np.empty(1 << 26, np.uint8)
+        begin(None)
+        time.sleep(0.4)
+        return before.size + item.size + np.empty(1 << 28, np.uint8).size * len(errand.words)
+
+    found = in_order(late, [Errand(("a",))], Crew(1, "fork", Bounds(0.3, 1 << 27)))
+    assert list(found) == [(1 << 27) + (1 << 26) + (1 << 28)]
+
+
+def test_an_alarm_is_over_before_the_next_item_begins() -> None:
+    class Watched:
+        def __setattr__(self, name: str, number: int) -> None:
+            assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+            super().__setattr__(name, number)
+
+    guard, letter = Guard(Bounds(seconds=100)), Watched()
+    try:
+        for item in range(2):
+            guard.begin(letter, item)  # type: ignore[arg-type]
+            assert letter.begun == item + 1  # type: ignore[attr-defined]
+            assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    finally:
+        guard.end()
+
+
+def test_a_process_that_closes_its_channel_and_stays_is_killed(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.workers.pool._GRACE", 0.1)
+    assert list(send(runner, "a mute b", "c")) == [["a", "crashed", "b"], ["c"]]
 
 
 @dataclass(frozen=True)
