@@ -19,7 +19,10 @@ from itertools import accumulate
 from mmap import MAP_POPULATE, MAP_SHARED, mmap
 from typing import Any
 
-_NUMBER = struct.Struct("<q")
+from pipeline.errors import PlanError
+
+_NUMBER = struct.Struct("q")
+"""Native, so that it is written at once: another process may read it meanwhile."""
 _ALIGN = 64
 """Bytes: arrays begin at multiples of it, as vector instructions like them to."""
 
@@ -46,7 +49,7 @@ class Letter:
     def content(self) -> Any:
         """The object; its arrays lie in the letter's memory, which goes with the last of them."""
         (count,) = _NUMBER.unpack_from(self._memory, _NUMBER.size)
-        sizes = struct.unpack_from(f"<{count}q", self._memory, 2 * _NUMBER.size)
+        sizes = struct.unpack_from(f"{count}q", self._memory, 2 * _NUMBER.size)
         view = memoryview(self._memory)
         data, *arrays = (
             view[start : start + size] for start, size in zip(_starts(sizes), sizes, strict=False)
@@ -67,7 +70,7 @@ def send(channel: socket.socket, content: object) -> Letter:
     try:
         starts = _starts(sizes)
         os.ftruncate(handle, starts[-1])
-        _write(handle, struct.pack(f"<{2 + len(sizes)}q", 0, len(sizes), *sizes), 0)
+        _write(handle, struct.pack(f"{2 + len(sizes)}q", 0, len(sizes), *sizes), 0)
         for part, start in zip(parts, starts, strict=False):
             _write(handle, part, start)
         letter = Letter(mmap(handle, starts[-1]))
@@ -79,13 +82,19 @@ def send(channel: socket.socket, content: object) -> Letter:
 
 
 def receive(channel: socket.socket) -> Letter | None:
-    """Wait for a letter; None when the other side is gone and nothing of it is left."""
+    """Wait for a letter; None when the other side is gone and nothing of it is left.
+
+    Raises PlanError where this process has no room for one more open file.
+    """
     try:
         said, handles, _, _ = socket.recv_fds(channel, 1, 1)
     except ConnectionResetError:  # it left letters unread
         return None
     if not said:
         return None
+    if not handles:
+        message = "more files are open than this process may have; raise `ulimit -n`"
+        raise PlanError(message)
     try:
         size = os.fstat(handles[0]).st_size
         return Letter(mmap(handles[0], size, flags=MAP_SHARED | MAP_POPULATE))

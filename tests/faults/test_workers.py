@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -14,8 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.errors import ReaderCrashed
+from pipeline.errors import PlanError, ReaderCrashed
 from pipeline.types import Failure
+from pipeline.workers import letters
 from pipeline.workers.bounds import Begin, Bounds, Guard
 from pipeline.workers.pool import Crew, in_order
 
@@ -204,6 +207,19 @@ def test_a_process_that_closes_its_channel_and_stays_is_killed(
 ) -> None:
     monkeypatch.setattr("pipeline.workers.pool._GRACE", 0.1)
     assert list(send(runner, "a mute b", "c")) == [["a", "crashed", "b"], ["c"]]
+
+
+def test_a_letter_that_is_one_file_too_many_is_said_in_a_sentence() -> None:
+    ours, theirs = socket.socketpair()
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ours, theirs:
+        letters.send(theirs, "word")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+        try:
+            with pytest.raises(PlanError, match=r"more files are open .*; raise `ulimit -n`"):
+                letters.receive(ours)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @dataclass(frozen=True)
