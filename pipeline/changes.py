@@ -102,6 +102,13 @@ def compare(
     )
 
 
+def rows_of(state: State, sources: Sequence[Source]) -> list[Stored]:
+    """The rows of their files, and those of their keys: a series whose files have new names."""
+    rows = [row for m in sources[0].members for row in state.by_file.get(escape(m.name), ())]
+    rows += [state.by_key[source.key] for source in sources if source.key in state.by_key]
+    return list(dict.fromkeys(rows))
+
+
 def giving(config: Input) -> Given:
     """What gives all text that decides an image's results."""
     cells = lookup(config)

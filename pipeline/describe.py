@@ -19,10 +19,10 @@ from pipeline.bank.compile import Output
 from pipeline.bank.explain import Explained, explain
 from pipeline.bank.expr import Conv, Node, Spectral, nodes_of, reach_of
 from pipeline.boundary import Boundary
+from pipeline.diskspace import Space, space_of, together, waiting_for_space
 from pipeline.errors import InputError
 from pipeline.filters.simoncelli import SimoncelliBand
 from pipeline.journal import last_run
-from pipeline.room import Room, room_of, together
 from pipeline.storage import Place
 from pipeline.survey import Survey
 from pipeline.types import ImageInfo, Ints
@@ -49,7 +49,7 @@ def estimate(survey: Survey) -> Estimate:
     plan, config = survey.plan, survey.plan.config
     png = config.output.png
     rows = memory = pictures = drawn = 0
-    rooms: list[Room] = []
+    spaces: list[Space] = []
     halos: set[tuple[int, ...]] = set()
     for source in survey.sources:
         if source.failure is not None:
@@ -59,7 +59,7 @@ def estimate(survey: Survey) -> Estimate:
         halos.update(part.bank.halo for part in plan.banks(info))
         rows += each
         memory = max(memory, plan.bytes_needed(info) * plan.batch_size(info))
-        rooms.append(room_of(plan, source))
+        spaces.append(space_of(plan, source))
         if png is not None and source.drawn:
             if png.what != "sheet":
                 pictures += each
@@ -70,12 +70,12 @@ def estimate(survey: Survey) -> Estimate:
     at_once = plan.parallel(survey.sources)
     widest = max(halos, key=sum, default=())
     tables = 8 * rows * (3 + len(config.statistics))
-    room = together(rooms)
+    space = together(spaces)
     return Estimate(
         rows,
-        room.maps,
-        pictures + room.count,
-        tables + room.maps + drawn + room.files,
+        space.maps,
+        pictures + space.count,
+        tables + space.maps + drawn + space.files,
         memory * at_once,
         widest,
     )
@@ -101,6 +101,11 @@ def warnings_of(survey: Survey) -> list[str]:
         alike.setdefault((why, tuple(keys)), []).append(name)
     found = [f"{_some(names)} in {_some(keys)}: {why}" for (why, keys), names in alike.items()]
     return [*_idle(survey), *found]
+
+
+def _late(survey: Survey) -> Iterable[str]:
+    if survey.postponed:
+        yield waiting_for_space(survey.plan, survey.postponed)
 
 
 def _idle(survey: Survey) -> Iterable[str]:
@@ -173,7 +178,7 @@ def describe_survey(survey: Survey) -> dict[str, Any]:
         "halo": list(needed.halo),
         "responses": _responses(survey),
         "failures": failures,
-        "warnings": warnings_of(survey),
+        "warnings": [*_late(survey), *warnings_of(survey)],
     }
 
 

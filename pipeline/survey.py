@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline import store
-from pipeline.changes import Todo, attempts_of, compare, giving, idle_lines
+from pipeline.changes import Todo, attempts_of, compare, giving, idle_lines, rows_of
 from pipeline.config import Config, difference
+from pipeline.config.quantities import written_size
 from pipeline.discover import Listing, list_members, slices_of
+from pipeline.diskspace import fit
 from pipeline.errors import DeviceError, InputError, PlanError
 from pipeline.headers import Unit, open_all
 from pipeline.keys import escape
@@ -42,6 +44,7 @@ class Survey:
     """What a run would do: the plan, what is listed, what is stored, and the shards to compute.
 
     idle: lines of the table that are about no image; empty where not all images are known yet.
+    postponed: images that are left as they are, as their results do not fit on the disk now.
     """
 
     plan: Plan
@@ -51,6 +54,7 @@ class Survey:
     shards: tuple[Shard, ...]
     pruned: tuple[str, ...] = ()
     idle: tuple[int, ...] = ()
+    postponed: tuple[Source, ...] = ()
 
     @property
     def sources(self) -> list[Source]:
@@ -120,11 +124,13 @@ def survey(config: Config, options: Options) -> Survey:
     again = {source.key for unit in redo for source in unit}
     todo = replace(todo, vanished=tuple(row for row in todo.vanished if row.image not in again))
     pruned = _pruned(todo, state, options, listing)
+    opened = [source for unit in (*new, *redo) for source in unit]
+    new, redo, late = fit(plan, state, new, redo)
     shards = tuple(_shards(state, new[: options.limit], redo, pruned))
     known = options.limit is None and not listing.waiting
-    opened = [source for unit in (*new, *redo) for source in unit]
     idle = idle_lines(config.input, state, listing.sources, opened) if known else ()
-    return Survey(plan, listing, state, todo, shards, pruned, idle)
+    postponed = tuple(source for unit in late for source in unit)
+    return Survey(plan, listing, state, todo, shards, pruned, idle, postponed)
 
 
 def _plan(config: Config, options: Options) -> tuple[Plan, store.State]:
@@ -217,7 +223,7 @@ def _shards(
         shard: [] for shard, rows in sorted(state.shards.items()) if not all(map(stays, rows))
     }
     for unit in redo:
-        homes[min(row.shard for row in _stored(state, unit))] += unit
+        homes[min(row.shard for row in rows_of(state, unit))] += unit
     for shard, sources in homes.items():
         rows = () if shard in state.torn else state.shards[shard]
         yield Shard(shard, tuple(sources), tuple(row.image for row in rows if stays(row)))
@@ -245,7 +251,7 @@ def _units(
     opened = open_all(tuple(sources.values()), config.input, config.limits, workers=plan.workers)
     for unit in opened:
         names = [m.name for m in unit[0].members]
-        rows = _stored(state, unit)
+        rows = rows_of(state, unit)
         if changed.isdisjoint(names) and _is_as_stored(unit, rows):
             continue
         drawn = not shown.isdisjoint(names)
@@ -256,13 +262,6 @@ def _units(
 
 def _folder(source: Source) -> str:
     return source.members[0].folder
-
-
-def _stored(state: store.State, unit: Unit) -> list[store.Stored]:
-    """The rows of its files, and those of its keys: a series whose files have new names."""
-    rows = [row for m in unit[0].members for row in state.by_file.get(escape(m.name), ())]
-    rows += [state.by_key[source.key] for source in unit if source.key in state.by_key]
-    return list(dict.fromkeys(rows))
 
 
 def _is_as_stored(unit: Unit, rows: Sequence[store.Stored]) -> bool:
@@ -281,7 +280,7 @@ def checked(plan: Plan, source: Source) -> Source:
     except PlanError as error:
         return source.fail(Failure("unsupported", str(error)))
     if need > plan.memory:
-        text = f"needs about {need / 2**30:.1f} GiB of memory{_why(plan, source)}; raise run.memory"
+        text = f"needs about {written_size(need)} of memory{_why(plan, source)}; raise run.memory"
         return source.fail(Failure("limit", text))
     return source
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
-from command import filterbank
+from command import filterbank, tree
 from running import failures, run_bank, write_config
 
 from pipeline.output import open_output
@@ -58,27 +59,69 @@ def test_maps_that_do_not_fit_on_the_disk_together_are_refused(
     assert not list(tmp_path.glob("new/out/*/*.parquet"))
 
 
-@pytest.mark.parametrize(
-    ("total", "free", "reason"),
-    [
-        (1 << 30, 6_000, "io: its maps need at least 0.0 GiB of disk, more than is free; keep"),
-        (6_000, 6_000, "limit: its maps need at least 0.0 GiB of disk, more than there is; keep"),
-    ],
-    ids=["free", "total"],
-)
-def test_an_image_whose_maps_alone_fit_on_no_disk_stops_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, total: int, free: int, reason: str
+def test_an_image_larger_than_the_disk_fails_and_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = disk_of(monkeypatch, tmp_path, total=total, free=free, shapes=[(40, 50), (100, 90)])
+    config = disk_of(monkeypatch, tmp_path, total=6_000, free=6_000, shapes=[(40, 50), (100, 90)])
     said = filterbank("run", config)
     assert said.code == 5, said
     output = open_output(tmp_path / "new" / "out")
     assert output.statistics.column("image").to_pylist() == ["0.npy"]
     (error,) = failures(output).values()
-    assert error.startswith(reason)
+    assert error.startswith("limit: its maps need at least 17.6 KiB of disk, more than there is; ")
     monkeypatch.undo()
-    again = filterbank("run", config).out
-    assert again.startswith("done 1" if total > free else "nothing to do"), again
+    assert filterbank("run", config).out.startswith("nothing to do")
+
+
+def test_what_does_not_fit_on_a_full_disk_waits_however_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is said about it in the results, so that all is done when the disk is freed.
+
+    The pages of one file wait together, and so does a changed image, whose old results stay.
+    """
+    with monkeypatch.context() as patch:
+        config = disk_of(patch, tmp_path, total=1 << 30, free=16_000, shapes=[(40, 50)] * 3)
+        pages = (np.ones((8, 8), np.uint8), np.ones((100, 90), np.uint8))
+        with tifffile.TiffWriter(tmp_path / "in" / "pages.tif") as file:
+            for page in pages:
+                file.write(page, photometric="minisblack")
+        for i in range(4):
+            np.save(tmp_path / "in" / "1.npy", np.full((40, 50) if i == 0 else (100, 90), i))
+            said = filterbank("run", config, "--fail-on", "none")
+            assert said.code == 7, said
+            assert "wait for space on the disk of" in said.err or "1 image waits" in said.err
+            assert said.err.strip().endswith("(15.6 KiB free); free the disk and run again")
+            assert said.out.startswith("done 3, failed 0" if i == 0 else "nothing to do")
+            output = open_output(tmp_path / "new" / "out")
+            assert output.images.column("image").to_pylist() == ["0.npy", "1.npy", "2.npy"]
+            record = json.loads((tmp_path / "new" / "out" / "run.json").read_bytes())
+            assert (record["exit_code"], record["attempts"]) == (7, {})
+        assert "for space on the disk" in filterbank("plan", config).err
+    said = filterbank("run", config)
+    assert (said.code, said.out[:8]) == (0, "done 3, "), said
+    assert open_output(tmp_path / "new" / "out").images.num_rows == 5
+
+
+def test_a_damaged_shard_waits_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Done again without one of its images it would be whole, and that one's pictures lost."""
+    config = disk_of(
+        monkeypatch, tmp_path, total=1 << 30, free=1 << 29, shapes=[(40, 50), (90, 90)]
+    )
+    root = tmp_path / "new" / "out"
+    config.write_text(config.read_text().replace("maps: float32", "maps: float32\n  png: true"))
+    assert filterbank("run", config).code == 0
+    before = tree(root)
+    for path in (root / "png").glob("*/sheet.png"):
+        path.unlink()
+    full = SimpleNamespace(disk_usage=lambda _: SimpleNamespace(total=1 << 30, free=6_000))
+    monkeypatch.setattr("pipeline.diskspace.shutil", full)
+    said = filterbank("run", config)
+    assert said.code == 7, said
+    assert "2 images wait" in said.err
+    monkeypatch.undo()
+    assert filterbank("run", config).code == 0
+    assert tree(root) == before
 
 
 def disk_of(
@@ -94,7 +137,7 @@ def disk_of(
     for i, shape in enumerate(shapes):
         np.save(folder / "in" / f"{i}.npy", np.ones(shape, np.uint8))
     usage = SimpleNamespace(total=total, free=free)
-    monkeypatch.setattr("pipeline.room.shutil", SimpleNamespace(disk_usage=lambda _: usage))
+    monkeypatch.setattr("pipeline.diskspace.shutil", SimpleNamespace(disk_usage=lambda _: usage))
     return write_config(
         folder / "c.yaml",
         input={"path": str(folder / "in")},

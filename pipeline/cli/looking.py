@@ -23,18 +23,18 @@ def plan(as_json: bool, **flags: Any) -> None:
     """Say what `run` would do, from headers only: images, shards, memory, halo, bytes."""
     from pipeline.describe import describe_survey
     from pipeline.discover import check_roots
-    from pipeline.room import fit, refuse_small_disk
+    from pipeline.diskspace import refuse_small_disk
     from pipeline.survey import survey
 
     config, options = settings(flags)
     check_roots(config.input)
-    seen = fit(survey(config, options))
+    seen = survey(config, options)
     found = describe_survey(seen)
     if as_json:
         click.echo(json.dumps(found, indent=1))
     else:
         _show_plan(found)
-    refuse_small_disk(seen)
+    refuse_small_disk(seen.plan, seen.sources)
 
 
 _COLUMNS = {

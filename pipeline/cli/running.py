@@ -79,6 +79,7 @@ def run(fail_on: str, if_locked: str, **flags: Any) -> None:
 def _recorded(config: Config, options: Options, fail_on: str, summary: Summary) -> int:
     """Survey, run and sum up, with the record of it in run.json whatever happens."""
     from pipeline.commit import writing
+    from pipeline.diskspace import waiting_for_space
     from pipeline.journal import Journal
     from pipeline.survey import root_of
     from pipeline.verify import beyond_repair
@@ -94,13 +95,17 @@ def _recorded(config: Config, options: Options, fail_on: str, summary: Summary) 
             with writing(root):
                 _execute(plan, journal)
         check_stopped()
+        late = waiting_for_space(plan.plan, plan.postponed) if plan.postponed else None
         code = 9 if options.verify and beyond_repair(plan) else _verdict(summary, fail_on)
+        code = 7 if late else code
         with writing(root):
-            journal.end(code)
+            journal.end(code, late)
     except BaseException as error:
         _end(journal, *ending_of(error))
         raise
     say(_last_line(plan, summary))
+    if late:
+        complain(f"filterbank: {late}")
     return code
 
 
@@ -109,14 +114,14 @@ def _survey(config: Config, options: Options) -> Survey:
     from pipeline import store
     from pipeline.describe import warnings_of
     from pipeline.discover import check_roots
-    from pipeline.room import fit, refuse_small_disk
+    from pipeline.diskspace import refuse_small_disk
     from pipeline.survey import root_of, survey
     from pipeline.verify import beyond_repair
 
     check_roots(config.input)
     store.clean(root_of(config))
-    plan = fit(survey(config, options))
-    refuse_small_disk(plan)
+    plan = survey(config, options)
+    refuse_small_disk(plan.plan, plan.sources)
     warn([*beyond_repair(plan), *warnings_of(plan)])
     return plan
 

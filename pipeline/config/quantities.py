@@ -82,6 +82,16 @@ def parse_size(value: object) -> int:
     return size
 
 
+def written_size(size: int) -> str:
+    """Write bytes for people, in the largest unit of which there is one.
+
+    >>> written_size(1536)
+    '1.5 KiB'
+    """
+    unit, scale = max((u for u in _BYTES.items() if u[1] <= max(size, 1)), key=lambda u: u[1])
+    return f"{size / scale:.1f} {unit}" if scale > 1 else f"{size} B"
+
+
 def parse_memory(value: object) -> int | Literal["auto"]:
     """`auto`, or bytes."""
     if value == "auto":
