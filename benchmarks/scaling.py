@@ -25,7 +25,6 @@ from pipeline import store
 from pipeline.commit import Staging
 from pipeline.config import load
 from pipeline.discover import list_members
-from pipeline.execute.local import run_local
 from pipeline.remote import pinned
 from pipeline.survey import Options, survey
 from pipeline.types import ShardReport
@@ -90,7 +89,7 @@ def measure(config, root: Path, images: int, shards: int) -> None:
 
     began = used()
     with patch.object(Staging, "commit", timed):
-        for report in run_local(lambda s: work(plan.plan, s), plan.shards):
+        for report in work(plan.plan, plan.shards):
             assert not isinstance(report, ShardReport) or not report.failed
     working = used() - began
     adoptions = [adoption(plan.plan, shard) for shard in plan.shards[:20]]

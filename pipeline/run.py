@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from functools import partial
 
 import pyarrow as pa
 
 from pipeline import store
 from pipeline.config import parameters
 from pipeline.errors import TooManyFailed
-from pipeline.execute.local import run_local
 from pipeline.journal import Journal
 from pipeline.methods import methods
 from pipeline.plan import Plan
@@ -63,7 +61,7 @@ def _execute(
     if run.address is None:
         from pipeline.work import work
 
-        yield from run_local(partial(work, plan), shards)
+        yield from work(plan, shards)
         return
     from pipeline.execute.ray import run_ray
     from pipeline.remote import pinned

@@ -1,1 +1,1 @@
-"""Executors: where shards run. They know work and shards, nothing else."""
+"""Executors: have shards done on other machines. They know work and shards, nothing else."""
