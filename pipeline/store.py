@@ -20,6 +20,7 @@ from pipeline.storage import ObjectPath, Place, at_hand, glob, sizes
 TABLES = ("statistics", "regions", "maps")
 FILTERS = "filters.parquet"
 METHODS = "methods.md"
+_PARTS = "part-*.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def _load(root: Place, overwrite: str | None, verify: bool) -> State:
     unsealed, replaced = set[str](), set[str]()
     footers: dict[str, dict[str, str]] = {}
     size_of = sizes(root)
-    for path in at_hand(glob(root / "images", "part-*.parquet")):
+    for path in at_hand(glob(root / "images", _PARTS)):
         shard = path.stem.removeprefix("part-")
         files = _listed(path)
         if files is None:
@@ -152,11 +153,12 @@ def clean(root: Place) -> None:
     """Recover from an interrupted run: finish its last commit, remove parts of no shard."""
     with writing(root):
         recover(root)
+        images, *others = ({p.name: p for p in glob(root / n, _PARTS)} for n in ("images", *TABLES))
         orphans = {
             path.stem.removeprefix("part-")
-            for name in TABLES
-            for path in (root / name).glob("part-*.parquet")
-            if not (root / "images" / path.name).exists()
+            for parts in others
+            for name, path in parts.items()
+            if name not in images
         }
         if orphans:
             drop(root, orphans)
@@ -188,7 +190,8 @@ def drop_pictures(root: Place, names: Iterable[str]) -> None:
 def listed(root: Place, shard: str) -> Mapping[str, tuple[int, str]] | None:
     """The files an images part lists, with size and SHA-256; None where it is missing or damaged.
 
-    One that lists another shard's tables was put under this name by somebody else.
+    One that is no images part, or lists another shard's tables, was put under this name by somebody
+    else.
     """
     return _listed(root / "images" / f"part-{shard}.parquet")
 
@@ -196,7 +199,10 @@ def listed(root: Place, shard: str) -> Mapping[str, tuple[int, str]] | None:
 def _listed(path: Place) -> Mapping[str, tuple[int, str]] | None:
     if not path.exists() or not tables.check_seal(path):
         return None
-    files = json.loads(tables.footer_of(path)["filterbank:files"])
+    footer = tables.footer_of(path)
+    if not footer.keys() >= {"filterbank:files", "filterbank:digest"}:
+        return None
+    files = json.loads(footer["filterbank:files"])
     own = f"statistics/{path.name}" in files
     return {name: (size, digest) for name, (size, digest) in files.items()} if own else None
 

@@ -96,6 +96,20 @@ def test_a_damaged_footer_of_an_images_part_is_noticed_and_the_shard_done_again(
     assert tree(tmp_path / "out") == before
 
 
+def test_another_table_under_the_name_of_an_images_part_is_named_and_goes(
+    config: Path, tmp_path: Path
+) -> None:
+    """It has a seal of its own, and says nothing of a shard."""
+    root = tmp_path / "out"
+    before, name = tree(root), "images/part-0123456789abcdef.parquet"
+    shutil.copy(root / "filters.parquet", root / name)
+    said = filterbank("verify", root)
+    assert (said.code, said.out.split(": ")[0]) == (9, name)
+    assert "1 images parts are damaged" in filterbank("status", root).err
+    assert filterbank("run", config).code == 0
+    assert tree(root) == before
+
+
 def test_a_flipped_bit_is_an_error_for_whoever_reads_with_checksums(
     config: Path, tmp_path: Path
 ) -> None:
