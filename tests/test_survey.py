@@ -251,6 +251,10 @@ def test_young_files_wait_for_the_next_run(line: Line) -> None:
     assert line.plan()["waiting"] == 1
     assert "waiting 1" in line.run().out
     assert "young.png" not in status_of(line.out)
+    os.utime(line.images / "0.png")
+    said = line.run()
+    assert "nothing to do: 5 images are done or known to fail (0 failed); waiting 2;" in said.out
+    os.utime(line.images / "0.png", ns=(7, 7))
     os.utime(line.images / "young.png", ns=(7, 7))
     line.run()
     assert status_of(line.out)["young.png"] == ("done", None)

@@ -131,7 +131,7 @@ def _end(journal: Journal, code: int, error: str, trace: str | None) -> None:
     try:
         journal.end(code, error, trace)
     except OSError:
-        complain("filterbank: run.json could not be written")
+        complain("filterbank: run.json or log.jsonl could not be written")
 
 
 def _measure(path: str | None, labels: Mapping[str, str], code: int, summary: Summary) -> None:
@@ -153,11 +153,13 @@ def _verdict(summary: Summary, fail_on: str) -> int:
 def _last_line(plan: Survey, summary: Summary) -> str:
     seconds = summary.seconds
     if plan.nothing_to_do:
-        images = "1 image is" if plan.todo.done == 1 else f"{plan.todo.done} images are"
+        gone, later = len(plan.todo.vanished), len(plan.listing.waiting)
+        stored = sum(map(len, plan.state.shards.values())) - gone
+        images = "1 image is" if stored == 1 else f"{stored} images are"
         text = f"nothing to do: {images} done or known to fail"
-        gone = len(plan.todo.vanished)
         kept = f"; vanished {gone}, whose rows stay until --prune" if gone else ""
-        return f"{text} ({summary.failed_before} failed){kept}; results in {plan.plan.root}"
+        waiting = f"; waiting {later}" if later else ""
+        return f"{text} ({summary.failed_before} failed){kept}{waiting}; results in {plan.plan.root}"
     rate = summary.done / max(seconds, 1e-9)
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(summary.kinds.items()))
     parts = [
