@@ -20,22 +20,26 @@ import pyarrow.parquet as pq
 import pytest
 import tifffile
 from command import Said, draw, filterbank, tree, write_config
+from fsspec.implementations.memory import MemoryFileSystem
 from objectstore import CREDENTIALS, ObjectStore, running, start
 from once import Once
 
 from pipeline import fetch, lease, plan, upload
-from pipeline.commit import Staging, adopt, close_room, recover
+from pipeline.commit import Staging, adopt, close_room, damage, recover
 from pipeline.config.schema import Input, Limits
-from pipeline.errors import Locked, ReadError
+from pipeline.errors import Locked, ReadError, WriteError
 from pipeline.fetch import fetched
 from pipeline.lock import locked
+from pipeline.logfile import Log
 from pipeline.objects import list_objects
 from pipeline.output import open_output
 from pipeline.pages import open_headers
 from pipeline.readers import tiff
 from pipeline.stages.boxes import read_box
-from pipeline.storage import ObjectPath, place, private, scratch
+from pipeline.storage import ObjectPath, place, private, scratch, sizes
+from pipeline.store import load
 from pipeline.types import Region, Source
+from pipeline.verify import verify
 
 STEP = int(os.environ.get("FILTERBANK_CUT_STEP", "15"))
 """Runs die at every fifteenth change of the store; FILTERBANK_CUT_STEP=1 for acceptance."""
@@ -103,6 +107,33 @@ def test_a_second_driver_is_told_who_holds_the_place(root: ObjectPath) -> None:
         pass
     with locked(root):  # released
         pass
+
+
+def test_a_store_that_does_not_answer_has_not_said_that_nothing_is_there(
+    root: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / "log.jsonl").write_bytes(b"before\n")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    log = Log(root)
+    with monkeypatch.context() as cut:
+        for name in ("info", "cat_file", "ls", "find", "open"):
+            cut.setattr(MemoryFileSystem, name, refuse)
+        for ask in (
+            root.exists,
+            root.is_file,
+            lambda: sizes(root),
+            lambda: verify(root),
+            lambda: load(root),
+            lambda: log.add("end"),
+            lambda: damage(root / "log.jsonl", 7, ""),
+        ):
+            with pytest.raises(WriteError, match="refuses, or does not answer"):
+                ask()
+    log.add("end")
+    assert (root / "log.jsonl").read_bytes().startswith(b"before\n{")
 
 
 def others(root: ObjectPath, **holder: object) -> None:
