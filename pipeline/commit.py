@@ -150,7 +150,9 @@ def adopt(root: Place, room: str, name: str) -> None:
     for entry in (name, f"{name}.json"):
         (root / TMP / room / entry).rename(root / TMP / entry)
     _sync(root / TMP)
-    _finish(root, name)
+    if not _finish(root, name):
+        message = f"cannot write to {root}: the journal of {name} is damaged; run again"
+        raise WriteError(message)
 
 
 def replace_file(path: Place, data: bytes) -> None:
@@ -175,7 +177,8 @@ def replace_file(path: Place, data: bytes) -> None:
 def recover(root: Place) -> int:
     """Finish commits that were cut off, forget files that were never committed; count the former.
 
-    Must run, under the lock, before anything else is written.
+    Journals that no commit wrote are forgotten, too. Must run, under the lock, before anything else
+    is written.
     """
     if isinstance(root, ObjectPath):
         shutil.rmtree(scratch(root), ignore_errors=True)
@@ -185,11 +188,10 @@ def recover(root: Place) -> int:
     folder = root / TMP
     if not folder.is_dir():
         return 0
-    names = sorted(p.stem for p in folder.glob("*.json"))
-    for name in names:
-        _finish(root, name)
+    names = sorted(p.stem for p in folder.glob("*.json") if p.is_file())
+    done = sum(_finish(root, name) for name in names)
     shutil.rmtree(folder, ignore_errors=True)
-    return len(names)
+    return done
 
 
 def damage(path: Place, size: int, digest: str) -> str | None:
@@ -209,17 +211,18 @@ def damage(path: Place, size: int, digest: str) -> str | None:
             return "is a folder"
 
 
-def _finish(root: Path, name: str) -> None:
+def _finish(root: Path, name: str) -> bool:
+    """Do what a journal says, and forget it; nothing, and False, where no commit wrote it."""
     journal = root / TMP / f"{name}.json"
-    todo = json.loads(journal.read_bytes())
+    todo = upload.todo_of(journal.read_bytes())
     touched: dict[Path, None] = {}
-    for final in todo["files"]:
+    for final in todo["files"] if todo else ():
         source, target = root / TMP / name / final, root / final
         if source.exists():
             _make(target.parent, root)
             source.replace(target)
         touched[target.parent] = None
-    for final in todo["remove"]:
+    for final in todo["remove"] if todo else ():
         target = root / final
         target.unlink(missing_ok=True)
         touched[_prune(target.parent, root)] = None
@@ -230,6 +233,7 @@ def _finish(root: Path, name: str) -> None:
     shutil.rmtree(root / TMP / name, ignore_errors=True)
     with suppress(OSError):
         (root / TMP).rmdir()
+    return todo is not None
 
 
 def _make(folder: Path, root: Path) -> None:

@@ -5,9 +5,11 @@ every final name, in order, and what goes. From that moment the set is decided; 
 final names that follow can be cut off anywhere, because `recover` repeats them. The files below
 `.tmp/<id>/` go last, after the journal, so a journal without them is of a set that is done.
 
-A run that lost its lease and does not know it can do no harm: who takes over creates the journals
-of all sets that are not decided itself, as given up, before it deletes their files, and no other
-run has the same ids. No clock decides any of this.
+A run that lost its lease and does not know it puts nothing: who takes over creates the journals of
+all sets that are not decided itself, as given up, before it deletes their files, and no other run
+has the same ids. No clock decides any of this. Deletion knows no such condition: a run that sleeps
+between asking for its lease and the one deletion after it may delete what the other one put there
+meanwhile. That file is then missing, which the next run notices, and makes it again.
 """
 
 from __future__ import annotations
@@ -17,12 +19,33 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipeline import lease
-from pipeline.errors import Locked
+from pipeline.errors import Locked, WriteError
 from pipeline.storage import TMP, ObjectPath
 
 _GIVEN_UP = b'{"given up": true}'
 _TODO = ".todo.json"
 """Among the staged files: the journal as it will be."""
+
+
+def todo_of(written: bytes) -> Mapping[str, Sequence[str]] | None:
+    """What a journal says is to be done; None where no commit wrote it, or not for this folder."""
+    try:
+        todo = json.loads(written)
+        found = {key: todo[key] for key in ("files", "remove")}
+        fits = all(
+            isinstance(names, list) and all(map(_is_final, names)) for names in found.values()
+        )
+        return found if fits else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _is_final(name: str) -> bool:
+    """Whether a name is one below the root, and of a file that everybody sees."""
+    name.encode()
+    parts = Path(name).parts
+    hidden = name.startswith(".") or "\0" in name
+    return not hidden and ".." not in parts and "/".join(parts) == name != ""
 
 
 def stage(
@@ -45,12 +68,19 @@ def decide(root: ObjectPath, name: str, room: str = "") -> None:
     lease.check(root)
     try:
         written = (root / TMP / id / _TODO).read_bytes()
-        if (root / TMP / f"{id}.json").create(written) and _finish(root, id, written):
+        if not (root / TMP / f"{id}.json").create(written):
+            message = f"another run took {root} over and gave {name} up; what was committed stays"
+            raise Locked(message)
+        if _finish(root, id, json.loads(written)):
             return
     except FileNotFoundError:
         pass
-    message = f"another run took {root} over and gave {name} up; what was committed stays"
-    raise Locked(message)
+    lease.check(root)
+    message = (
+        f"cannot write to {root}: what was put below {TMP} for {name} is not there any more; is "
+        "something else clearing it? Run again: what was committed stays"
+    )
+    raise WriteError(message)
 
 
 def forget(root: ObjectPath, room: str) -> None:
@@ -70,11 +100,11 @@ def recover(root: ObjectPath) -> int:
     done = 0
     for id in sorted(ids):
         journal = root / TMP / f"{id}.json"
-        if journal.create(_GIVEN_UP) or (written := journal.read_bytes()) == _GIVEN_UP:
+        if journal.create(_GIVEN_UP) or (todo := todo_of(journal.read_bytes())) is None:
             (root / TMP / id).clear()
             journal.unlink(missing_ok=True)
         else:
-            done += _finish(root, id, written)
+            done += _finish(root, id, todo)
     return done
 
 
@@ -82,10 +112,12 @@ def _id(root: ObjectPath, name: str, room: str) -> str:
     return f"{room or format(lease.number_of(root), '06d')}-{name}"
 
 
-def _finish(root: ObjectPath, id: str, written: bytes) -> bool:
-    """Do what a journal says; False where another run has done it already, or gave it up."""
+def _finish(root: ObjectPath, id: str, todo: Mapping[str, Sequence[str]]) -> bool:
+    """Do what a journal says; False where another run has done it already, or gave it up.
+
+    Raises Locked where another run has taken over.
+    """
     staged, journal = root / TMP / id, root / TMP / f"{id}.json"
-    todo = json.loads(written)
     try:
         staged.copy(todo["files"][:-1], root)
         staged.copy(todo["files"][-1:], root)  # the images part: that the others are there
@@ -93,9 +125,8 @@ def _finish(root: ObjectPath, id: str, written: bytes) -> bool:
         whole = False
     else:
         whole = True
-        if todo["remove"]:
-            lease.check(root)
         for final in todo["remove"]:
+            lease.check(root)  # each time: the one that took over may have put it there again
             (root / final).unlink(missing_ok=True)
     journal.unlink(missing_ok=True)
     staged.clear()

@@ -15,6 +15,7 @@ from dying import deaths, put
 from pipeline import commit
 from pipeline.commit import Staging, recover, replace_file
 from pipeline.errors import WriteError
+from pipeline.storage import place
 
 STEP = int(os.environ.get("FILTERBANK_CUT_STEP", "3"))
 """Whole runs die at every third state of the folder; at each in `make faults`."""
@@ -114,6 +115,40 @@ def test_a_replaced_file_is_old_or_new_wherever_it_was_cut(tmp_path: Path) -> No
         assert (root / "f.parquet").read_bytes() in (b"old", b"new")
         recover(root)
         assert [path.name for path in root.iterdir()] == ["f.parquet"]
+
+
+@pytest.mark.parametrize(
+    "journal",
+    [
+        "{",
+        "[]",
+        "null",
+        '{"files": [], "remove": 3}',
+        '{"files": "ab", "remove": []}',
+        '{"files": [], "remove": ["../mine"]}',
+        '{"files": [], "remove": ["/etc/hosts"]}',
+        '{"files": ["../up"], "remove": ["f"]}',
+        '{"files": [".lock"], "remove": []}',
+        '{"files": [""], "remove": [7]}',
+        '{"files": ["a\\u0000"], "remove": ["\\ud800"]}',
+        "[" * 100_000,
+    ],
+)
+@pytest.mark.parametrize("store", [False, True], ids=["folder", "store"])
+def test_a_journal_that_no_commit_wrote_is_forgotten(
+    store: bool, journal: str, tmp_path: Path
+) -> None:
+    root = place(f"memory://{tmp_path.name}/out" if store else tmp_path / "out")
+    kept = root / "f", root.parent / "mine"
+    for path in (*kept, root / ".tmp/s/up", root / ".tmp/s.json"):
+        if isinstance(path, Path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(journal.encode())
+    assert recover(root) == 0
+    assert all(path.read_bytes() == journal.encode() for path in kept)
+    assert not (root / ".tmp").exists()
+    assert not (root / "up").exists()
+    assert not (root.parent / "up").exists()
 
 
 def test_files_are_durable_before_the_journal_that_decides(

@@ -169,7 +169,7 @@ def test_who_lost_the_lease_commits_nothing(root: ObjectPath) -> None:
         assert not any(name.startswith("images") for name in root.sizes())
 
 
-@pytest.mark.parametrize("pause", ["stage", "check", "create", "copy"])
+@pytest.mark.parametrize("pause", ["stage", "check", "create", "copy", "remove"])
 def test_who_is_taken_over_at_any_moment_of_a_commit_leaves_whole_sets(
     pause: str, root: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +181,7 @@ def test_who_is_taken_over_at_any_moment_of_a_commit_leaves_whole_sets(
         with monkeypatch.context() as other:
             other.setitem(lease._numbers, root, 2)
             recover(root)
-            staged(root, maps=b"new", images=b"new").commit()
+            staged(root, maps=b"new", png=b"new", images=b"new").commit()
 
     def after(real: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object, **named: object) -> object:
@@ -196,15 +196,30 @@ def test_who_is_taken_over_at_any_moment_of_a_commit_leaves_whole_sets(
         "check": (lease, "check"),
         "create": (ObjectPath, "create"),
         "copy": (ObjectPath, "copy"),
+        "remove": (ObjectPath, "unlink"),
     }[pause]
     with locked(root):
         staging = staged(root, maps=b"old", images=b"old")
         monkeypatch.setattr(*where, after(getattr(*where)))
         with pytest.raises(Locked):
-            staging.commit()
+            staging.commit(remove=["png/old", "png/part"])
         monkeypatch.setitem(lease._numbers, root, 2)
         recover(root)
-        assert committed(root) == {"maps/part": b"new", "images/part": b"new"}
+        assert committed(root) == dict.fromkeys(("maps/part", "png/part", "images/part"), b"new")
+
+
+def test_staged_files_that_something_else_deleted_are_no_lost_lease(
+    root: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = upload.stage
+
+    def clearing(*arguments: Any) -> None:
+        stage(*arguments)
+        (root / ".tmp").clear()
+
+    monkeypatch.setattr(upload, "stage", clearing)
+    with locked(root), pytest.raises(WriteError, match="is not there any more"):
+        staged(root, images=b"i").commit()
 
 
 @pytest.mark.parametrize(
