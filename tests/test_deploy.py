@@ -105,9 +105,13 @@ def test_the_workflow_can_be_started_and_keeps_results() -> None:
     assert set(workflow[True]) == {"schedule", "workflow_dispatch"}, "YAML 1.1 reads `on` so"
     steps = workflow["jobs"]["run"]["steps"]
     assert all(("uses" in step) != ("run" in step) for step in steps)
-    assert [step["if"] for step in steps if step.get("uses", "").startswith("actions/upload")] == [
-        "always()"
-    ]
+    cached, kept, uploaded = (
+        [step for step in steps if step.get("uses", "").startswith(f"actions/{name}@")]
+        for name in ("cache/restore", "cache/save", "upload-artifact")
+    )
+    assert [step["if"] for step in (*kept, *uploaded)] == ["always()"] * 2, "also after code 5"
+    assert cached[0]["with"]["path"] == kept[0]["with"]["path"] == uploaded[0]["with"]["path"]
+    assert kept[0]["with"]["key"].startswith(cached[0]["with"]["restore-keys"])
 
 
 def test_the_image_is_made_of_files_that_there_are() -> None:
