@@ -31,7 +31,6 @@ def connected(address: str) -> Iterator[tuple[Any, Callable[[], None]]]:
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # or actors without a GPU warn
     try:
         import ray
-        from ray._private import worker
     except ImportError as error:
         message = "run.executor ray needs the extra filterbank[ray]; install it"
         raise MissingDependency(message) from error
@@ -41,7 +40,7 @@ def connected(address: str) -> Iterator[tuple[Any, Callable[[], None]]]:
     else:
         options |= {"include_dashboard": False, "object_store_memory": _STORE}
     signals = _Signals()
-    with patch.object(worker, "print_to_stdstream", lambda *_, **__: None):  # has no public word
+    with _printing_nothing(ray):
         try:
             signals.hold()
             try:
@@ -57,6 +56,17 @@ def connected(address: str) -> Iterator[tuple[Any, Callable[[], None]]]:
             ray.shutdown()
             signals.deliver()
             signals.release()
+
+
+@contextmanager
+def _printing_nothing(ray: Any) -> Iterator[None]:
+    """Ray has no public word for it; a release without this one prints what it likes."""
+    worker = getattr(getattr(ray, "_private", None), "worker", None)
+    if not hasattr(worker, "print_to_stdstream"):
+        yield
+        return
+    with patch.object(worker, "print_to_stdstream", lambda *_, **__: None):
+        yield
 
 
 def _reach(address: str) -> None:

@@ -168,7 +168,7 @@ class _Crew:
         self._end(actor)
         self._places = len(self.actors)  # its machine may be gone, which shows a moment later
         self._counted = time.monotonic() - _LOOK + TICK
-        task, text = actor.task, str(reason).strip().splitlines()[-1][:500]
+        task, text = actor.task, _sentence(reason)
         shards = [shard.id for shard in task.shards] if task else []
         yield Notice("lost", {"machine": actor.machine, "shards": shards, "reason": text})
         yield Progress(-actor.told.images, -actor.told.pixels)
@@ -193,11 +193,15 @@ class _Crew:
             actor.begin()
 
     def _hear(self) -> Iterator[Event]:
-        """Wait for a word of some actor, a second at most."""
+        """Wait for a word of some actor, a second at most, and take one of each that has one."""
         awaited = {actor.awaited: actor for actor in self.actors if actor.awaited is not None}
         ready = []
         if awaited:
-            ready, _ = self.ray.wait(list(awaited), timeout=TICK, fetch_local=False)
+            ready, others = self.ray.wait(list(awaited), timeout=TICK, fetch_local=False)
+            if others:
+                many = len(others)
+                more, _ = self.ray.wait(others, num_returns=many, timeout=0, fetch_local=False)
+                ready += more
         else:
             time.sleep(TICK)
         yield Progress(0, 0)
@@ -261,3 +265,9 @@ class _Crew:
                 shard = actor.task.shards[0].id if actor.task.shards else None
                 details = {"shard": shard, "machine": actor.machine, "seconds": round(seconds)}
                 yield Notice("slow", details)
+
+
+def _sentence(reason: Exception) -> str:
+    """The first sentence of the last line: Ray begins with identifiers and ends with advice."""
+    lines = str(reason).strip().splitlines() or [type(reason).__name__]
+    return lines[-1].partition(". ")[0][:500]

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +28,9 @@ from command import (
 from sites import Site, shard, source
 
 from pipeline.errors import DeviceError, FilterbankError, PlanError, WriteError
-from pipeline.execute.ray import run_ray
+from pipeline.execute.cluster import _printing_nothing
+from pipeline.execute.queue import Queue
+from pipeline.execute.ray import _Crew, _Hired, _sentence, run_ray
 from pipeline.types import Notice, Shard, ShardReport
 
 SLOW = os.environ.get("FILTERBANK_SLOW") == "1"
@@ -160,6 +163,42 @@ def test_a_lost_machine_costs_retries_only(cluster: Any, tmp_path: Path) -> None
     assert len(done(site)) == 20
     assert any(notice.event == "lost" for notice in noticed)
     assert rooms(site) == []
+
+
+# ---------------------------------------------------------------- without a cluster
+def test_actors_that_have_something_to_say_are_all_heard_in_one_round(tmp_path: Path) -> None:
+    """Or later ones starve while the first ones talk."""
+
+    def wait(words: list[str], *, num_returns: int = 1, **_: object) -> tuple[list[str], list[str]]:
+        return words[:num_returns], words[num_returns:]
+
+    ray = SimpleNamespace(
+        nodes=lambda: [{"Alive": True, "Resources": {"CPU": 3}}],
+        wait=wait,
+        get=lambda word: (word, "node"),
+        exceptions=SimpleNamespace(RayTaskError=KeyError, RayError=LookupError),
+    )
+    crew = _Crew(ray, Site(tmp_path), Queue([]), {"CPU": 1})
+    crew.actors = [_Hired(None, f"room{i}", f"word{i}") for i in range(3)]
+    heard = [event for event in crew._hear() if isinstance(event, Notice)]
+    assert [notice.details["machine"] for notice in heard] == ["word0", "word1", "word2"]
+
+
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        ("It died.\n\tpid: 1\nIts process ended. Maybe (1) it had no memory.", "Its process ended"),
+        ("no module pipeline.run", "no module pipeline.run"),
+        (" ", "LookupError"),
+    ],
+)
+def test_why_an_actor_was_lost_is_one_sentence(message: str, sentence: str) -> None:
+    assert _sentence(LookupError(message)) == sentence
+
+
+def test_a_ray_that_prints_by_other_means_is_put_up_with() -> None:
+    with _printing_nothing(SimpleNamespace()):
+        pass
 
 
 # ---------------------------------------------------------------- runs
