@@ -208,8 +208,9 @@ class Output:
 
 
 def _dataset(folder: Place) -> ds.Dataset:
-    where, filesystem = arrow(folder)
-    return ds.dataset(where, filesystem=filesystem, format="parquet")
+    parts = [arrow(path) for path in glob(folder, "part-*.parquet")]
+    filesystem = arrow(folder)[1]
+    return ds.dataset([where for where, _ in parts], filesystem=filesystem, format="parquet")
 
 
 def _spread(

@@ -252,6 +252,20 @@ def test_a_store_whose_library_is_missing_names_the_extra(
     assert "pip install 'filterbank[s3]'" in said.err
 
 
+def test_tables_in_memory_are_read_like_those_of_a_folder(
+    images: Path, root: ObjectPath, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "out")
+    assert filterbank("run", config).code == 0
+    assert filterbank("run", config, "--output", root, "--workers", 0).code == 0
+    (root / "images/notes.txt").write_bytes(b"mine")
+    here, there = open_output(tmp_path / "out"), open_output(root)
+    assert there.images.equals(here.images)
+    assert there.statistics.equals(here.statistics)
+    name, image = here.filters.column("filter")[0].as_py(), "0.png"
+    assert np.array_equal(there.maps(image, name), here.maps(image, name))
+
+
 def test_file_urls_are_folders(tmp_path: Path) -> None:
     draw(tmp_path / "in/0.png", seed=0)
     config = write_config(tmp_path / "c.yaml", tmp_path / "in", tmp_path)
