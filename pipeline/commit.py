@@ -10,6 +10,7 @@ For an object store the files are written to a local folder first; `upload` does
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -30,13 +31,28 @@ def writing(root: Place) -> Iterator[None]:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        remedy = "look at the network and the bucket's permissions"
-        if isinstance(root, Path):
-            remedy = "free the disk or allow it"
+        path = error.filename2 or error.filename
+        where = f" ({path})" if path and str(path) != str(root) else ""
         message = (
-            f"cannot write to {root}: {reason}; {remedy}, and run again: what was committed stays"
+            f"cannot write to {root}: {reason}{where}; {_remedy(root, error.errno)}, "
+            "and run again: what was committed stays"
         )
         raise WriteError(message) from error
+
+
+def _remedy(root: Place, number: int | None) -> str:
+    """What helps against an error of the system's."""
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return "free the disk"
+    if isinstance(root, ObjectPath):
+        return "look at the network and the bucket's permissions"
+    if number in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return "allow it"
+    if number in (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY):
+        return "move away what stands there, or name another output.path"
+    if number == errno.EFBIG:
+        return "allow larger files (ulimit -f)"
+    return "look at the disk, or name another output.path"
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -178,10 +180,29 @@ def test_files_are_durable_before_the_journal_that_decides(
 
 def test_a_refused_write_leaves_no_temporary_file_and_names_the_folder(tmp_path: Path) -> None:
     (tmp_path / "run.json").mkdir()
-    refused = pytest.raises(WriteError, match=rf"cannot write to {tmp_path}: Is a directory")
+    path = re.escape(f"({tmp_path / 'run.json'}); move away what stands there")
+    refused = pytest.raises(WriteError, match=rf"cannot write to {tmp_path}: Is a directory {path}")
     with refused, commit.writing(tmp_path):
         replace_file(tmp_path / "run.json", b"{}")
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free the disk"),
+        (errno.EROFS, "allow it"),
+        (errno.ENOTDIR, "move away what stands there, or name another output.path"),
+        (errno.EFBIG, "allow larger files (ulimit -f)"),
+        (errno.EIO, "look at the disk, or name another output.path"),
+    ],
+    ids=errno.errorcode.get,
+)
+def test_a_refused_write_names_what_helps(number: int, remedy: str, tmp_path: Path) -> None:
+    with pytest.raises(WriteError) as caught, commit.writing(tmp_path):
+        raise OSError(number, os.strerror(number), str(tmp_path))
+    why = f"cannot write to {tmp_path}: {os.strerror(number)}; {remedy}, and run again: "
+    assert str(caught.value) == why + "what was committed stays"
 
 
 # ---------------------------------------------------------------- whole runs
