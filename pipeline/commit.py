@@ -84,7 +84,11 @@ class Staging:
     def path(self, final: str) -> Path:
         """Where to write the file that will be `final`, a POSIX path below the root."""
         path = self.folder / final
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            folder = self.folder  # which is not made again where its room is gone
+            for part in Path(final).parent.parts:
+                folder = folder / part
+                folder.mkdir(exist_ok=True)
         return path
 
     def add(self, final: str) -> None:
@@ -116,7 +120,7 @@ class Staging:
             return
         for folder, _, _ in os.walk(self.folder):
             _sync(Path(folder))
-        replace_file(self.folder.with_name(f"{self.name}.json"), json.dumps(todo).encode())
+        _replace(self.folder.with_name(f"{self.name}.json"), json.dumps(todo).encode())
         if not self.room:
             _finish(self.root, self.name)
 
@@ -145,7 +149,11 @@ def open_room(root: Place, room: str) -> None:
 
 
 def close_room(root: Place, room: str) -> None:
-    """Forget what is staged in a room; a worker that still lives can stage nothing more."""
+    """Forget what is staged in a room.
+
+    In a folder a worker that still lives can stage nothing more; what it puts to a store, and
+    what it wrote while the room was cleared, goes in the next recovery.
+    """
     if isinstance(root, ObjectPath):
         upload.forget(root, room)
         return
@@ -177,6 +185,10 @@ def replace_file(path: Place, data: bytes) -> None:
         path.write_bytes(data)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    _replace(path, data)
+
+
+def _replace(path: Path, data: bytes) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:

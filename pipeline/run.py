@@ -9,6 +9,7 @@ from contextlib import closing
 import pyarrow as pa
 
 from pipeline import store
+from pipeline.commit import recover
 from pipeline.config import parameters
 from pipeline.errors import TooManyFailed
 from pipeline.journal import Journal
@@ -67,6 +68,7 @@ def _execute(
     from pipeline.remote import pinned
 
     yield from run_ray(pinned(plan), shards, address=run.address, needs=needs(plan))
+    recover(plan.root)  # who was given up may have gone on for a while
 
 
 def needs(plan: Plan) -> dict[str, float]:

@@ -16,6 +16,7 @@ from pipeline import store
 from pipeline.commit import Staging, adopt, close_room, open_room
 from pipeline.errors import InputError, PlanError, WriteError
 from pipeline.remote import Remote, pinned
+from pipeline.run import _execute
 from pipeline.survey import Survey
 from pipeline.types import ShardReport
 
@@ -93,6 +94,46 @@ def test_whose_room_is_gone_can_stage_nothing(survey: Survey, tmp_path: Path) ->
     with pytest.raises(WriteError):
         list(remote.work("a", survey.shards))
     assert not (tmp_path / "out/.tmp").exists()
+
+
+def test_whose_room_goes_while_it_works_does_not_make_it_again(tmp_path: Path) -> None:
+    open_room(tmp_path, "a")
+    staging = Staging(tmp_path, "s", "a")
+    staging.write("images/part-s.parquet", b"x")
+    close_room(tmp_path, "a")
+    for name in ("images/part-s.parquet", "maps/deep/part"):
+        with pytest.raises(FileNotFoundError):
+            staging.path(name)
+    with pytest.raises(FileNotFoundError):
+        staging.commit()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_on_a_cluster_ends_with_no_room_left(
+    survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even that of a worker which went on when it was given up."""
+
+    def run_ray(remote: Remote, *_: object, **__: object) -> Iterator[ShardReport]:
+        stage(remote, "late", survey)
+        stage(remote, "a", survey)
+        remote.accept("a", survey.shards[0].id)
+        yield from ()
+
+    monkeypatch.setattr("pipeline.execute.ray.run_ray", run_ray)
+    config = survey.plan.config
+    away = replace(config.run, executor="ray", address="local")
+    plan = replace(survey.plan, config=replace(config, run=away))
+    assert not list(_execute(plan, survey.shards))
+    assert without_filters(tmp_path / "out") == without_filters(tmp_path / "local")
+    assert not (tmp_path / "out/.tmp").exists()
+
+
+def test_memory_of_one_process_is_no_output_of_a_cluster(survey: Survey) -> None:
+    config = survey.plan.config
+    output = replace(config.output, path="memory://out")
+    with pytest.raises(PlanError, match="memory:// is seen by one process only"):
+        pinned(replace(survey.plan, config=replace(config, output=output)))
 
 
 def test_recovery_clears_all_rooms(tmp_path: Path) -> None:
