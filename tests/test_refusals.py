@@ -93,6 +93,7 @@ def test_what_does_not_fit_on_a_full_disk_waits_however_often(
             assert "wait for space on the disk of" in said.err or "1 image waits" in said.err
             assert said.err.strip().endswith("(15.6 KiB free); free the disk and run again")
             assert said.out.startswith("done 3, failed 0" if i == 0 else "nothing to do")
+            assert f"left undone {2 if i == 0 else 3}" in said.out
             output = open_output(tmp_path / "new" / "out")
             assert output.images.column("image").to_pylist() == ["0.npy", "1.npy", "2.npy"]
             record = json.loads((tmp_path / "new" / "out" / "run.json").read_bytes())

@@ -151,16 +151,16 @@ def _verdict(summary: Summary, fail_on: str) -> int:
 
 
 def _last_line(plan: Survey, summary: Summary) -> str:
-    seconds = summary.seconds
+    later = {"waiting": len(plan.listing.waiting), "left undone": len(plan.postponed)}
+    left = [f"{what} {count}" for what, count in later.items() if count]
+    gone = len(plan.todo.vanished)
     if plan.nothing_to_do:
-        gone, later = len(plan.todo.vanished), len(plan.listing.waiting)
         stored = sum(map(len, plan.state.shards.values())) - gone
         images = "1 image is" if stored == 1 else f"{stored} images are"
-        text = f"nothing to do: {images} done or known to fail"
-        kept = f"; vanished {gone}, whose rows stay until --prune" if gone else ""
-        waiting = f"; waiting {later}" if later else ""
-        return f"{text} ({summary.failed_before} failed){kept}{waiting}; results in {plan.plan.root}"
-    rate = summary.done / max(seconds, 1e-9)
+        text = f"nothing to do: {images} done or known to fail ({summary.failed_before} failed)"
+        kept = [f"vanished {gone}, whose rows stay until --prune"] if gone else []
+        return "; ".join([text, *left, *kept, f"results in {plan.plan.root}"])
+    rate = summary.done / max(summary.seconds, 1e-9)
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(summary.kinds.items()))
     parts = [
         f"done {summary.done}",
@@ -170,11 +170,10 @@ def _last_line(plan: Survey, summary: Summary) -> str:
     unasked = plan.listing.skipped.total() - plan.listing.asked_out
     if unasked:
         parts.append(f"left out {counted(unasked, 'file')}")
-    if plan.listing.waiting:
-        parts.append(f"waiting {len(plan.listing.waiting)}")
-    if plan.todo.vanished:
-        parts.append(f"{'pruned' if plan.pruned else 'vanished'} {len(plan.todo.vanished)}")
-    speed = f"{seconds:.1f} s, {rate:.1f} images/s, {summary.pixels / 1e6:.1f} Mpixel"
+    parts += left
+    if gone:
+        parts.append(f"{'pruned' if plan.pruned else 'vanished'} {gone}")
+    speed = f"{summary.seconds:.1f} s, {rate:.1f} images/s, {summary.pixels / 1e6:.1f} Mpixel"
     reasons = "; filterbank status tells the reasons" if summary.failed else ""
     return f"{', '.join(parts)}; {speed}; results in {plan.plan.root}{reasons}"
 
