@@ -238,11 +238,19 @@ class ObjectPath:
         if self.protocol != "s3":  # others forget them by themselves
             return
         bucket, _, prefix = self.key.partition("/")
+        asked = {"Bucket": bucket, "Prefix": f"{prefix}/"}
         with asking():
-            found = self.store.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/")
-            for upload in found.get("Uploads", ()):
-                name = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
-                self.store.call_s3("abort_multipart_upload", **name)
+            while True:
+                page = self.store.call_s3("list_multipart_uploads", **asked)
+                for upload in page.get("Uploads", ()):
+                    name = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                    self.store.call_s3("abort_multipart_upload", **name)
+                if not page.get("IsTruncated"):
+                    return
+                asked |= {
+                    "KeyMarker": page["NextKeyMarker"],
+                    "UploadIdMarker": page["NextUploadIdMarker"],
+                }
 
 
 def fetch_all(files: Mapping[ObjectPath, Path]) -> None:

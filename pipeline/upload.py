@@ -95,7 +95,7 @@ def recover(root: ObjectPath) -> int:
 
     Must run, under the lease, before anything else is written.
     """
-    root.abort_uploads()
+    (root / TMP).abort_uploads()
     ids = {path.name.removesuffix(".json") for path in (root / TMP).iterdir()}
     done = 0
     for id in sorted(ids):

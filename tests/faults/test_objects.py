@@ -609,16 +609,38 @@ def test_a_store_that_does_not_heed_conditions_is_refused(images: Path, bucket: 
     assert bucket.tree() == {}
 
 
+def test_uploads_that_were_cut_off_are_forgotten_page_by_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    left = [{"Key": f"out/.tmp/{i}", "UploadId": str(i)} for i in range(5)]
+
+    class Pages:
+        def call_s3(self, method: str, **asked: str) -> dict[str, Any]:
+            if method == "abort_multipart_upload":
+                left.remove({name: asked[name] for name in ("Key", "UploadId")})
+                return {}
+            assert (asked["Bucket"], asked["Prefix"]) == ("b", "out/.tmp/")
+            page = [one for one in left if one["Key"] > asked.get("KeyMarker", "")][:2]
+            last = page[-1]
+            more = {"NextKeyMarker": last["Key"], "NextUploadIdMarker": last["UploadId"]}
+            return {"Uploads": page, "IsTruncated": last is not left[-1], **more}
+
+    monkeypatch.setattr(ObjectPath, "store", Pages())
+    ObjectPath("s3", "b/out/.tmp").abort_uploads()
+    assert left == []
+
+
 def test_uploads_that_were_cut_off_are_forgotten_and_others_are_not(
     images: Path, bucket: Bucket
 ) -> None:
     begin = bucket.store.client.create_multipart_upload
     begin(Bucket=bucket.name, Key="deep/out/.tmp/000001-x/maps/part")
-    begin(Bucket=bucket.name, Key="deep/outer")
+    for other in ("deep/outer", "deep/out/nested/.tmp/000001-x/maps/part"):
+        begin(Bucket=bucket.name, Key=other)
     config = write_config(bucket.folder / "c.yaml", images, bucket.folder / "out")
     assert bucket.run("run", config, "--output", bucket.output).code == 0
     left = bucket.store.client.list_multipart_uploads(Bucket=bucket.name).get("Uploads", [])
-    assert [one["Key"] for one in left] == ["deep/outer"]
+    assert {one["Key"] for one in left} == {"deep/outer", "deep/out/nested/.tmp/000001-x/maps/part"}
 
 
 def test_a_bucket_that_is_not_there_is_a_folder_that_cannot_be_written(
