@@ -136,6 +136,29 @@ def test_a_store_that_does_not_answer_has_not_said_that_nothing_is_there(
     assert (root / "log.jsonl").read_bytes().startswith(b"before\n{")
 
 
+def test_pictures_stay_where_a_store_does_not_answer(
+    images: Path, root: ObjectPath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "unused")
+    arguments = "run", config, "--output", root, "--workers", 0
+    assert filterbank(*arguments).code == 0
+    kept = {name for name in root.sizes() if name.startswith("png/0.png/")}
+    draw(images / "1.png", seed=11, size=8)
+    real = MemoryFileSystem.info
+
+    def refuse(self: MemoryFileSystem, path: str, **named: object) -> object:
+        if path.endswith(".png"):
+            raise TimeoutError
+        return real(self, path, **named)
+
+    with monkeypatch.context() as failing:
+        failing.setattr(MemoryFileSystem, "info", refuse)
+        filterbank(*arguments)
+    assert filterbank(*arguments).code == 0
+    assert kept
+    assert kept <= root.sizes().keys()
+
+
 def others(root: ObjectPath, **holder: object) -> None:
     """Let a process of another machine hold a place."""
     written = json.dumps({"pid": 7, "host": "elsewhere", "machine": "other", **holder})
