@@ -121,7 +121,7 @@ def test_the_clock_decides_nothing(
     assert filterbank("run", config, "--limit", 2).code == 0
     said = filterbank("run", config)
     assert said.out.startswith("done 2, failed 0, unchanged 2")
-    assert 0 <= json.loads((tmp_path / "out/run.json").read_bytes())["counts"]["seconds"] < 60
+    assert 0 <= json.loads((tmp_path / "out/run.json").read_bytes())["counts"]["seconds"] < 600
     assert filterbank("run", config).out.startswith("nothing to do")
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
 

@@ -28,8 +28,8 @@ from command import (
     write_config,
 )
 
-SOON = 10
-"""Seconds a stopped run may take."""
+SOON = 100
+"""Seconds after which a stopped run hangs; a second is usual, ten are many on a busy machine."""
 
 SIGNALS = int(os.environ.get("FILTERBANK_SIGNALS", "2"))
 """Random moments; 40 in `make faults`."""
@@ -85,7 +85,7 @@ def test_a_signal_to_the_group_stops_everything_soon_and_the_run_can_be_resumed(
         moment(process, root)
         began = time.monotonic()
         kill_group(process, number)
-        said = finish(process)
+        said = finish(process, SOON)
         assert time.monotonic() - began < SOON
         assert said.code == code
         assert said.err == "filterbank: stopped; finished shards are kept\n"
@@ -128,7 +128,7 @@ def test_signals_at_random_moments_once_and_twice_stop_a_run_that_can_be_resumed
             for _ in range(1 + i % 3 % 2):
                 kill_group(process, number)
                 time.sleep(chance.uniform(0, 0.05))
-            said = finish(process)
+            said = finish(process, SOON)
             while group(process.pid):
                 assert time.monotonic() - began < SOON, "processes stay behind"
                 time.sleep(0.02)
@@ -153,7 +153,7 @@ def test_a_signal_to_the_main_process_alone_leaves_no_reader_behind(
     with forked("run", config) as process:
         moment(process, tmp_path / "out")
         process.send_signal(signal.SIGTERM)
-        said = finish(process)
+        said = finish(process, SOON)
         assert (said.code, said.err) == (143, "filterbank: stopped; finished shards are kept\n")
         began = time.monotonic()
         while group(process.pid):
@@ -182,8 +182,8 @@ def test_a_run_that_computes_for_long_does_not_wait_for_the_end_of_it(tmp_path: 
         time.sleep(1)
         began = time.monotonic()
         kill_group(process, signal.SIGTERM)
-        assert finish(process).code == 143
-        assert time.monotonic() - began < SOON / 2
+        assert finish(process, SOON).code == 143
+        assert time.monotonic() - began < 10, "it takes longer than that to the end"
 
 
 def busy(process: Process) -> bool:
