@@ -49,14 +49,7 @@ class ReadError(FilterbankError):
 
 
 class ReaderCrashed(FilterbankError):
-    """A reader process died; the driver finds the guilty file and goes on.
-
-    Holds the keys of the images that were being read.
-    """
-
-    def __init__(self, message: str, suspects: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.suspects = suspects
+    """No process can be started or kept alive, whatever it reads: look at this machine's memory."""
 
 
 class TooManyFailed(FilterbankError):

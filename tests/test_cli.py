@@ -20,6 +20,8 @@ from PIL import Image
 
 from pipeline import __version__, cli
 from pipeline.cli import progress
+from pipeline.cli.exits import code_of
+from pipeline.errors import FilterbankError, ReadError
 from pipeline.filters.base import FILTERS
 from pipeline.readers.base import READERS
 from pipeline.statistics import COLUMNS
@@ -394,6 +396,12 @@ def test_version_and_help_are_there_for_every_command() -> None:
         assert f"filterbank {name}" in said.out
     for code in cli.EXIT_CODES:
         assert re.search(rf"^ +{code}  \w", filterbank("run", "--help").out, re.MULTILINE)
+
+
+def test_whatever_can_end_a_command_has_an_exit_code_of_its_own() -> None:
+    """1 is for what nobody expected; what cannot be read is a failed row."""
+    kinds = set(FilterbankError.__subclasses__()) - {ReadError}
+    assert {kind for kind in kinds if code_of(kind(("",))) == 1} == set()
 
 
 # ---------------------------------------------------------------- after a run

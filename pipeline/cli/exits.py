@@ -16,6 +16,7 @@ from pipeline.errors import (
     Locked,
     MissingDependency,
     PlanError,
+    ReaderCrashed,
     TooManyFailed,
     WriteError,
 )
@@ -31,7 +32,7 @@ EXIT_CODES = {
     7: "output could not be written; what was committed stays",
     8: "an optional dependency that the config names is missing",
     9: "verify found damage, or conformance a map that differs",
-    10: "device unavailable or lost",
+    10: "device unavailable or lost, or no process that reads stays alive",
     75: "another run holds the output folder",
     130: "stopped by SIGINT; finished shards are kept",
     143: "stopped by SIGTERM; finished shards are kept",
@@ -44,6 +45,7 @@ _CODES: tuple[tuple[type[FilterbankError], int], ...] = (
     (WriteError, 7),
     (MissingDependency, 8),
     (DeviceError, 10),
+    (ReaderCrashed, 10),
     (Locked, 75),
 )
 EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {n:>3}  {text}" for n, text in EXIT_CODES.items())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import json
 import os
 import shutil
 import signal
@@ -127,6 +129,27 @@ def test_in_the_main_process_a_deadly_file_ends_the_run_but_not_what_was_committ
     status = status_of(tmp_path / "out")
     assert set(status.values()) == {("done", None)}
     assert len(status) == 200
+
+
+def test_where_no_reader_can_be_started_a_run_ends_with_10_and_goes_on_later(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in sorted(images.iterdir())[3:]:
+        path.unlink()
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run={"workers": 1})
+
+    def refuse() -> None:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    with monkeypatch.context() as full:
+        full.setattr("pipeline.workers.pool.start_forkserver", refuse)
+        said = filterbank("run", config)
+    assert said.code == 10, said
+    assert "cannot be started: Resource temporarily unavailable; try --workers 0" in said.err
+    record = json.loads((tmp_path / "out/run.json").read_bytes())
+    assert (record["state"], record["exit_code"]) == ("stopped", 10)
+    assert filterbank("run", config, "--workers", 0).code == 0
+    assert set(status_of(tmp_path / "out").values()) == {("done", None)}
 
 
 def test_a_reader_killed_from_outside_costs_no_file(images: Path, tmp_path: Path) -> None:
