@@ -11,7 +11,7 @@ from pipeline.commit import adopt, close_room, open_room
 from pipeline.discover import check_roots
 from pipeline.errors import PlanError
 from pipeline.plan import Plan
-from pipeline.storage import TMP, ObjectPath
+from pipeline.storage import TMP
 from pipeline.types import Progress, Shard, ShardReport
 from pipeline.version import versions
 from pipeline.work import configure, work
@@ -77,13 +77,7 @@ class Remote:
 
 
 def pinned(plan: Plan) -> Remote:
-    """A plan for workers: what is `auto` means what it does on the driver's machine.
-
-    Raises PlanError for an output that they cannot see.
-    """
-    if isinstance(plan.root, ObjectPath) and plan.root.protocol == "memory":
-        message = f"{plan.root}: memory:// is seen by one process only; name a folder or a store"
-        raise PlanError(message)
+    """A plan for workers: what is `auto` means what it does on the driver's machine."""
     config = plan.config
     output = replace(config.output, path=str(plan.root))
     run = replace(config.run, threads=plan.threads, workers=plan.workers, memory=plan.memory)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline import store
 from pipeline.changes import Todo, attempts_of, compare, giving, idle_lines, rows_of
-from pipeline.config import Config, difference
+from pipeline.config import Config
 from pipeline.config.quantities import written_size
 from pipeline.discover import Listing, list_members, slices_of
 from pipeline.diskspace import fit
@@ -18,9 +18,10 @@ from pipeline.headers import Unit, open_all
 from pipeline.keys import escape
 from pipeline.lock import refuse_foreign
 from pipeline.plan import Plan
+from pipeline.refusals import refuse_on_cluster, refuse_other_plan, refuse_own_output
 from pipeline.shards import cut
 from pipeline.stages.mapfiles import require
-from pipeline.storage import Place, is_within
+from pipeline.storage import Place
 from pipeline.types import Failure, Shard, Source
 from pipeline.version import __version__
 from pipeline.workers.start import refuse_few_files
@@ -102,11 +103,12 @@ def survey(config: Config, options: Options) -> Survey:
     require(plan)
     refuse_few_files(plan.workers)
     refuse_foreign(plan.root)
-    _refuse_own_output(config, plan.root)
+    refuse_own_output(config, plan.root)
+    refuse_on_cluster(plan)
     listing = list_members(config.input, output=plan.root, now=time.time())
     if not listing.sources and not listing.waiting:
         _refuse_empty(config, options, listing)
-    _refuse_other_plan(plan, state)
+    refuse_other_plan(plan, state)
     todo = compare(
         state,
         listing.sources,
@@ -167,30 +169,6 @@ def _refuse_empty(config: Config, options: Options, listing: Listing) -> None:
         f"{f' ({why})' if why else ''}; check input.path, include and exclude"
     )
     raise InputError(message)
-
-
-def _refuse_own_output(config: Config, output: Place) -> None:
-    """Raise PlanError where results would be read as input."""
-    for path in config.input.path:
-        if is_within(path, output):
-            message = f"input {path!r} lies in output.path {output}; give results their own folder"
-            raise PlanError(message)
-
-
-def _refuse_other_plan(plan: Plan, state: store.State) -> None:
-    if state.digest is None or state.digest == plan.digest:
-        return
-    changes = difference(dict(state.config), plan.expanded)
-    if state.device != plan.device:
-        changes.append(f"device: {state.device} -> {plan.device}")
-    message = "\n  ".join(
-        [
-            f"{plan.root} holds results of another plan ({state.digest[:8]}); what differs:",
-            *(changes[:20] or ["the version of filterbank's arithmetic"]),
-            "use another output.path, put {digest} in it, or --overwrite " + state.digest[:8],
-        ]
-    )
-    raise PlanError(message)
 
 
 def _pruned(todo: Todo, state: store.State, options: Options, listing: Listing) -> tuple[str, ...]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -145,3 +147,32 @@ def disk_of(
         output={"path": str(folder / "new" / "out"), "maps": "float32"},
         run={"workers": 0, "device": "cpu"},
     )
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize(
+    ("flags", "code", "says"),
+    [
+        (["--input", "memory://in"], 3, "memory://in: memory:// is seen by one process only"),
+        (["--output", "memory://out"], 3, "memory://out: memory:// is seen by one process only"),
+        ([], 8, r"filterbank\[ray\]; install it"),
+    ],
+    ids=["input", "output", "extra"],
+)
+def test_what_no_cluster_could_do_is_refused(
+    flags: list[str],
+    code: int,
+    says: str,
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`plan` answers as `run` does, which asks for no cluster before."""
+    ray = None if code == 8 else SimpleNamespace(__spec__="here")
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    config = write_config(tmp_path / "c.yaml", input={"path": str(tmp_path)})
+    said = filterbank(
+        command, config, "--executor", "ray", "--address", "127.0.0.1:1", "--device", "cpu", *flags
+    )
+    assert said.code == code, said
+    assert re.search(says, said.err)

@@ -129,13 +129,6 @@ def test_a_run_on_a_cluster_ends_with_no_room_left(
     assert not (tmp_path / "out/.tmp").exists()
 
 
-def test_memory_of_one_process_is_no_output_of_a_cluster(survey: Survey) -> None:
-    config = survey.plan.config
-    output = replace(config.output, path="memory://out")
-    with pytest.raises(PlanError, match="memory:// is seen by one process only"):
-        pinned(replace(survey.plan, config=replace(config, output=output)))
-
-
 def test_recovery_clears_all_rooms(tmp_path: Path) -> None:
     open_room(tmp_path, "a")
     staging = Staging(tmp_path, "s", "a")

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import FrameType
 from typing import Any
 from unittest.mock import patch
@@ -17,6 +18,13 @@ from pipeline.errors import DeviceError, MissingDependency
 
 _STORE = 100 << 20
 """Bytes of Ray's shared memory on this machine: nothing but reports travels through it."""
+
+
+def require() -> None:
+    """Raise MissingDependency where Ray is not installed."""
+    if find_spec("ray") is None:
+        message = "run.executor ray needs the extra filterbank[ray]; install it"
+        raise MissingDependency(message)
 
 
 @contextmanager
@@ -29,11 +37,9 @@ def connected(address: str) -> Iterator[tuple[Any, Callable[[], None]]]:
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"  # or actors without a GPU warn
-    try:
-        import ray
-    except ImportError as error:
-        message = "run.executor ray needs the extra filterbank[ray]; install it"
-        raise MissingDependency(message) from error
+    require()
+    import ray
+
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address != "local":
         _reach(address)

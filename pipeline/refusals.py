@@ -1,0 +1,46 @@
+"""Jobs that cannot be done as they are meant, told before any header is read."""
+
+from __future__ import annotations
+
+from pipeline.config import Config, difference
+from pipeline.errors import PlanError
+from pipeline.execute import cluster
+from pipeline.plan import Plan
+from pipeline.storage import Place, is_within
+from pipeline.store import State
+
+
+def refuse_own_output(config: Config, output: Place) -> None:
+    """Raise PlanError where results would be read as input."""
+    for path in config.input.path:
+        if is_within(path, output):
+            message = f"input {path!r} lies in output.path {output}; give results their own folder"
+            raise PlanError(message)
+
+
+def refuse_other_plan(plan: Plan, state: State) -> None:
+    """Raise PlanError, with what differs, where a folder holds results of another plan."""
+    if state.digest is None or state.digest == plan.digest:
+        return
+    changes = difference(dict(state.config), plan.expanded)
+    if state.device != plan.device:
+        changes.append(f"device: {state.device} -> {plan.device}")
+    message = "\n  ".join(
+        [
+            f"{plan.root} holds results of another plan ({state.digest[:8]}); what differs:",
+            *(changes[:20] or ["the version of filterbank's arithmetic"]),
+            "use another output.path, put {digest} in it, or --overwrite " + state.digest[:8],
+        ]
+    )
+    raise PlanError(message)
+
+
+def refuse_on_cluster(plan: Plan) -> None:
+    """Raise MissingDependency, PlanError where no cluster could do it as it is asked to."""
+    if plan.config.run.address is None:
+        return
+    cluster.require()
+    for path in (*plan.config.input.path, str(plan.root)):
+        if path.startswith("memory://"):
+            message = f"{path}: memory:// is seen by one process only; name a folder or a store"
+            raise PlanError(message)
