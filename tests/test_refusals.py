@@ -170,7 +170,8 @@ def test_what_no_cluster_could_do_is_refused(
     """`plan` answers as `run` does, which asks for no cluster before."""
     ray = None if code == 8 else SimpleNamespace(__spec__="here")
     monkeypatch.setitem(sys.modules, "ray", ray)
-    config = write_config(tmp_path / "c.yaml", input={"path": str(tmp_path)})
+    output = {"path": str(tmp_path / "out")}
+    config = write_config(tmp_path / "c.yaml", input={"path": str(tmp_path)}, output=output)
     said = filterbank(
         command, config, "--executor", "ray", "--address", "127.0.0.1:1", "--device", "cpu", *flags
     )
