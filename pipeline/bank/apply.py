@@ -127,9 +127,9 @@ def _response(output: Output, value: Value, batch: Batch) -> Response:
     """Cut the margin off; with the boundary `valid`, also what depends on pixels outside."""
     tile = batch.tiles[0]
     shrink = output.reach if output.boundary.mode == "valid" else None
-    region, cut = _answered(tile.core, value.margin, tile.source.header.shape, shrink)
+    region, shape, cut = _answered(tile.core, value.margin, tile.source.header.shape, shrink)
     bands = ("all",) if output.joint else batch.bands
-    planes = (len(batch.tiles), len(bands), *region.shape)
+    planes = (len(batch.tiles), len(bands), *shape)
 
     def view(x: Tensor) -> Tensor:
         return (x if cut is None else x[cut]).reshape(planes)
@@ -143,13 +143,14 @@ def _response(output: Output, value: Value, batch: Batch) -> Response:
 @lru_cache(maxsize=64)
 def _answered(
     core: Region, margin: Reach, shape: Ints, shrink: Reach | None
-) -> tuple[Region, tuple[slice, ...] | None]:
-    """The region of a response, and where in core + margin it lies; None where that is all."""
+) -> tuple[Region, Ints, tuple[slice, ...] | None]:
+    """The region of a response, its shape, and where in core + margin it lies; None for all."""
     whole, region = core.grow(margin), core
     if shrink is not None:
         inside = Region.whole(shape).grow(tuple((-before, -after) for before, after in shrink))
         region = core.overlap(inside)
-    return region, None if region == whole else (slice(None), *region.slices(whole.start))
+    cut = None if region == whole else (slice(None), *region.slices(whole.start))
+    return region, region.shape, cut
 
 
 # ---------------------------------------------------------------- what lies beyond the image

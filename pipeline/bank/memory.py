@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -39,6 +41,7 @@ def _aligned(shape: Ints, strides: Ints) -> Tensor:
     return memory.as_strided(shape, strides, -memory.data_ptr() // 4 % LINE)
 
 
+@lru_cache(maxsize=1024)
 def _strides(shape: Ints, *, spaced: bool) -> Ints:
     strides = [1]
     for size in shape[:0:-1]:

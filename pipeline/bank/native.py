@@ -170,13 +170,14 @@ def _sum_taps(
     """
     at, into = np.empty_like(taps), np.empty_like(to)
     together = len(to) if way == STACKED else 1
+    own = 1 if len(steps) > 1 else 0  # no remainder: a division is as dear as five multiply-adds
     for first in range(0, length, STEP):
         for i in range(counts[0]):
             for j in range(counts[1]):
                 for line in range(0, counts[2], together):
                     k = min(line, counts[2] - together)
                     for t in range(len(taps)):
-                        step = steps[t % len(steps)]
+                        step = steps[own * t]
                         at[t] = taps[t] + i * step[0] + j * step[1] + k * step[2] + 4 * first
                     skip = i * to_steps[0] + j * to_steps[1] + k * to_steps[2] + 4 * first
                     for m in range(len(to)):

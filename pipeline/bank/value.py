@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.bank.gather import gather
-from pipeline.boundary import OUTSIDE, Boundary, fold
+from pipeline.bank.gather import Places, gather
+from pipeline.boundary import OUTSIDE, Boundary, Mode, fold
 from pipeline.types import Reach, Region, Tile
 
 Strips: TypeAlias = list[tuple[int, slice]]
@@ -59,11 +60,10 @@ def extend(value: Value, have: Region, tile: Tile, boundary: Boundary) -> Value:
     outside: Strips = []
     places = []
     for axis, size in enumerate(shape):
-        index = fold(np.arange(want.start[axis], want.stop[axis]), size, boundary.mode)
-        inside = np.flatnonzero(index != OUTSIDE)
-        beyond = slice(0, int(inside[0])), slice(int(inside[-1]) + 1, None)
+        span, start = (want.start[axis], want.stop[axis]), have.start[axis]
+        index, *beyond = _places(span, start, size, boundary.mode)
         outside += [(axis + 1, strip) for strip in beyond]
-        places.append(np.where(index == OUTSIDE, have.start[axis], index) - have.start[axis])
+        places.append(index)
     data = gather(value.data, places)
     valid = None if value.valid is None else gather(value.valid, places)
     support = None if value.support is None else gather(value.support, places)
@@ -77,6 +77,17 @@ def extend(value: Value, have: Region, tile: Tile, boundary: Boundary) -> Value:
         valid = torch.ones_like(data, dtype=torch.bool) if valid is None else valid
         _paint(valid, outside, False)
     return Value(data, value.margin, valid, support, value.base)
+
+
+@lru_cache(maxsize=64)
+def _places(
+    span: tuple[int, int], start: int, size: int, mode: Mode
+) -> tuple[Places, slice, slice]:
+    """Where along an axis the pixels of a span lie, from `start` on; and the strips without any."""
+    index = fold(np.arange(*span), size, mode)
+    inside = np.flatnonzero(index != OUTSIDE)
+    places = np.where(index == OUTSIDE, start, index) - start
+    return places, slice(0, int(inside[0])), slice(int(inside[-1]) + 1, None)
 
 
 def _paint(x: Tensor, strips: Strips, fill: Tensor | float) -> None:
