@@ -13,7 +13,7 @@ import pyarrow as pa
 
 import pipeline.writers.parquet as tables
 from pipeline.commit import Staging, damage, reading, recover, writing
-from pipeline.errors import PlanError
+from pipeline.errors import PlanError, WriteError
 from pipeline.keys import PICTURES
 from pipeline.storage import ObjectPath, Place, at_hand, glob, sizes
 
@@ -43,7 +43,7 @@ class Stored:
 class State:
     """What an output folder holds: sources by file name (escaped), images by shard.
 
-    damaged: the damaged files of shards that have some; torn: those shards where one is a table;
+    damaged: the damaged files of shards that have some; torn: the tables among them, by name;
     unsealed: damaged images parts, which say nothing; replaced: shards of another plan, to be
     overwritten; filters: whether the table of responses and methods.md are as they were written.
     """
@@ -54,7 +54,7 @@ class State:
     by_file: Mapping[str, tuple[Stored, ...]] = field(default_factory=dict)
     shards: Mapping[str, tuple[Stored, ...]] = field(default_factory=dict)
     damaged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    torn: frozenset[str] = frozenset()
+    torn: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unsealed: frozenset[str] = frozenset()
     replaced: frozenset[str] = frozenset()
     filters: bool = False
@@ -117,11 +117,26 @@ def _load(root: Place, overwrite: str | None, verify: bool) -> State:
         {name: tuple(rows) for name, rows in by_file.items()},
         shards,
         damaged,
-        frozenset(s for s, names in damaged.items() if any(n.startswith(TABLES) for n in names)),
+        {shard: torn for shard, names in damaged.items() if (torn := _tables_of(names))},
         frozenset(unsealed),
         frozenset(replaced),
         check_filters(root) == {},
     )
+
+
+def _tables_of(names: Iterable[str]) -> tuple[str, ...]:
+    """The tables of which some files are parts."""
+    folders = {name.partition("/")[0] for name in names}
+    return tuple(table for table in TABLES if table in folders)
+
+
+def images_in(root: Place, shard: str) -> set[str]:
+    """Images with results in a shard whose images part is damaged, as far as they can be read."""
+    try:
+        table = tables.read_table(root / "statistics" / f"part-{shard}.parquet", ["image"])
+    except WriteError:
+        return set()
+    return set(table.column("image").to_pylist())
 
 
 def _rows(path: Place, shard: str) -> tuple[Stored, ...]:

@@ -203,8 +203,8 @@ def _shards(
     for unit in redo:
         homes[min(row.shard for row in rows_of(state, unit))] += unit
     for shard, sources in homes.items():
-        rows = () if shard in state.torn else state.shards[shard]
-        yield Shard(shard, tuple(sources), tuple(row.image for row in rows if stays(row)))
+        kept = tuple(row.image for row in state.shards[shard] if stays(row))
+        yield Shard(shard, tuple(sources), kept, state.torn.get(shard, ()))
     yield from cut(new, taken=set(state.shards))
 
 

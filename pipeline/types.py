@@ -284,12 +284,14 @@ class Roi:
 class Shard:
     """The unit of scheduling, of commit and of retry; a source is never split between shards.
 
-    sources: what is to be computed; kept: images of the shard whose stored rows stay as they are.
+    sources: what is to be computed; kept: images of the shard whose stored rows stay as they are;
+    torn: tables of it that are damaged, of which nothing stays.
     """
 
     id: str
     sources: tuple[Source, ...]
     kept: tuple[str, ...] = ()
+    torn: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

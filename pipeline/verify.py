@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pipeline.commit import damage, reading
-from pipeline.keys import PICTURES
+from pipeline.keys import PICTURES, escape
 from pipeline.storage import Place, glob
-from pipeline.store import TABLES, check_filters, files_in, listed
+from pipeline.store import TABLES, check_filters, files_in, images_in, listed
 from pipeline.survey import Survey
 
 
@@ -39,17 +39,37 @@ def _verify(root: Place) -> list[str]:
 
 
 def beyond_repair(survey: Survey) -> list[str]:
-    """What a run cannot make again, because images that it came from are gone."""
+    """What stays damaged, because all images of its shard are gone."""
     redone = {shard.id for shard in survey.shards}
-    kept = [
+    return [
         f"{name}: damaged, and its images are gone"
         for shard, names in survey.state.damaged.items()
         if shard not in redone
         for name in names
     ]
-    torn = [
-        f"{row.image}: its rows stood in a damaged table, and its files are gone"
-        for row in survey.todo.vanished
-        if row.shard in redone & survey.state.torn and row.image not in survey.pruned
-    ]
-    return kept + torn
+
+
+def lost(survey: Survey) -> list[str]:
+    """Which rows go with a damaged table that is made anew, as the files of their images are gone.
+
+    Asked before the run, which deletes the table.
+    """
+    torn, redone = survey.state.torn, {shard.id for shard in survey.shards}
+    rows = (row for row in survey.todo.vanished if row.status == "done")
+    found = {
+        row.image: f"in {' and '.join(torn[row.shard])} are lost: the table is damaged"
+        for row in rows
+        if row.shard in redone & torn.keys() and row.image not in survey.pruned
+    }
+    found |= dict.fromkeys(_forgotten(survey), "are lost: the images part is damaged")
+    return [f"{image}: its rows {what}, and its files are gone" for image, what in found.items()]
+
+
+def _forgotten(survey: Survey) -> list[str]:
+    """Images of shards whose images part is damaged, that nothing listed now can be."""
+    root, unsealed = survey.plan.root, survey.state.unsealed
+    held = {image for shard in unsealed for image in images_in(root, shard)}
+    listed = {escape(m.name) for source in survey.listing.sources for m in source.members}
+    listed |= {escape(name) for name in survey.listing.waiting}
+    known = {source.key for source in survey.sources} | listed
+    return sorted(image for image in held - known if image.partition("#")[0] not in listed)

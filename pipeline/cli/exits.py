@@ -31,7 +31,7 @@ EXIT_CODES = {
     6: "error budget run.max_failed used up, stopped",
     7: "output could not be written; what was committed stays",
     8: "an optional dependency that the config names is missing",
-    9: "verify found damage, or conformance a map that differs",
+    9: "verify found damage, a run what it cannot repair, conformance a map that differs",
     10: "device unavailable or lost, or no process that reads stays alive",
     75: "another run holds the output folder",
     130: "stopped by SIGINT; finished shards are kept",

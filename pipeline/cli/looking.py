@@ -25,11 +25,13 @@ def plan(as_json: bool, **flags: Any) -> None:
     from pipeline.discover import check_roots
     from pipeline.diskspace import refuse_small_disk
     from pipeline.survey import survey
+    from pipeline.verify import beyond_repair, lost
 
     config, options = settings(flags)
     check_roots(config.input)
     seen = survey(config, options)
     found = describe_survey(seen)
+    found["warnings"] = [*lost(seen), *beyond_repair(seen), *found["warnings"]]
     if as_json:
         click.echo(json.dumps(found, indent=1))
     else:

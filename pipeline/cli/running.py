@@ -82,21 +82,25 @@ def _recorded(config: Config, options: Options, fail_on: str, summary: Summary) 
     from pipeline.diskspace import waiting_for_space
     from pipeline.journal import Journal
     from pipeline.survey import root_of
-    from pipeline.verify import beyond_repair
+    from pipeline.verify import beyond_repair, lost
 
     root = root_of(config)
     with writing(root):
         journal = Journal(root, summary)
     try:
         plan = _survey(config, options)
+        left, gone = beyond_repair(plan), lost(plan)
+        warn([*gone, *left])
         with writing(root):
             journal.begin(plan)
+            for text in gone:
+                journal.log("forgotten", reason=text)
         if not plan.nothing_to_do:
             with writing(root):
                 _execute(plan, journal)
         check_stopped()
         late = waiting_for_space(plan.plan, plan.postponed) if plan.postponed else None
-        code = 9 if options.verify and beyond_repair(plan) else _verdict(summary, fail_on)
+        code = 9 if gone or (options.verify and left) else _verdict(summary, fail_on)
         code = 7 if late else code
         with writing(root):
             journal.end(code, late)
@@ -116,13 +120,12 @@ def _survey(config: Config, options: Options) -> Survey:
     from pipeline.discover import check_roots
     from pipeline.diskspace import refuse_small_disk
     from pipeline.survey import root_of, survey
-    from pipeline.verify import beyond_repair
 
     check_roots(config.input)
     store.clean(root_of(config))
     plan = survey(config, options)
     refuse_small_disk(plan.plan, plan.sources)
-    warn([*beyond_repair(plan), *warnings_of(plan)])
+    warn(warnings_of(plan))
     return plan
 
 

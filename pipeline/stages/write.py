@@ -50,7 +50,7 @@ class Sink:
         }
         self._fingerprints: dict[str, str] = {}
         self._traces: tuple[tuple[str, str], ...] = ()
-        self._kept_maps = sorted(shard.kept)
+        self._kept_maps = [] if "maps" in shard.torn else sorted(shard.kept)
         self._maps: tables.MapsWriter | None = None
         if plan.config.output.maps != "none":
             schema = tables.maps_schema(plan.config.output.maps).with_metadata(self.metadata)
@@ -135,7 +135,7 @@ class Sink:
 
     def _stored(self, name: str, schema: pa.Schema) -> list[pa.Table]:
         path = self.root / name / self.part
-        if not self.shard.kept or not path.exists():
+        if not self.shard.kept or name in self.shard.torn or not path.exists():
             return []
         table = tables.read_table(path)
         chosen = pc.is_in(table.column("image"), pa.array(self.shard.kept, pa.string()))
@@ -158,7 +158,10 @@ class Sink:
         rows = [self._image(source) for source in self.shard.sources]
         schema = tables.images_schema(self.plan.config.input.columns)
         table = pa.Table.from_pylist(rows, schema=schema)
-        table = pa.concat_tables([*self._stored("images", table.schema), table])
+        stored = self._stored("images", table.schema)
+        if self.shard.torn:
+            stored = [_bereft(some, self.shard.torn) for some in stored]
+        table = pa.concat_tables([*stored, table])
         table = table.sort_by("image").replace_schema_metadata(self.metadata)
         final = f"images/{self.part}"
         listed = {"filterbank:files": json.dumps(files, sort_keys=True)}
@@ -243,6 +246,17 @@ class Sink:
             sum(size for size, _ in self.staging.files.values()),
             self._traces,
         )
+
+
+def _bereft(images: pa.Table, torn: Sequence[str]) -> pa.Table:
+    """Rows of kept images that say so where results of theirs were lost with a damaged table.
+
+    They are failures that pass: should the files come back, they are done again.
+    """
+    error = f"its rows in {' and '.join(torn)} were lost with a damaged file"
+    lost = {"status": "failed", "kind": "io", "error": error, "value_unit": None}
+    rows = [row | lost if row["status"] == "done" else row for row in images.to_pylist()]
+    return pa.Table.from_pylist(rows, schema=images.schema)
 
 
 def _maps_of(path: Place, image: str) -> Iterator[pa.Table]:

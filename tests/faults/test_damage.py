@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ DAMAGES = int(os.environ.get("FILTERBANK_DAMAGES", "6"))
 FLIPS = int(os.environ.get("FILTERBANK_FLIPS", "40"))
 """Random bits to flip in parts; FILTERBANK_FLIPS=300 in `make faults`."""
 
+TABLES = ("statistics", "regions", "maps")
 INTACT = "every file is as it was committed\n"
 
 
@@ -206,6 +208,64 @@ def test_what_nobody_can_make_again_is_named_and_answers_9(config: Path, tmp_pat
     assert tree(root) == left, "what is left of it stays"
     assert filterbank("run", config, "--verify", "--prune", "--prune-limit", 100).code == 0
     assert set(status_of(root)).isdisjoint(gone)
+    assert filterbank("verify", root).out == INTACT
+
+
+@pytest.mark.parametrize(
+    ("table", "damage", "flags"),
+    [("statistics", flip, ["--verify"]), ("maps", delete, [])],
+    ids=["statistics", "maps"],
+)
+def test_of_an_image_that_is_gone_all_stays_that_no_damaged_table_held(
+    table: str,
+    damage: Callable[[Path, random.Random], None],
+    flags: list[str],
+    config: Path,
+    tmp_path: Path,
+) -> None:
+    """What is lost is said by the run, its exit code, log.jsonl and the image's own row."""
+    root = tmp_path / "out"
+    before, all_rows = tree(root), {name: rows(root, name) for name in TABLES}
+    gone = pq.read_table(min((root / "images").iterdir())).column("image").to_pylist()[0]
+    (tmp_path / "in" / gone).rename(tmp_path / gone)
+    damage(min((root / table).iterdir()), random.Random(1))
+    assert f"{gone}: its rows in {table} are lost" in filterbank("plan", config, *flags).err
+    said = filterbank("run", config, *flags)
+    assert said.code == 9, said
+    assert said.out.startswith("done 1, failed 0, unchanged 2"), said
+    assert f"{gone}: its rows in {table} are lost" in said.err
+    assert f"{gone}: its rows in {table} are lost" in (root / "log.jsonl").read_text()
+    failed = {image: how for image, how in status_of(root).items() if how != ("done", None)}
+    assert failed == {gone: ("failed", "io")}
+    error = f"its rows in {table} were lost with a damaged file"
+    assert rows(root, "images")[gone,]["error"] == error
+    for name in TABLES:
+        lost = {key for key in all_rows[name] if key[0] == gone and name == table}
+        kept = {key: row for key, row in all_rows[name].items() if key not in lost}
+        assert rows(root, name) == kept, name
+        assert bool(lost) == (name == table)
+    assert {name for name in before if name.startswith("png/")} <= tree(root).keys()
+    assert filterbank("verify", root).out == INTACT
+    said = filterbank("run", config, "--verify")
+    assert (said.code, said.out.startswith("nothing to do")) == (0, True), said
+    (tmp_path / gone).rename(tmp_path / "in" / gone)
+    assert filterbank("run", config).out.startswith("done 1, failed 0, unchanged 3")
+    assert tree(root) == before
+
+
+def test_images_that_are_gone_and_stood_in_a_damaged_images_part_are_named(
+    config: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "out"
+    gone = pq.read_table(min((root / "images").iterdir())).column("image").to_pylist()[0]
+    (tmp_path / "in" / gone).unlink()
+    flip(min((root / "images").iterdir()), random.Random(1))
+    said = filterbank("run", config)
+    assert said.code == 9, said
+    assert f"{gone}: its rows are lost: the images part is damaged" in said.err
+    assert f"{gone}: its rows are lost" in (root / "log.jsonl").read_text()
+    assert filterbank("run", config).out.startswith("nothing to do")
+    assert len(status_of(root)) == 3
     assert filterbank("verify", root).out == INTACT
 
 
