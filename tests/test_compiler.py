@@ -324,6 +324,24 @@ def test_kernels_computed_together_have_the_bits_of_each_alone(shape, how: int) 
             np.testing.assert_allclose(got.numpy(), want, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(3, 3), (1, 5), (1, 4)])
+def test_even_and_odd_kernels_share_pairs_with_the_bits_of_each_alone(shape) -> None:
+    rng = np.random.default_rng(13)
+    weights = rng.normal(size=(2 * TOGETHER, *shape))
+    turned = np.flip(weights, (1, 2))
+    even, odd = map(Kernel.of, weights + turned), map(Kernel.of, weights - turned)
+    found = plan([k for pair in zip(even, odd, strict=True) for k in pair][: 2 * TOGETHER]).fast
+    (step,) = found.steps[1:]  # in the order of the bank, one even, one odd
+    assert [way(k) for k in step.kernels] == TOGETHER * [EVEN] + TOGETHER * [ODD]
+    x = torch.from_numpy(rng.normal(size=(2, 8, 150)).astype(np.float32))
+    for width in (1, 17, 140):
+        alone = [correlate((x, (1, 2)), (k,), (5, width))[0] for k in step.kernels]
+        for few in range(1, TOGETHER + 1):
+            group = (*step.kernels[:few], *step.kernels[TOGETHER:])
+            together = correlate((x, (1, 2)), group, (5, width))
+            assert all(map(torch.equal, together, [*alone[:few], *alone[TOGETHER:]]))
+
+
 def test_a_lowered_plan_survives_a_trip_to_another_process() -> None:
     rng = np.random.default_rng(9)
     found = plan([Kernel.of(rng.normal(size=(25, 25))), Kernel.of(np.ones((31, 31)))])

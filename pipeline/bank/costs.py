@@ -18,12 +18,13 @@ READ, WRITE, TAP, LONE_TAP, PAIRED_TAP = 0.12, 0.08, 0.0185, 0.036, 0.0115
 """A walk over an image, one over a response, and each tap: of a column or in company, alone, or in
 company and one of a pair whose pixels are added up first."""
 
-PLAIN, EVEN, ODD, STACKED = range(4)
-"""Ways to compute a weighted sum: tap by tap; by pairs of taps of equal or opposite weight, for a
-kernel that is the same, or its negative, when it is turned round; a column, several lines of it."""
+PLAIN, STACKED, EVEN, ODD = range(4)
+"""Ways to compute a weighted sum: tap by tap; a column, several lines of it; by pairs of taps of
+equal or opposite weight, for a kernel that is the same or the negative when it is turned round."""
 
 TOGETHER, LINES = 3, 4
-"""Kernels of one window, or lines under a column, that are computed together in registers.
+"""Kernels of one window, even and odd ones each, or lines under a column, that are computed
+together in registers.
 
 More kernels would save a little arithmetic, but their responses, written side by side, would leave
 the cache before anybody reads them."""
@@ -74,8 +75,8 @@ def way(kernel: Kernel) -> int:
 
 
 def alike(kernel: Kernel) -> object:
-    """What kernels agree on that can be computed together."""
-    return kernel.shape, kernel.origin, way(kernel)
+    """What kernels agree on that can be computed together: even and odd ones share pairs."""
+    return kernel.shape, kernel.origin, min(way(kernel), EVEN)
 
 
 @lru_cache(maxsize=4096)

@@ -46,6 +46,7 @@ def correlate(
 ) -> list[Tensor]:
     """Results (P, *shape), float32, of kernels with one window, each plane by itself.
 
+    Kernels that are computed alike (`costs.alike`); even ones come before odd ones.
     passing: they are read by a next pass, and need not be contiguous.
     """
     planes, corner = x
@@ -152,7 +153,7 @@ def _launch(
     size = 4 * np.array(strides, np.int64)
     taps = (at + corner) @ size[1:]
     steps, to_steps, counts = _loops(size), 4 * _loops(out_strides), _loops(out, 1)
-    how = way(kernels[0])
+    how = _way(kernels)
     rows = min(LINES, len(taps)) if how == STACKED else 1
     if rows > 1:
         along = 5 - len(out) + int(np.argmax(kernels[0].shape))
@@ -197,9 +198,15 @@ def _taps(kernels: tuple[Kernel, ...]) -> tuple[Words, npt.NDArray[np.float32]]:
     come in pairs, the second half has the weights of the first.
     """
     arrays = np.stack([kernel.array for kernel in kernels], -1)
-    how = way(kernels[0])
+    how = _way(kernels)
     used = arrays.any(-1) | (how == STACKED)
     if not used.any():
         used.flat[0] = True
     weights = arrays[used].astype(np.float32)
-    return np.argwhere(used), weights[: ceil(len(weights) / 2)] if how in (EVEN, ODD) else weights
+    return np.argwhere(used), weights[: ceil(len(weights) / 2)] if how >= EVEN else weights
+
+
+def _way(kernels: tuple[Kernel, ...]) -> int:
+    """How kernels are summed together: `native` has a way for each number of odd ones."""
+    ways = [way(kernel) for kernel in kernels]
+    return ways[0] if ways[0] < EVEN else EVEN + ways.count(ODD)

@@ -7,7 +7,7 @@ from math import ceil
 
 import numpy as np
 
-from pipeline.bank.costs import STACKED, TOGETHER, alike, way
+from pipeline.bank.costs import ODD, STACKED, TOGETHER, alike, way
 from pipeline.bank.expr import Conv, Node
 from pipeline.types import Reach
 
@@ -35,11 +35,21 @@ def group(order: Sequence[Node], margin: Mapping[Node, Reach]) -> tuple[tuple[No
             near = range(position + 1, min(position + AHEAD, len(order)))
             others = [p for p in near if windows[p] == mine and p not in taken]
             company += sorted(others, key=lambda p: _taps(order[p]) != _taps(order[position]))
-        size = ceil(len(company) / ceil(len(company) / TOGETHER))  # four are two and two
-        together = sorted(company[:size])
+        odd = [p for p in company if _odd(order[p])]
+        together = _team([p for p in company if p not in odd]) + _team(odd)
         taken.update(together)
         steps.append(tuple(order[p] for p in together))
     return tuple(steps)
+
+
+def _team(positions: Sequence[int]) -> list[int]:
+    """As many of them as are computed together: four are two and two."""
+    teams = ceil(len(positions) / TOGETHER)
+    return sorted(positions[: ceil(len(positions) / max(1, teams))])
+
+
+def _odd(node: Node) -> bool:
+    return isinstance(node, Conv) and way(node.kernel) == ODD
 
 
 def _taps(node: Node) -> bytes:

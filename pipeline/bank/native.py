@@ -22,14 +22,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from pipeline.bank.costs import EVEN, LINES, ODD, PLAIN, STACKED, TOGETHER
+from pipeline.bank.costs import EVEN, LINES, PLAIN, STACKED, TOGETHER
 from pipeline.compiled import compiled
 
 LANES = 16 if get_host_cpu_features().get("avx512f") else 8
 """float32 numbers in a vector register."""
 
-VECTORS = {1: 6, 2: 6, 3: 4, 4: 3}
-"""Vectors of each line in a tile, by how many lines are computed together: 12 sums in registers."""
+VECTORS = {1: 6, 2: 6, 3: 4, 4: 3} | ({5: 4, 6: 3} if LANES == 16 else {5: 2, 6: 2})
+"""Vectors of each line in a tile, by how many lines are computed together: as many sums as there
+are registers for, and enough to keep the multipliers busy."""
 
 STEP = 4096
 """Pixels of a line worked on at a time, so that the lines under a kernel stay in the cache."""
@@ -47,9 +48,10 @@ def _tile(count: int, vectors: int, lanes: int, way: int) -> Any:
 
     `at` and `to` hold the addresses of T and of `count` lines. By the way to[m][c] is
     - PLAIN: sum_t weights[t * count + m] at[t][c], for `count` kernels;
-    - EVEN, ODD: the sum over pairs, weights[t * count + m] (at[t][c] +- at[T - 1 - t][c]), and if
-      T is odd over the line in the middle, for `count` kernels that are equal, but for the sign, if
-      their taps are turned round;
+    - EVEN + odd: the sum over pairs, weights[t * count + m] (at[t][c] + at[T - 1 - t][c]), and if
+      T is odd over the line in the middle, for kernels that are equal if their taps are turned
+      round; the last `odd` of the `count` kernels are the negative then: they take differences,
+      and nothing from the middle;
     - STACKED: sum_t weights[t] at[t + m][c], for one kernel on lines that follow one another; it
       has at least `count` taps.
     """
@@ -90,17 +92,17 @@ def _tile(count: int, vectors: int, lanes: int, way: int) -> Any:
                 for x, total in zip(seen, sums[m], strict=True):
                     builder.store(builder.call(fused, [weight, x, builder.load(total)]), total)
 
-        every = range(count)
+        every, even = range(count), range(count - max(way - EVEN, 0))
         lines = builder.extract_value(at.shape, 0)
-        if way in (EVEN, ODD):
+        if way >= EVEN:
             half = builder.udiv(lines, word(2))
-            both = builder.fadd if way == EVEN else builder.fsub
             with cgutils.for_range_slice(builder, word(0), half, word(1), word) as (line, _):
                 other = builder.sub(builder.sub(lines, word(1)), line)
-                pairs = zip(pixels(line), pixels(other), strict=True)
-                add([both(x, y) for x, y in pairs], line, every)
+                pairs = list(zip(pixels(line), pixels(other), strict=True))
+                add([builder.fadd(x, y) for x, y in pairs], line, even)
+                add([builder.fsub(x, y) for x, y in pairs], line, every[len(even) :])
             with builder.if_then(builder.icmp_signed("!=", builder.mul(half, word(2)), lines)):
-                add(pixels(half), half, every)
+                add(pixels(half), half, even)
         else:
             apart = count - 1 if way == STACKED else 0  # lines that only some results come from
             taps = builder.sub(lines, word(apart))
@@ -131,8 +133,9 @@ def _whole_lines() -> Any:
     """
     made: dict[str, Any] = {}
     text = ["def fill(at, weights, to, length, way):"]
-    together = [(way, n) for way in (PLAIN, EVEN, ODD) for n in range(1, TOGETHER + 1)]
-    together += [(STACKED, n) for n in range(2, LINES + 1)]
+    few = range(TOGETHER + 1)
+    together = [(PLAIN, n) for n in few[1:]] + [(STACKED, n) for n in range(2, LINES + 1)]
+    together += [(EVEN + odd, even + odd) for even in few for odd in few if even + odd]
     for way, count in together:
         text += [f"    if len(to) == {count} and way == {way}:", "        c = 0"]
         for vectors, lanes in ((VECTORS[count], LANES), (1, LANES), (1, 1)):
