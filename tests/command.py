@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,24 @@ def kill_group(process: Process, number: int) -> None:
     """Send a signal to a process and all it started, as a terminal does."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
+
+
+def until_it_works(process: Process, root: Path) -> None:
+    """Until it has planned: from here on it reads, computes and commits."""
+    while not (root / "run.json").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+def kill_all(process: Process) -> None:
+    """Kill a run and all it started, and wait for their ends.
+
+    A fork that had no time to close anything holds the lock until it is gone, too.
+    """
+    kill_group(process, signal.SIGKILL)
+    process.wait()
+    while group(process.pid):
+        time.sleep(0.005)
 
 
 def group(leader: int) -> list[int]:

@@ -28,16 +28,23 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin every worker's share with some of the fault tests, which wait more than they compute.
 
-    xdist deals the list out in one piece per worker; in one piece they would wait one by one.
+    xdist deals the list out in one piece per worker; in one piece they would wait one by one. What
+    shares a cluster stays together, because starting one is dear.
     """
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
     waiting = [item for item in items if "faults" in item.path.parts]
+    together = [item for item in waiting if item.get_closest_marker("ray")]
+    waiting = [item for item in waiting if item not in together]
     others = [item for item in items if "faults" not in item.path.parts]
     share = -(-len(others) // workers)
     items[:] = [
         item
         for i in range(workers)
-        for item in waiting[i::workers] + others[i * share : (i + 1) * share]
+        for item in (
+            *(together if i == 0 else ()),
+            *waiting[i::workers],
+            *others[i * share : (i + 1) * share],
+        )
     ]
 
 

@@ -11,6 +11,7 @@ import signal
 import time
 from pathlib import Path
 
+import deadly
 import pytest
 from command import (
     draw,
@@ -25,37 +26,6 @@ from command import (
     write_config,
 )
 
-PLUGIN = '''
-import os
-import re
-from pipeline.readers.base import READERS
-from pipeline.readers.png import Png
-
-
-@READERS.register("deadly")
-class Deadly:
-    """A PNG behind a line; reading it kills the process with the signal that the line names."""
-
-    suffixes = (".deadly",)
-    signature = re.compile(rb"DEADLY")
-
-    def probe(self, path):
-        return Png().probe(os.path.dirname(path) + "/000.png")
-
-    def open(self, path, page):
-        with open(path) as file:
-            os.kill(os.getpid(), int(file.read().split()[1]))
-'''
-"""Registers a reader in every Python process that finds it as `sitecustomize`."""
-
-
-@pytest.fixture
-def plugin(tmp_path: Path) -> dict[str, str]:
-    folder = tmp_path / "plugin"
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(PLUGIN)
-    return {"PYTHONPATH": os.pathsep.join([str(folder), str(Path(__file__).parents[2])])}
-
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
@@ -65,48 +35,18 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def deadly(path: Path, number: int) -> None:
-    path.write_text(f"DEADLY {int(number)}\n")
-
-
-def test_files_that_kill_their_readers_are_crashed_rows_and_all_others_are_bit_identical(
-    images: Path, plugin: dict[str, str], tmp_path: Path
-) -> None:
-    config = write_config(tmp_path / "c.yaml", images, tmp_path / "with", run={"workers": 2})
-    assert filterbank("run", config, "--workers", 0, "--output", tmp_path / "without").code == 0
-    deadly(images / "030.deadly", signal.SIGSEGV)
-    deadly(images / "067.deadly", signal.SIGKILL)
-    with started("run", config, env=plugin) as process:
-        said = finish(process)
-    assert said.code == 5, said
-    assert "done 70, failed 2 (2 crashed)" in said.out
-    assert "Traceback" not in said.err
-    found = rows(tmp_path / "with", "images")
-    guilty = {key[0]: row for key, row in found.items() if row["status"] == "failed"}
-    assert {image: (row["kind"], row["error"]) for image, row in guilty.items()} == {
-        "030.deadly": ("crashed", "the process that read this file was killed by SIGSEGV"),
-        "067.deadly": ("crashed", "the process that read this file was killed by SIGKILL"),
-    }
-    for table in ("images", "statistics", "regions", "maps"):
-        others = {k: r for k, r in rows(tmp_path / "with", table).items() if k[0] not in guilty}
-        assert others == rows(tmp_path / "without", table), table
-    pictures = {n: d for n, d in tree(tmp_path / "with").items() if n.startswith("png/")}
-    assert pictures
-    assert pictures.items() <= tree(tmp_path / "without").items()
-
-
 def test_a_crashing_file_is_tried_again_until_its_attempts_are_used_up_and_then_left_alone(
-    images: Path, plugin: dict[str, str], tmp_path: Path
+    images: Path, tmp_path: Path
 ) -> None:
     for path in sorted(images.iterdir())[3:]:
         path.unlink()
-    deadly(images / "x.deadly", signal.SIGSEGV)
+    deadly.write(images / "x.deadly", signal.SIGSEGV)
     config = write_config(
         tmp_path / "c.yaml", images, tmp_path / "out", run={"workers": 1, "max_attempts": 1}
     )
     outs = []
     for _ in range(2):
-        with started("run", config, env=plugin) as process:
+        with started("run", config, env=deadly.install(tmp_path)) as process:
             said = finish(process)
         assert said.code == 5, said
         outs.append(said.out)
@@ -114,14 +54,14 @@ def test_a_crashing_file_is_tried_again_until_its_attempts_are_used_up_and_then_
 
 
 def test_in_the_main_process_a_deadly_file_ends_the_run_but_not_what_was_committed(
-    images: Path, plugin: dict[str, str], tmp_path: Path
+    images: Path, tmp_path: Path
 ) -> None:
     """`--workers 0` reads in the main process: the price is named here, and it is no more."""
     for i in range(70, 200):
         draw(images / f"{i:03}.png", seed=i)
-    deadly(images / "195.deadly", signal.SIGSEGV)
+    deadly.write(images / "195.deadly", signal.SIGSEGV)
     config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run={"threads": 1})
-    with started("run", config, env=plugin) as process:
+    with started("run", config, env=deadly.install(tmp_path)) as process:
         assert finish(process).code == -signal.SIGSEGV
     assert len(status_of(tmp_path / "out")) == 64, "the first shard, before what is read ahead"
     (images / "195.deadly").unlink()
