@@ -56,7 +56,8 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # actors unpickle `sites`
+        tests, code = map(str, Path(__file__).parents[1:3])  # actors unpickle `sites`
+        patch.setenv("PYTHONPATH", os.pathsep.join([tests, code]))
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **LEAST})
         cluster.add_node(num_cpus=2, **LEAST)
         cluster.wait_for_nodes()
