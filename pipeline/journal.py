@@ -21,6 +21,7 @@ from pipeline.storage import Place
 from pipeline.survey import Survey
 from pipeline.types import ShardReport
 from pipeline.version import versions
+from pipeline.watch import Effort
 
 RECORD = "run.json"
 
@@ -54,6 +55,7 @@ class Journal:
         self.root = root
         self.started, self._clock = time.time(), time.monotonic()
         self.summary = Summary() if summary is None else summary
+        self.effort = Effort()
         self.attempts = attempts_of(root)
         self._before: set[str] = set()
         self._found: dict[str, Any] = {"digest": None, "device": None, "config": None}
@@ -90,6 +92,7 @@ class Journal:
         summary.failed += len(report.failed)
         summary.bytes += report.bytes
         summary.pixels += report.pixels
+        self.effort.add(report.effort)
         for image, kind, error in report.failed:
             summary.kinds[kind] += 1
             summary.newly_failed += image not in self._before
@@ -124,6 +127,7 @@ class Journal:
             "versions": versions(),
             **self._found,
             "counts": {**vars(self.summary), **self._left_out},
+            "effort": self.effort.record(),
             "attempts": self.attempts,
         }
         replace_file(self.root / RECORD, json.dumps(record, indent=1).encode())

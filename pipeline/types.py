@@ -6,11 +6,12 @@ Over 300 lines, because they are all here: most lines say what a field means to 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pipeline.errors import FailureKind
+from pipeline.watch import Effort
 
 if TYPE_CHECKING:
     import numpy as np
@@ -346,7 +347,8 @@ class Response:
 class ShardReport:
     """What a committed shard tells the driver: small, picklable, JSON-able, no pixels.
 
-    failed: (image, kind, error); traces: (image, traceback) of unexpected exceptions.
+    failed: (image, kind, error); traces: (image, traceback) of unexpected exceptions; effort: of
+    the worker since its last report.
     """
 
     shard: str
@@ -355,6 +357,7 @@ class ShardReport:
     pixels: int = 0
     bytes: int = 0
     traces: tuple[tuple[str, str], ...] = ()
+    effort: Effort = field(default_factory=Effort)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 # Spinning OpenMP threads collapse on busy machines; must be set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -26,6 +27,7 @@ from pipeline.stages.read import Loaded
 from pipeline.stages.scene import Key, Piece, Scenes, compute_tile
 from pipeline.stages.write import Sink
 from pipeline.types import Progress, Shard, ShardReport
+from pipeline.watch import COMPUTED, Timesheet
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of malloc.h for mallopt."""
@@ -42,6 +44,8 @@ def work(plan: Plan, shards: Sequence[Shard], room: str = "") -> Iterator[ShardR
     configure(plan)
     threads = plan.parallel(source for shard in shards for source in shard.sources)
     waiting = iter(shards)
+    lanes = {"read": max(1, plan.workers), "write": 1, **dict.fromkeys(COMPUTED, threads)}
+    sheet = Timesheet(lanes)
     open_sink: Sink | None = None
     position = -1
     with writing(plan.root), _discarding(lambda: open_sink), closing(Scenes(plan, room)) as scenes:
@@ -50,15 +54,15 @@ def work(plan: Plan, shards: Sequence[Shard], room: str = "") -> Iterator[ShardR
             for loaded, results in _in_order(pool, threads + 1, plan, loads, scenes):
                 while position < loaded.job.shard:
                     if open_sink is not None:
-                        yield open_sink.commit()
+                        yield _commit(open_sink, sheet)
                     open_sink, position = Sink(plan, next(waiting), room), position + 1
                 assert open_sink is not None
-                yield _absorb(open_sink, scenes, loaded, results)
+                yield _absorb(open_sink, scenes, loaded, results, sheet)
         if open_sink is not None:
-            yield open_sink.commit()
+            yield _commit(open_sink, sheet)
         for shard in waiting:
             open_sink = Sink(plan, shard, room)
-            yield open_sink.commit()
+            yield _commit(open_sink, sheet)
 
 
 @contextmanager
@@ -84,15 +88,36 @@ def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
     pool.shutdown()
 
 
+def _commit(sink: Sink, sheet: Timesheet) -> ShardReport:
+    with sheet.writing():
+        report = sink.commit()
+    return replace(report, effort=sheet.close())
+
+
 def _absorb(
-    sink: Sink, scenes: Scenes, loaded: Loaded, outcomes: Sequence[Result | Piece]
+    sink: Sink,
+    scenes: Scenes,
+    loaded: Loaded,
+    outcomes: Sequence[Result | Piece],
+    sheet: Timesheet,
 ) -> Progress:
     """Keep what was computed of a load; tiles of a scene until it is complete.
 
     What is still in flight of one that failed says nothing more: its first failure counts.
     """
+    for spent in (loaded, *outcomes):
+        sheet.add(spent.seconds)
+    if loaded.peak:  # by another process than this one
+        sheet.peak("read", loaded.peak)
     if loaded.job.turn is not None and not scenes.wanted(loaded.job.tiles[0]):
         return Progress(0, 0)
+    with sheet.writing():
+        return _keep(sink, scenes, loaded, outcomes)
+
+
+def _keep(
+    sink: Sink, scenes: Scenes, loaded: Loaded, outcomes: Sequence[Result | Piece]
+) -> Progress:
     sink.identify(loaded)
     for source, _ in loaded.failures:
         scenes.end(source.key)

@@ -21,6 +21,7 @@ from pipeline.journal import Summary
 from pipeline.logfile import Log
 from pipeline.metrics import write_metrics
 from pipeline.storage import place
+from pipeline.watch import Timesheet
 
 
 @pytest.fixture
@@ -86,6 +87,36 @@ def test_a_run_that_is_refused_leaves_its_reason_in_run_json(
     assert events(tmp_path / "out")[-1]["error"] == found["error"]
     status = json.loads(filterbank("status", tmp_path / "out", "--json").out)
     assert (status["images"], status["last_exit_code"]) == (3, code)
+
+
+def test_what_kept_a_run_busy_is_in_run_json(config: Path, tmp_path: Path) -> None:
+    assert filterbank("run", config).code == 0
+    effort = record(tmp_path / "out")["effort"]
+    assert set(effort["busy"]) == {"read", "filter", "measure", "render", "write"}
+    assert all(0 <= share <= 1.1 for share in effort["busy"].values())
+    assert effort["bottleneck"] in effort["busy"]
+    assert list(effort["peak_memory"]) == ["compute"]  # which reads, too, without workers
+    assert effort["peak_memory"]["compute"] > 50 << 20
+    assert filterbank("run", config).code == 0
+    assert record(tmp_path / "out")["effort"] == {
+        "busy": {},
+        "bottleneck": None,
+        "peak_memory": {},
+    }
+
+
+def test_the_bottleneck_is_what_was_busy_longest_for_each_of_its_processes() -> None:
+    sheet = Timesheet({"read": 4, "filter": 2, "measure": 2, "write": 1})
+    sheet.add({"read": 8.0})
+    sheet.add({"filter": 1.0, "measure": 2.0})
+    sheet.add({"filter": 0.5, "write": 1.0})
+    effort = sheet.close()
+    assert effort.busy == {"read": 2.0, "filter": 0.75, "measure": 1.0, "write": 1.0}
+    assert effort.bottleneck == "read"  # 2 s; computing 1.75 s, all in all
+    sheet.add({"measure": 1.0})
+    effort.add(sheet.close())
+    assert effort.bottleneck == "measure"
+    assert sheet.close().busy == {}
 
 
 @pytest.mark.skipif(

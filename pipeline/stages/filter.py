@@ -20,6 +20,7 @@ from pipeline.stages.prepare import prepare, select
 from pipeline.stages.render import Pictures
 from pipeline.statistics import accumulators
 from pipeline.types import Batch, Failure, ImageInfo, Response, Source
+from pipeline.watch import Seconds, Watch
 
 MapRow = tuple[str, str, tuple[int, ...], npt.NDArray[Any]]
 """Band, response, first pixel, values with NaN where invalid."""
@@ -31,7 +32,7 @@ class Result:
     its maps and pictures.
 
     files: of maps, and where they lie, for a scene, whose maps do not come all at once; failure:
-    why there is nothing of these sources.
+    why there is nothing of these sources; seconds: what they took.
     """
 
     sources: tuple[Source, ...]
@@ -41,6 +42,7 @@ class Result:
     pictures: Mapping[str, Iterable[tuple[str, bytes]]] = field(default_factory=dict)
     files: Mapping[str, Iterable[tuple[str, Path]]] = field(default_factory=dict)
     failure: Failure | None = None
+    seconds: Seconds = field(default_factory=dict)
 
 
 def compute(plan: Plan, batch: Batch) -> list[Result]:
@@ -94,7 +96,7 @@ def responses(plan: Plan, info: ImageInfo, prepared: Batch) -> Iterator[Response
 
 
 def _compute(plan: Plan, batch: Batch) -> Result:
-    config = plan.config
+    watch, config = Watch(), plan.config
     statistics = accumulators(config.statistics)
     sources = tuple(tile.source for tile in batch.tiles)
     prepared = prepare(plan, batch)
@@ -107,17 +109,22 @@ def _compute(plan: Plan, batch: Batch) -> Result:
     rows = Rows(config.statistics)
     maps: dict[str, list[MapRow]] = {s.key: [] for s in sources}
     for response in responses(plan, sources[0].header, prepared):
+        watch.lap("filter")
         planes = [(source.key, band) for source in sources for band in response.bands]
         for part in parts(response, prepared.tiles, prepared.regions, single=False):
             measured = part.whole(statistics).columns(statistics, config.statistics)
             rows.add(response.name, part.region, planes[part.rows], part.n_pixels, measured)
+        watch.lap("measure")
         if plan.keeps:
             for source, kept in zip(sources, keep(response), strict=True):
                 maps[source.key] += kept
         pictures.add(response)
+        watch.lap("render")
     for kept in maps.values():
         kept.sort(key=lambda row: row[:2])
-    return Result(sources, rows.columns, extents, maps, pictures.finish())
+    drawn = pictures.finish()
+    watch.lap("render")
+    return Result(sources, rows.columns, extents, maps, drawn, seconds=watch.seconds)
 
 
 class Rows:

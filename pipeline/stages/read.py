@@ -23,6 +23,7 @@ from pipeline.stages.boxes import read_box
 from pipeline.stages.regions import regions_in
 from pipeline.storage import is_url
 from pipeline.types import Batch, Failure, Member, Region, Roi, Source, Tile
+from pipeline.watch import Seconds, Watch, peak_memory
 from pipeline.workers.bounds import TOO_LARGE, Begin, unguarded
 
 if TYPE_CHECKING:
@@ -77,7 +78,8 @@ class Job:
 class Loaded:
     """What comes back for a job: batches as stored, and the sources that could not be read.
 
-    fingerprints: SHA-256 of each source's files by key; traces: tracebacks of the unexpected.
+    fingerprints: SHA-256 of each source's files by key; traces: tracebacks of the unexpected;
+    seconds, peak: what it took, and the most memory that its process has had.
     """
 
     job: Job
@@ -85,6 +87,8 @@ class Loaded:
     failures: tuple[tuple[Source, Failure], ...] = ()
     fingerprints: dict[str, str] = field(default_factory=dict)
     traces: tuple[tuple[str, str], ...] = ()
+    seconds: Seconds = field(default_factory=dict)
+    peak: int = 0
 
     def pinned(self) -> Loaded:
         """The same with pixels in page-locked memory, from where a GPU copies asynchronously."""
@@ -110,6 +114,7 @@ class Tiles:
 
     def __call__(self, job: Job, begin: Begin) -> Loaded:
         """Do a job. Raises nothing that a file could be the reason of."""
+        watch = Watch()
         read: list[Read] = []
         failures, traces, fingerprints = [], [], {}
         box = _box(self.plan, job.tiles[0])
@@ -136,7 +141,10 @@ class Tiles:
         begin(None)
         bad = {source.key for source, _ in failures}
         batches = _stack([one for one in read if one.tile.source.key not in bad], box)
-        return Loaded(job, batches, tuple(failures), fingerprints, tuple(traces))
+        watch.lap("read")
+        peak = peak_memory() if self.plan.workers else 0
+        said = tuple(failures), fingerprints, tuple(traces)
+        return Loaded(job, batches, *said, watch.seconds, peak)
 
 
 def _load(plan: Plan, job: Job, item: int, box: Region) -> tuple[Read, str | None]:

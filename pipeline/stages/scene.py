@@ -28,6 +28,7 @@ from pipeline.stages.render import Pictures
 from pipeline.statistics import accumulators
 from pipeline.storage import scratch
 from pipeline.types import Batch, Ints, Region, Roi, Source, Tile
+from pipeline.watch import Seconds, Watch
 from pipeline.writers.png import Floats, finite, reduce
 from pipeline.writers.thumbnail import pictured
 
@@ -44,7 +45,7 @@ class Piece:
 
     tile: as it was prepared; tallies, from the first pass, or states, from a further one. With the
     first come parts of regions, rows of those that lie in this tile alone, maps, and previews,
-    which are like maps of fewer pixels.
+    which are like maps of fewer pixels; seconds: what all this took.
     """
 
     tile: Tile
@@ -54,6 +55,7 @@ class Piece:
     states: Mapping[Key, States] = field(default_factory=dict)
     maps: Sequence[MapRow] = ()
     previews: Sequence[MapRow] = ()
+    seconds: Seconds = field(default_factory=dict)
 
 
 def compute_tile(plan: Plan, batch: Batch, briefs: Mapping[Key, Briefs] | None) -> Piece | Result:
@@ -68,6 +70,7 @@ def compute_tile(plan: Plan, batch: Batch, briefs: Mapping[Key, Briefs] | None) 
 
 
 def _first(plan: Plan, batch: Batch) -> Piece:
+    watch = Watch()
     statistics = accumulators(plan.config.statistics)
     prepared = prepare(plan, batch)
     (tile,) = batch.tiles
@@ -78,6 +81,7 @@ def _first(plan: Plan, batch: Batch) -> Piece:
     step = preview_step(plan, tile.source)
     previews = _stored(batch, step) if step else []
     for response in responses(plan, tile.source.header, prepared):
+        watch.lap("filter")
         planes = [(tile.source.key, band) for band in response.bands]
         for part in parts(response, prepared.tiles, alone, single=True):
             measured = part.whole(statistics).columns(statistics, plan.config.statistics)
@@ -85,12 +89,14 @@ def _first(plan: Plan, batch: Batch) -> Piece:
         for part in parts(response, prepared.tiles, shared, single=True):
             key = response.name, response.bands[part.rows.start], part.region
             tallies[key] = part.tally(statistics)
+        watch.lap("measure")
         drawn = step and plan.draws(response.name)
         (kept,) = keep(response) if plan.keeps or drawn else ([],)
         if plan.keeps:
             maps += kept
         if drawn:
             previews += [_preview(row, tile.core, step) for row in kept]
+        watch.lap("render")
     return Piece(
         prepared.tiles[0],
         prepared.regions[0],
@@ -98,6 +104,7 @@ def _first(plan: Plan, batch: Batch) -> Piece:
         tallies,
         maps=maps,
         previews=previews,
+        seconds=watch.seconds,
     )
 
 
@@ -107,16 +114,19 @@ def _parted(rois: Sequence[Roi]) -> tuple[list[list[Roi]], list[list[Roi]]]:
 
 
 def _further(plan: Plan, batch: Batch, briefs: Mapping[Key, Briefs]) -> Piece:
+    watch = Watch()
     statistics = accumulators(plan.config.statistics)
     prepared = prepare(plan, batch)
     states: dict[Key, States] = {}
     _, shared = _parted(prepared.regions[0])
     for response in responses(plan, batch.tiles[0].source.header, prepared):
+        watch.lap("filter")
         for part in parts(response, prepared.tiles, shared, single=True):
             key = response.name, response.bands[part.rows.start], part.region
             if key in briefs:
                 states[key] = part.states(statistics, briefs[key])
-    return Piece(prepared.tiles[0], states=states)
+        watch.lap("measure")
+    return Piece(prepared.tiles[0], states=states, seconds=watch.seconds)
 
 
 # ---------------------------------------------------------------- previews
