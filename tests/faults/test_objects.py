@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -231,6 +231,50 @@ def test_who_is_taken_over_at_any_moment_of_a_commit_leaves_whole_sets(
         assert committed(root) == dict.fromkeys(("maps/part", "png/part", "images/part"), b"new")
 
 
+def give_up(root: ObjectPath, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let another run take over and die when it has given a set up; then the first one goes on."""
+    real = lease.check
+
+    def die(_: ObjectPath) -> None:
+        raise KeyboardInterrupt
+
+    def check(root: ObjectPath) -> None:
+        real(root)
+        monkeypatch.setattr(lease, "check", real)
+        assert lease._path(root, 2).create(b"{}")
+        with monkeypatch.context() as other:
+            other.setattr(ObjectPath, "clear", die)
+            with pytest.raises(KeyboardInterrupt):
+                recover(root)
+
+    with locked(root):
+        staging = staged(root, images=b"late")
+        monkeypatch.setattr(lease, "check", check)
+        with pytest.raises(Locked, match="gave shard up"):
+            staging.commit()
+        assert not any(name.startswith("images") for name in root.sizes())
+
+
+def test_what_another_run_gave_up_is_not_committed(
+    root: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_up(root, monkeypatch)
+
+
+def test_a_journal_that_is_put_without_a_condition_is_caught_by_that(
+    root: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    def create(self: ObjectPath, data: bytes) -> bool:
+        self.write_bytes(data)
+        return True
+
+    monkeypatch.setattr(ObjectPath, "create", create)
+    monkeypatch.setattr(lease, "_probe", lambda _: 0)  # which refuses such a store
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        give_up(root, monkeypatch)
+
+
 def test_staged_files_that_something_else_deleted_are_no_lost_lease(
     root: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,8 +411,11 @@ class Bucket:
         return {name: data for name, data in found.items() if not name.startswith(TIMED)}
 
     def look(self) -> None:
-        """No table is torn and no row is there twice, as a stranger reads them now."""
-        seen = set()
+        """No table is torn, no row is there twice, and what is done has its statistics.
+
+        As a stranger reads them now.
+        """
+        seen, done, measured = set(), set(), set()
         for name, data in self.store.tree(self.name, "deep/out/").items():
             table = name.split("/")[0]
             if table in ("images", "statistics", "regions", "maps"):
@@ -378,6 +425,11 @@ class Bucket:
                     key = (table, *row.values())
                     assert key not in seen, key
                     seen.add(key)
+                if table == "images":
+                    done |= {r["image"] for r in read.to_pylist() if r["status"] == "done"}
+                if table == "statistics":
+                    measured |= set(read.column("image").to_pylist())
+        assert done <= measured, f"{done - measured} are said to be done"
 
 
 @pytest.fixture
@@ -428,11 +480,8 @@ def test_results_in_a_store_are_those_of_a_folder(images: Path, bucket: Bucket) 
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"].encode() not in everything
 
 
-@pytest.mark.parametrize("happens", ["fresh", "supersede and prune"])
-def test_a_driver_killed_at_any_request_leaves_whole_tables_and_is_resumed(
-    happens: str, images: Path, bucket: Bucket
-) -> None:
-    """The change of the store at which it dies is done or not, in turn."""
+def die_at_requests(happens: str, images: Path, bucket: Bucket, step: int = STEP) -> None:
+    """Kill a driver at some changes of the store, each done or not, in turn, and resume it."""
     config = write_config(bucket.folder / "c.yaml", images, bucket.folder / "out")
     arguments = "run", config, "--prune", "--prune-limit", 100
     before: dict[str, bytes] = {}
@@ -444,7 +493,7 @@ def test_a_driver_killed_at_any_request_leaves_whole_tables_and_is_resumed(
     (images / "0.png").unlink()
     assert filterbank(*arguments).code == 0
     expected, died = tree(bucket.folder / "out"), 0
-    for at in range(2, 1000, STEP):
+    for at in range(2, 1000, step):
         bucket.store.fill(bucket.name, before)
         child = bucket.begin(*arguments, "--output", bucket.output, fuse=at)
         if bucket.end(child) is not None:
@@ -457,6 +506,32 @@ def test_a_driver_killed_at_any_request_leaves_whole_tables_and_is_resumed(
     else:
         pytest.fail("never came to its end")
     assert died > 1
+
+
+@pytest.mark.parametrize("happens", ["fresh", "supersede and prune"])
+def test_a_driver_killed_at_any_request_leaves_whole_tables_and_is_resumed(
+    happens: str, images: Path, bucket: Bucket
+) -> None:
+    die_at_requests(happens, images, bucket)
+
+
+def test_a_careless_commit_is_caught_by_these_deaths(
+    images: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files put at once under their final names, the images part before the others."""
+
+    real = Staging.commit
+
+    def commit(self: Staging, remove: Iterable[str] = ()) -> None:
+        if isinstance(self.root, Path):
+            return real(self, remove)
+        for name in sorted(self.files):
+            (self.root / name).write_bytes(self.path(name).read_bytes())
+        return None
+
+    monkeypatch.setattr(Staging, "commit", commit)
+    with pytest.raises(AssertionError, match="are said to be done"):
+        die_at_requests("fresh", images, bucket, step=4)
 
 
 def test_images_in_a_store_give_the_rows_of_the_folder(images: Path, bucket: Bucket) -> None:
