@@ -3,7 +3,7 @@
 Starting a cluster and its actors costs seconds, once a run; a share of each shard is what remains,
 so both ratios are told: of whole runs, and without the time until the first actor works.
 
-    python benchmarks/cluster.py [--shards 4] [--rounds 2]
+    python benchmarks/cluster.py [--shards 4] [--side 2304] [--rounds 2]
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from run import BANK, make
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shards", type=int, default=4, help="of 64 images of 1024 x 1024")
+    parser.add_argument("--shards", type=int, default=4, help="of 64 images")
+    parser.add_argument(
+        "--side", type=int, default=2304, help="of an image, in pixels: 36 s a shard on one core"
+    )
     parser.add_argument("--rounds", type=int, default=2)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        folder = make(root / "in", 64 * options.shards, 1024)
+        folder = make(root / "in", 64 * options.shards, options.side)
         (root / "bank.yaml").write_text(BANK.replace("{path: out}", f"{{path: {root / 'unused'}}}"))
         for round in range(options.rounds):
             local, _ = seconds(root, folder, f"local{round}")
