@@ -33,7 +33,7 @@ class Stored:
     status: str
     kind: str | None
     bytes: int
-    mtime_ns: int
+    mtime_ns: int | None
     fingerprint: str | None
     version: str
     error: str | None = None

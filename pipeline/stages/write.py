@@ -251,10 +251,17 @@ class Sink:
 def _bereft(images: pa.Table, torn: Sequence[str]) -> pa.Table:
     """Rows of kept images that say so where results of theirs were lost with a damaged table.
 
-    They are failures that pass: should the files come back, they are done again.
+    No bytes of files are known to be those that it was made of, so that it is done again whenever
+    they come back.
     """
     error = f"its rows in {' and '.join(torn)} were lost with a damaged file"
-    lost = {"status": "failed", "kind": "io", "error": error, "value_unit": None}
+    lost: dict[str, str | None] = {
+        "status": "failed",
+        "kind": "io",
+        "error": error,
+        "value_unit": None,
+    }
+    lost |= {"mtime_ns": None, "fingerprint": None}
     rows = [row | lost if row["status"] == "done" else row for row in images.to_pylist()]
     return pa.Table.from_pylist(rows, schema=images.schema)
 

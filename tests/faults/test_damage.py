@@ -249,6 +249,7 @@ def test_of_an_image_that_is_gone_all_stays_that_no_damaged_table_held(
     said = filterbank("run", config, "--verify")
     assert (said.code, said.out.startswith("nothing to do")) == (0, True), said
     (tmp_path / gone).rename(tmp_path / "in" / gone)
+    write_config(config, tmp_path / "in", root, run={"max_attempts": 1})
     assert filterbank("run", config).out.startswith("done 1, failed 0, unchanged 3")
     assert tree(root) == before
 
