@@ -18,26 +18,30 @@ from tracing import Point, Trace, inject, need_strace, watch
 POINTS = int(os.environ.get("FILTERBANK_POINTS", "2"))
 """Calls to try in each test; `make faults` tries them all: FILTERBANK_POINTS=0."""
 
+SLOW = os.environ.get("FILTERBANK_SLOW") == "1"
+LONG = pytest.mark.skipif(not SLOW, reason="more of the same: make faults, FILTERBANK_SLOW=1")
+
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A run, what the folder holds before and after it, and the calls it makes."""
+    """A run, what the folder holds before and after it, the calls it makes, how many to try."""
 
     config: Path
     root: Path
     before: dict[str, bytes]
     after: dict[str, bytes]
     trace: Trace
+    many: int = POINTS
 
     def chosen(self, shift: float) -> Iterator[tuple[int, Point]]:
         """Every call, or some of those that do not just go on with a file; shifts give others."""
         points = list(enumerate(self.trace.points))
-        if not POINTS:
+        if not self.many:
             return iter(points)
         points = [(i, point) for i, point in points if not point.goes_on]
-        return (points[int((i + shift) * len(points) / POINTS)] for i in range(POINTS))
+        return (points[int((i + shift) * len(points) / self.many)] for i in range(self.many))
 
     def set_back(self) -> None:
         """The folder as it was before the run."""
@@ -57,7 +61,7 @@ class Case:
 
     def check_resumed(self) -> None:
         """Run again, it ends as an undisturbed one, with nothing left over."""
-        said = filterbank("run", self.config)
+        said = filterbank("run", self.config, "--workers", 0)
         assert said.code == 0, said
         assert tree(self.root) == self.after
 
@@ -76,22 +80,29 @@ Staging.commit = lambda self, remove=(): None
 """A writer without a journal, that writes files under their final names."""
 
 
-@pytest.fixture(scope="module", params=["fresh", "supersede"])
+@pytest.fixture(
+    scope="module", params=["fresh", "supersede", pytest.param("with readers", marks=LONG)]
+)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """Three images from nothing; and two shards, as one of them has changed and one is new."""
+    """Three images from nothing; and two shards, as one of them has changed and one is new.
+
+    With readers: that, read in two processes; never tried at all calls, which are the same ones.
+    """
     need_strace()
     folder = tmp_path_factory.mktemp("calls")
     root, before = folder / "out", dict[str, bytes]()
     for i in range(3):
         draw(folder / f"in/{i}.png", seed=i, size=8)
-    config = write_config(folder / "c.yaml", folder / "in", root, run={"threads": 1})
-    if request.param == "supersede":
+    run = {"threads": 1, "workers": 2 * (request.param == "with readers")}
+    config = write_config(folder / "c.yaml", folder / "in", root, run=run)
+    if request.param != "fresh":
         assert filterbank("run", config).code == 0
         before = tree(root)
         draw(folder / "in/1.png", seed=11, size=8)
         draw(folder / "in/3.png", seed=3, size=8)
     trace = watch(root, "run", config)
-    return Case(config, root, before, tree(root), trace)
+    many = POINTS if request.param != "with readers" else POINTS or 100
+    return Case(config, root, before, tree(root), trace, many)
 
 
 def test_killed_at_any_call_a_run_leaves_whole_files_and_resumes_identically(
