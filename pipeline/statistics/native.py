@@ -171,18 +171,39 @@ def _moments(pixels: Array, starts: Array, out: Array) -> None:
 moments = compiled(_moments, "void(f4[::1], i8[::1], f8[:,::1])")
 
 
+# --- counts ----------------------------------------------------------------------------------
+
+
+def _count_up(places: Array, tables: Array) -> None:
+    """Count places (n,) uint32 in four tables (4, bins): neighbours, often equal, do not wait."""
+    a, b, c, d = tables[0], tables[1], tables[2], tables[3]
+    last = len(places) // 4 * 4
+    for j in range(0, last, 4):
+        a[places[j]] += 1
+        b[places[j + 1]] += 1
+        c[places[j + 2]] += 1
+        d[places[j + 3]] += 1
+    for j in range(last, len(places)):
+        a[places[j]] += 1
+
+
+tally = compiled(_count_up)
+
+
 # --- order -----------------------------------------------------------------------------------
 # The key of a float32 is an unsigned integer that sorts as the float does, NaN last.
 
 
-def _keys(pixels: Array, out: Array) -> None:
-    bits = pixels.view(np.int32)
+def _find_keys(pixels: Array, out: Array, down: int) -> None:
+    """The keys, moved down by some bits."""
+    bits, few = pixels.view(np.int32), np.uint32(down)
     for i in range(len(bits)):
         b = bits[i]
-        out[i] = np.uint32(b ^ ((b >> np.int32(31)) | np.int32(-(2**31))))
+        out[i] = np.uint32(b ^ ((b >> np.int32(31)) | np.int32(-(2**31)))) >> few
 
 
-keys = compiled(_keys, "void(f4[::1], u4[::1])")
+_keys = compiled(_find_keys)
+keys = compiled(_find_keys, "void(f4[::1], u4[::1], i8)")
 
 
 def _values(keys: Array, out: Array) -> None:
@@ -223,27 +244,71 @@ def _bins(pixels: Array, bounds: Array, extent: Array, out: Array) -> None:
     last = out.shape[1] - 1
     places = np.empty(STEP, np.int32)
     at = places.view(np.uint32)  # an index that need not be looked at for its sign
-    twice = np.empty((2, out.shape[1]), np.int64)
-    even, odd = twice[0], twice[1]  # equal neighbours need not wait for each other
+    tables = np.empty((4, out.shape[1]), np.int64)
     for p in range(len(out)):
         low = extent[p, 0]
         span = extent[p, 1] - low
-        twice[:] = 0
+        tables[:] = 0
         if isfinite(span):
             wide = span if span > 0.0 else 1.0
             for first in range(bounds[p], bounds[p + 1], STEP):
                 run = pixels[first : min(first + STEP, bounds[p + 1])]
                 for j in range(len(run)):
                     places[j] = min(np.int32((run[j] - low) * (last + 1.0) / wide), np.int32(last))
-                for j in range(0, len(run) - 1, 2):
-                    even[at[j]] += 1
-                    odd[at[j + 1]] += 1
-                if len(run) % 2:
-                    even[at[len(run) - 1]] += 1
-        out[p] = even + odd
+                tally(at[: len(run)], tables)
+        out[p] = tables[0] + tables[1] + tables[2] + tables[3]
 
 
 bins = compiled(_bins, "void(f4[::1], i8[::1], f8[:,::1], i8[:,::1])")
+
+
+def _count_first(pixels: Array, bounds: Array, bits: int, out: Array) -> None:
+    """Count the first bits of the keys of pixels; out (P, 1, 2^bits)."""
+    found = np.empty(STEP, np.uint32)
+    tables = np.empty((4, out.shape[2]), np.int32)
+    for p in range(len(out)):
+        tables[:] = 0
+        for first in range(bounds[p], bounds[p + 1], STEP):
+            run = pixels[first : min(first + STEP, bounds[p + 1])]
+            _keys(run, found, 32 - bits)
+            tally(found[: len(run)], tables)
+        for i in range(out.shape[2]):
+            out[p, 0, i] = tables[0, i] + tables[1, i] + tables[2, i] + tables[3, i]
+
+
+count_first = compiled(_count_first, "void(f4[::1], i8[::1], i8, i8[:,:,::1])")
+
+
+def _sieve_first(
+    pixels: Array, bounds: Array, leading: Array, bits: int, kept: tuple[Array, Array, Array]
+) -> None:
+    """Keep the keys of pixels whose first bits are among leading (P, slots), ascending.
+
+    kept: keys, the slot of each, and where planes begin; of equal slots the first.
+    """
+    fewer, places, starts = kept
+    none = leading.shape[1]
+    down = np.uint32(32 - bits)
+    found = np.empty(STEP, np.uint32)
+    table = np.empty(1 << bits, np.uint8)
+    k = np.uint64(0)  # unsigned: an index that need not be looked at for its sign
+    for p in range(len(leading)):
+        table[:] = none
+        for slot in range(none - 1, -1, -1):
+            table[leading[p, slot]] = slot
+        starts[p] = k
+        for first in range(bounds[p], bounds[p + 1], STEP):
+            run = pixels[first : min(first + STEP, bounds[p + 1])]
+            _keys(run, found, 0)
+            for j in range(len(run)):
+                place = table[found[j] >> down]
+                fewer[k], places[k] = found[j], place
+                k += np.uint64(place != none)
+    starts[len(leading)] = k
+
+
+_SIEVED = "Tuple((u4[::1], u1[::1], i8[::1]))"
+sieve_first = compiled(_sieve_first, f"void(f4[::1], i8[::1], i8[:,::1], i8, {_SIEVED})")
 
 
 def _sieve(
@@ -282,7 +347,6 @@ def _sieve(
     starts[len(leading)] = k
 
 
-_SIEVED = "Tuple((u4[::1], u1[::1], i8[::1]))"
 sieve = compiled(_sieve, f"void({_SIEVED}, i8[:,::1], i8, i8, {_SIEVED})")
 
 

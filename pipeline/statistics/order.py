@@ -21,8 +21,7 @@ _PERCENTS = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 _SHARES = np.array([percent / 100 for percent in _PERCENTS])
 _CODES = {10: "QG58", 50: "Y12H", 90: "8DWT"}
 
-_FIRST = 12
-_THEN = {"large": (10, 10), "small": (7, 7, 6)}
+_STEPS = {"large": (14, 9, 9), "small": (12, 7, 7, 6)}
 """Bits of a key that a pass counts; which way is cheaper depends on the pixels of an image."""
 
 
@@ -49,8 +48,7 @@ class Search:
 
         ranks = np.empty((len(n), 2 * len(_SHARES)), np.int64)
         begin(n, _SHARES, ranks)
-        steps = (_FIRST, *_THEN[size])
-        return cls(n, ranks, np.zeros_like(ranks), ranks, steps, 0)
+        return cls(n, ranks, np.zeros_like(ranks), ranks, _STEPS[size], 0)
 
     def descend(self, counts: Counts) -> Search:
         """Follow the ranks through the counts of the bits that come next."""
@@ -72,7 +70,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """First pass: valid pixels, (P,), and leading bits of all keys, (P, 1, 4096).
+    """First pass: valid pixels, (P,), and leading bits of all keys, (P, 1, 2^bits).
 
     size: of the image, large or small.
     """
@@ -141,7 +139,7 @@ class Order:
         },
         "iqr": Column("response", "p75 - p25", "SALO"),
     }
-    passes: ClassVar[int] = 1 + len(_THEN["large"])
+    passes: ClassVar[int] = len(_STEPS["large"])
 
     def start(self, block: Block, brief: Search | None) -> State:
         """Count bits of keys."""
@@ -150,7 +148,7 @@ class Order:
             n = pixels.counts()
             leading = np.zeros((len(n), 1), np.int64)
             size = "large" if prod(block.shape) > LARGE else "small"
-            return Start(n, pixels.keys(leading, (_FIRST,)), size)
+            return Start(n, pixels.keys(leading, _STEPS[size][:1]), size)
         return Further(brief, pixels.keys(brief.leading, brief.steps[: brief.done + 1]))
 
     def merge(self, a: State, b: State) -> State:

@@ -107,22 +107,23 @@ class Packed:
         mark = steps, leading.tobytes()
         if mark not in self.counted:
             out = np.zeros((*leading.shape, 1 << steps[-1]), np.int64)
-            native.count(*self._sieve(leading, steps[:-1]), 32 - sum(steps), out)
+            if len(steps) == 1:
+                native.count_first(self.pixels, self.bounds, steps[0], out)
+            else:
+                native.count(*self._sieve(leading, steps[:-1]), 32 - sum(steps), out)
             self.counted[mark] = out
         return self.counted[mark]
 
     def _sieve(self, leading: Counts, steps: Ints) -> Sieve:
         """The keys that begin like a leading one, from those that did after one step less."""
-        mark = steps, leading.tobytes() if steps else b""
+        mark = steps, leading.tobytes()
         if mark not in self.sieves:
-            if steps:
-                given = self._sieve(leading >> steps[-1], steps[:-1])
-                size = int(given[2][-1])
-                kept = np.empty(size, np.uint32), np.empty(size, np.uint8), self.bounds.copy()
-                native.sieve(given, leading, sum(steps), steps[-1], kept)
+            given = self._sieve(leading >> steps[-1], steps[:-1]) if len(steps) > 1 else None
+            size = len(self.pixels) if given is None else int(given[2][-1])
+            kept = np.empty(size, np.uint32), np.empty(size, np.uint8), self.bounds.copy()
+            if given is None:
+                native.sieve_first(self.pixels, self.bounds, leading, steps[0], kept)
             else:
-                size = len(self.pixels)
-                kept = np.empty(size, np.uint32), np.zeros(size, np.uint8), self.bounds
-                native.keys(self.pixels, kept[0])
+                native.sieve(given, leading, sum(steps), steps[-1], kept)
             self.sieves[mark] = kept
         return self.sieves[mark]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.statistics.base import Counts, Floats
-from pipeline.statistics.native import Array, keys
+from pipeline.statistics.native import Array, keys, tally
 from pipeline.types import Ints
 
 SPAN = 1 << 16
@@ -66,7 +66,7 @@ class Whole:
             np.empty(len(self.values), np.uint32),
             np.zeros((*leading.shape, 1 << steps[-1]), np.int64),
         )
-        keys(self.values, found)
+        keys(self.values, found, 0)
         _count(found, self.weights, self.bounds, leading, 32 - sum(steps), out)
         return out
 
@@ -96,26 +96,20 @@ def _make_table(
     pixels: Array, bounds: Array, extents: Array, values: Array, weights: Array, starts: Array
 ) -> None:
     """Count each number of each plane; keep those that occur."""
-    twice = np.empty((2, SPAN), np.int32)
-    even, odd = twice[0], twice[1]  # equal neighbours need not wait for each other
+    tables = np.empty((4, SPAN), np.int32)
     at = np.empty(_CHUNK, np.uint32)
     k = np.int64(0)
     for p in range(len(extents)):
         low, size = np.int32(extents[p, 0]), extents[p, 1] - extents[p, 0] + 1
-        even[:size] = 0
-        odd[:size] = 0
+        tables[:, :size] = 0
         for first in range(bounds[p], bounds[p + 1], _CHUNK):
             run = pixels[first : min(first + _CHUNK, bounds[p + 1])]
             for j in range(len(run)):
                 at[j] = np.uint32(np.int32(run[j]) - low)
-            for j in range(0, len(run) - 1, 2):
-                even[at[j]] += 1
-                odd[at[j + 1]] += 1
-            if len(run) % 2:
-                even[at[len(run) - 1]] += 1
+            tally(at[: len(run)], tables)
         starts[p] = k
         for i in range(size):
-            count = even[i] + odd[i]
+            count = tables[0, i] + tables[1, i] + tables[2, i] + tables[3, i]
             if count:
                 values[k], weights[k] = np.float32(low + i), count
                 k += 1
