@@ -480,7 +480,9 @@ def test_results_in_a_store_are_those_of_a_folder(images: Path, bucket: Bucket) 
     assert CREDENTIALS["AWS_SECRET_ACCESS_KEY"].encode() not in everything
 
 
-def die_at_requests(happens: str, images: Path, bucket: Bucket, step: int = STEP) -> None:
+def die_at_requests(
+    happens: str, images: Path, bucket: Bucket, requests: Iterable[int] = range(2, 1000, STEP)
+) -> None:
     """Kill a driver at some changes of the store, each done or not, in turn, and resume it."""
     config = write_config(bucket.folder / "c.yaml", images, bucket.folder / "out")
     arguments = "run", config, "--prune", "--prune-limit", 100
@@ -493,7 +495,7 @@ def die_at_requests(happens: str, images: Path, bucket: Bucket, step: int = STEP
     (images / "0.png").unlink()
     assert filterbank(*arguments).code == 0
     expected, died = tree(bucket.folder / "out"), 0
-    for at in range(2, 1000, step):
+    for at in requests:
         bucket.store.fill(bucket.name, before)
         child = bucket.begin(*arguments, "--output", bucket.output, fuse=at)
         if bucket.end(child) is not None:
@@ -531,7 +533,7 @@ def test_a_careless_commit_is_caught_by_these_deaths(
 
     monkeypatch.setattr(Staging, "commit", commit)
     with pytest.raises(AssertionError, match="are said to be done"):
-        die_at_requests("fresh", images, bucket, step=4)
+        die_at_requests("fresh", images, bucket, range(11, 1000, 4))
 
 
 def test_images_in_a_store_give_the_rows_of_the_folder(images: Path, bucket: Bucket) -> None:
