@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -374,6 +375,8 @@ class Bucket:
             self.children.append(child)
             return child
         try:
+            server = forkserver._forkserver  # type: ignore[attr-defined]
+            server._forkserver_pid = server._forkserver_alive_fd = None  # it serves our parent
             self.store.watch(self.name, os.getpid(), fuse)
             os.environ.update(CREDENTIALS, AWS_ENDPOINT_URL=endpoint or self.store.url)
             (self.folder / f"{os.getpid()}.json").write_text(json.dumps(call()))
