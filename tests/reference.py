@@ -78,7 +78,6 @@ def evaluate(node: Node, image: np.ndarray, boundary: Boundary) -> np.ndarray:
         "log": lambda v: np.log(np.maximum(v, 1e-30)),
         "sin": np.sin,
         "cos": np.cos,
-        "reciprocal": lambda v: np.divide(1, v, out=np.zeros_like(v), where=v != 0),
         "add": lambda v: v + node.amount,
         "multiply": lambda v: v * node.amount,
         "power": lambda v: np.abs(v) ** node.amount,
@@ -91,6 +90,9 @@ def _join(node: Join, parts: np.ndarray) -> np.ndarray:
         return np.arctan2(parts[0], parts[1])
     if node.fn == "norm":
         return np.sqrt(np.square(parts).sum(0))
+    if node.fn == "ratio":
+        x, y = parts
+        return np.divide(x, y, out=np.zeros_like(x), where=np.abs(y) >= np.finfo(np.float32).tiny)
     if node.fn == "product":
         return parts.prod(0)
     if node.fn in ("eigenvalue", "eigenvector"):

@@ -34,6 +34,7 @@ from pipeline.bank.gather import gather
 from pipeline.bank.memory import packed, spaced
 from pipeline.bank.native import sum_taps
 from pipeline.bank.passes import compose, lift, separate
+from pipeline.bank.pointwise import join_pixels
 from pipeline.bank.rotations import Rotation, pool_rotations, right_angles, rotate
 from pipeline.boundary import MODES, Boundary, Mode, fold
 from pipeline.errors import PlanError
@@ -357,7 +358,7 @@ DERIVED: dict[str, Node] = {
     **{fn: Map(Map(TWO[0], "abs"), fn) for fn in ("log",)},
     "exp": Map(Map(TWO[0], "multiply", 0.1), "exp"),
     "expm1": Map(Map(TWO[0], "multiply", 1e-9), "expm1"),  # exp - 1 would be 0
-    "reciprocal": Map(Map(TWO[0], "add", 40.5), "reciprocal"),
+    "ratio": Join((TWO[1], Map(TWO[0], "add", 40.5)), "ratio"),
     "power": Map(TWO[0], "power", 1.5),
     "at_least": Map(Input(), "at_least", 4.0),
     "lookup": Lookup(Map(Input(), "at_least", 4.0), (2.5, -1.0)),
@@ -368,6 +369,34 @@ DERIVED: dict[str, Node] = {
     "largest of every third": Pool(TWO[0], (3, 4), "max", step=3),
     **{f"eigenvalue {i}": Join(THREE, "eigenvalue", i) for i in (0, 1)},
 }
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e18])
+def test_a_norm_knows_no_scale(scale: float) -> None:
+    """Its squares would be 0 or infinite as float32."""
+    image = np.random.default_rng(8).normal(size=(1, 1, 20, 30)).astype(np.float32)
+    plain, scaled = (
+        run(Join(TWO, "norm"), Boundary(), batch(x.astype(np.float32)), 2).values.numpy()
+        for x in (image, image * np.float32(scale))
+    )
+    np.testing.assert_allclose(scaled / np.float32(scale), plain, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "wanted"),
+    [
+        (1, 4, 0.25),
+        (5, 0, 0),
+        (0, 0, 0),
+        (-3, 1e-45, 0),
+        (1e30, 1e-30, 3.4028235e38),
+        (1e-45, 8, 0),
+    ],
+)
+def test_a_ratio_is_finite(x: float, y: float, wanted: float) -> None:
+    parts = [torch.full((2, 3), float(value)) for value in (x, y)]
+    found = join_pixels(Join((Input(), Input()), "ratio"), parts)
+    assert found.flatten().tolist() == pytest.approx([wanted] * 6, rel=1e-6)
 
 
 def whole_numbers(shape: tuple[int, ...], n: int = 1) -> np.ndarray:

@@ -342,6 +342,18 @@ def test_even_and_odd_kernels_share_pairs_with_the_bits_of_each_alone(shape) -> 
             assert all(map(torch.equal, together, [*alone[:few], *alone[TOGETHER:]]))
 
 
+def test_weights_that_float32_cannot_hold_are_no_taps() -> None:
+    """Their pairs would be told by float32, and their places by float64."""
+    image = np.random.default_rng(14).normal(size=(1, 9, 40)).astype(np.float32)
+    bank = [Kernel.of([w]) for w in ([1, 1e-50, 2, 0, 1], [1, 0, 2, 0, 1], [-1, 0, 0, 1e-60, 1])]
+    check(bank, image, Boundary())
+
+
+def test_a_kernel_of_another_rank_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="two: a kernel has 1 axes, the images 2; give it one"):
+        compile_bank([("two", Conv(Input(), Kernel.of([1.0, 2.0])), Boundary())], 2)
+
+
 def test_a_lowered_plan_survives_a_trip_to_another_process() -> None:
     rng = np.random.default_rng(9)
     found = plan([Kernel.of(rng.normal(size=(25, 25))), Kernel.of(np.ones((31, 31)))])

@@ -152,10 +152,12 @@ def compile_bank(
     Parts that several responses share are computed once, because equal nodes are one node.
     strict: only engines whose bits do not depend on how an image is cut into tiles; min_support:
     the least support of a valid pixel.
-    Raises PlanError for a filter in the frequency domain with the boundary `valid`.
+    Raises PlanError for a filter in the frequency domain with the boundary `valid`, ValueError for
+    a kernel of another rank.
     """
     outputs = []
     for name, node, boundary in responses:
+        _check(name, node, ndim)
         whole = compose(bind(node, boundary))
         if boundary.mode == "valid" and any(isinstance(n, Spectral) for n in nodes_of(whole)):
             message = f"{name} depends on the whole image: no map is `valid`; set its boundary"
@@ -164,6 +166,15 @@ def compile_bank(
     fast, masked = lower([o.node for o in outputs], strict=strict)
     schedules = (_schedule(fast, ndim), _schedule(masked, ndim))
     return BankPlan(tuple(outputs), *schedules, ndim, min_support)
+
+
+def _check(name: str, node: Node, ndim: int) -> None:
+    """Raise ValueError for a kernel that does not have the axes of the images."""
+    for part in nodes_of(node):
+        if isinstance(part, Conv) and len(part.kernel.shape) != ndim:
+            axes = len(part.kernel.shape)
+            message = f"{name}: a kernel has {axes} axes, the images {ndim}; give it one for each"
+            raise ValueError(message)
 
 
 def _schedule(outputs: tuple[Node, ...], ndim: int) -> Schedule:

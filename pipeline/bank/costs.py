@@ -24,10 +24,8 @@ equal or opposite weight, for a kernel that is the same or the negative when it 
 
 TOGETHER, LINES = 3, 4
 """Kernels of one window, even and odd ones each, or lines under a column, that are computed
-together in registers.
-
-More kernels would save a little arithmetic, but their responses, written side by side, would leave
-the cache before anybody reads them."""
+together in registers. More would save a little arithmetic, but their responses, written side by
+side, would leave the cache before anybody reads them."""
 
 BOX_LAST, BOX = 1.3, 0.36
 """Running sums along the last axis, and along any other."""

@@ -1,12 +1,11 @@
 """Eigenvalues and eigenvectors of the symmetric 2x2 or 3x3 matrix in every pixel, closed form.
 
-A matrix is given by its upper triangle, row by row; the arithmetic is float64, some pixels at a
-time.
+A matrix is given by its upper triangle, row by row, in float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import pi
 from typing import TypeAlias
 
@@ -15,41 +14,12 @@ from torch import Tensor
 
 Vector: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
-PIECE = 1 << 15
-"""Pixels worked on at a time on a CPU: intermediate results stay in a cache, and are never many."""
 
-
-def eigenvalue(index: int, parts: Sequence[Tensor]) -> Tensor:
+def eigenvalue(index: int, upper: Sequence[Tensor]) -> Tensor:
     """The index-th eigenvalue, ascending.
 
     3x3 by O. K. Smith, "Eigenvalues of a symmetric 3x3 matrix", 1961.
     """
-    return _by_pieces(_eigenvalue, index, parts)
-
-
-def eigenvector(index: int, parts: Sequence[Tensor]) -> Tensor:
-    """Entry index % n of the unit eigenvector of eigenvalue index // n; n = 2 or 3.
-
-    Its first entry that is not 0 is positive. Equal eigenvalues have some orthonormal vectors. 3x3
-    as in D. Eberly, "A robust eigensolver for 3x3 symmetric matrices", 2014: first the vector of
-    the eigenvalue that stands apart, then the others across it.
-    """
-    return _by_pieces(_eigenvector, index, parts)
-
-
-def _by_pieces(
-    function: Callable[[int, list[Tensor]], Tensor], index: int, parts: Sequence[Tensor]
-) -> Tensor:
-    flat = [part.reshape(-1) for part in parts]
-    out = torch.empty_like(flat[0])
-    step = PIECE if out.device.type == "cpu" else 128 * PIECE
-    for start in range(0, out.numel(), step):
-        piece = slice(start, start + step)
-        out[piece] = function(index, [part[piece].double() for part in flat])
-    return out.reshape(parts[0].shape)
-
-
-def _eigenvalue(index: int, upper: list[Tensor]) -> Tensor:
     if len(upper) == 6:
         return _by_trisection(index, upper)[0]
     xx, xy, yy = upper
@@ -57,7 +27,13 @@ def _eigenvalue(index: int, upper: list[Tensor]) -> Tensor:
     return (xx + yy) / 2 + (radius if index else -radius)
 
 
-def _eigenvector(index: int, upper: list[Tensor]) -> Tensor:
+def eigenvector(index: int, upper: Sequence[Tensor]) -> Tensor:
+    """Entry index % n of the unit eigenvector of eigenvalue index // n; n = 2 or 3.
+
+    Its first entry that is not 0 is positive. Equal eigenvalues have some orthonormal vectors. 3x3
+    as in D. Eberly, "A robust eigensolver for 3x3 symmetric matrices", 2014: first the vector of
+    the eigenvalue that stands apart, then the others across it.
+    """
     n = 2 if len(upper) == 3 else 3
     which, entry = divmod(index, n)
     if n == 2:

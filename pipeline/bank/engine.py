@@ -197,16 +197,17 @@ def _taps(kernels: tuple[Kernel, ...]) -> tuple[Words, npt.NDArray[np.float32]]:
     Lines that stand above one another share their pixels: a column has all of its taps. Where taps
     come in pairs, the second half has the weights of the first.
     """
-    arrays = np.stack([kernel.array for kernel in kernels], -1)
+    arrays = np.stack([kernel.array.astype(np.float32) for kernel in kernels], -1)
     how = _way(kernels)
     used = arrays.any(-1) | (how == STACKED)
     if not used.any():
         used.flat[0] = True
-    weights = arrays[used].astype(np.float32)
+    weights = arrays[used]
     return np.argwhere(used), weights[: ceil(len(weights) / 2)] if how >= EVEN else weights
 
 
 def _way(kernels: tuple[Kernel, ...]) -> int:
     """How kernels are summed together: `native` has a way for each number of odd ones."""
     ways = [way(kernel) for kernel in kernels]
+    assert ways == sorted(ways), "odd kernels come last"
     return ways[0] if ways[0] < EVEN else EVEN + ways.count(ODD)

@@ -87,14 +87,14 @@ class Conv:
 class Map:
     """Apply a function to each pixel; `amount` matters to those from `add` on.
 
-    rectify: max(x, 0); reciprocal: 1 / x, and 0 for 0; log: of max(x, 1e-30); at_least: 1 where
-    x >= amount, else 0; power: |x|^amount.
+    rectify: max(x, 0); log: of max(x, 1e-30); at_least: 1 where x >= amount, else 0; power:
+    |x|^amount.
     """
 
     of: Node
     fn: Literal[
         "abs", "square", "sqrt", "negate", "rectify", "exp", "expm1", "log", "sin", "cos",
-        "reciprocal", "add", "multiply", "power", "at_least",
+        "add", "multiply", "power", "at_least",
     ]  # fmt: skip
     amount: float = 0.0
 
@@ -118,15 +118,17 @@ class _Hashed:
 class Join(_Hashed):
     """Combine responses pixel by pixel; `index` matters to those of matrices only.
 
-    norm: root of the sum of squares; atan2: of (y, x); argmax: the position, from 0, of the first
-    largest; eigenvalue: the index-th, ascending, of the symmetric matrix whose upper triangle the
-    parts are, row by row (xx, xy, yy); eigenvector: entry index % n of the one of eigenvalue
-    index // n of an n x n matrix, of length 1, whose first entry that is not 0 is positive.
+    norm: root of the sum of squares; ratio: of (x, y) x / y, 0 where y is 0 or has lost digits,
+    below the least normal float32; atan2: of (y, x);
+    argmax: the position, from 0, of the first largest; eigenvalue: the index-th, ascending, of the
+    symmetric matrix whose upper triangle the parts are, row by row (xx, xy, yy); eigenvector: entry
+    index % n of the one of eigenvalue index // n of an n x n matrix, of length 1, whose first entry
+    that is not 0 is positive.
     """
 
     of: tuple[Node, ...]
     fn: Literal[
-        "sum", "mean", "product", "max", "min", "argmax", "norm", "atan2",
+        "sum", "mean", "product", "max", "min", "argmax", "norm", "ratio", "atan2",
         "eigenvalue", "eigenvector",
     ]  # fmt: skip
     index: int = 0

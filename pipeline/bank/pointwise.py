@@ -7,6 +7,7 @@ of planes it changes which pixels are the last.)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,7 +21,6 @@ _EXACT: dict[str, Callable[[Tensor], Tensor]] = {
     "sqrt": torch.sqrt,
     "negate": torch.neg,
     "rectify": lambda x: x.clamp_min(0.0),
-    "reciprocal": lambda x: torch.where(x == 0.0, 0.0, 1.0 / x),
 }
 _SCALAR: dict[str, Callable[[Tensor, float], Tensor]] = {
     "add": torch.add,
@@ -35,10 +35,33 @@ _ROUNDED: dict[str, Callable[[Tensor, float], Tensor]] = {
     "cos": lambda x, _: x.cos(),
     "power": lambda x, amount: x.abs().pow(amount),
 }
-_MATRIX: dict[str, Callable[[int, Sequence[Tensor]], Tensor]] = {
+
+
+def _norm(_: int, parts: Sequence[Tensor]) -> Tensor:
+    total = parts[0].square()
+    for part in parts[1:]:
+        total += part.square()
+    return total.sqrt_()
+
+
+def _ratio(_: int, parts: Sequence[Tensor]) -> Tensor:
+    numerator, denominator = parts
+    share = torch.where(denominator.abs() < _FLOAT.tiny, 0.0, numerator / denominator)
+    return share.clamp_(-_FLOAT.max, _FLOAT.max)
+
+
+_DOUBLE: dict[str, Callable[[int, Sequence[Tensor]], Tensor]] = {
+    "norm": _norm,
+    "ratio": _ratio,
     "eigenvalue": eigenvalue,
     "eigenvector": eigenvector,
 }
+"""Computed in float64, where no square of a float32 is 0 or infinite."""
+
+_FLOAT = torch.finfo(torch.float32)
+
+_PIECE = 1 << 15
+"""Pixels worked on at a time on a CPU: intermediate results stay in a cache, and are never many."""
 
 
 def map_pixels(node: Map, x: Tensor) -> Tensor:
@@ -60,12 +83,12 @@ def join_pixels(node: Join, parts: Sequence[Tensor]) -> Tensor:
     """Combine planes (P, *shape) float32 by the function of a Join."""
     if node.fn == "atan2":
         return torch.stack([torch.atan2(y, x) for y, x in zip(*parts, strict=True)])
-    if node.fn in _MATRIX:
-        matrix = _MATRIX[node.fn]
-        return torch.stack([matrix(node.index, planes) for planes in zip(*parts, strict=True)])
+    if node.fn in _DOUBLE:
+        function = partial(_DOUBLE[node.fn], node.index)
+        return torch.stack([_by_pieces(function, planes) for planes in zip(*parts, strict=True)])
     if node.fn == "argmax":
         return _argmax(parts)
-    total = parts[0].square() if node.fn == "norm" else parts[0]
+    total = parts[0]
     for part in parts[1:]:
         if node.fn == "max":
             total = torch.maximum(total, part)
@@ -74,10 +97,18 @@ def join_pixels(node: Join, parts: Sequence[Tensor]) -> Tensor:
         elif node.fn == "product":
             total = total * part
         else:
-            total = total + (part * part if node.fn == "norm" else part)
-    if node.fn == "mean":
-        return total / len(parts)
-    return total.sqrt() if node.fn == "norm" else total
+            total = total + part
+    return total / len(parts) if node.fn == "mean" else total
+
+
+def _by_pieces(function: Callable[[Sequence[Tensor]], Tensor], parts: Sequence[Tensor]) -> Tensor:
+    flat = [part.reshape(-1) for part in parts]
+    out = torch.empty_like(flat[0])
+    step = _PIECE if out.device.type == "cpu" else 128 * _PIECE
+    for start in range(0, out.numel(), step):
+        piece = slice(start, start + step)
+        out[piece] = function([part[piece].double() for part in flat])
+    return out.reshape(parts[0].shape)
 
 
 def _argmax(parts: Sequence[Tensor]) -> Tensor:

@@ -79,15 +79,15 @@ class Frangi:
         """Ascend by value: where this is not 0, that is by magnitude too."""
         first, second = values[:2]
         ridge = Map(minus(second, Map(first, "abs")), "at_least")
-        rising = [Map(Map(value, "rectify"), "reciprocal") for value in values[1:]]
-        blobs = [Join((first, one), "product") for one in (rising[0], rising[-1])]
+        rising = [Map(value, "rectify") for value in values[1:]]
+        blobs = [Join((first, one), "ratio") for one in (rising[0], rising[-1])]
         factors = [
             ridge,
             Map(_falling(Join(tuple(blobs), "product"), self.beta), "exp"),
             _saturating(Map(Join(tuple(values), "norm"), "square"), self.gamma),
         ]
         if len(values) == 3:
-            plates = Join((second, rising[-1]), "product")
+            plates = Join((second, rising[-1]), "ratio")
             factors.append(_saturating(Map(plates, "square"), self.alpha))
         return Join(tuple(factors), "product")
 

@@ -88,7 +88,7 @@ class StructureTensor:
             return tensor.trace
         if self.output == "coherence":
             flat(self.output, grid)
-            return Join((tensor.difference, Map(tensor.trace, "reciprocal")), "product")
+            return Join((tensor.difference, tensor.trace), "ratio")
         if self.output == "orientation":
             flat(self.output, grid)
             return Map(tensor.double_angle, "multiply", 0.5)

@@ -102,6 +102,8 @@ def _read_state_dict(path: Path, tensor: str | None) -> Numbers:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, ValueError, KeyError, OSError, EOFError) as error:
         reason = str(error).split("\n", 1)[0]
+        if isinstance(error, pickle.UnpicklingError):  # torch's advice would run what it holds
+            reason = "it holds other things than tensors, or none"
         message = f"{path.name} is not a readable file of tensors (a state_dict): {reason}"
         raise ValueError(message) from error
     tensors = dict(_named(found, ""))

@@ -11,6 +11,7 @@ from second_order import RANKS, SHAPES, SKIMAGE, close, compute, respond
 from skimage import feature
 
 from pipeline.errors import PlanError
+from pipeline.filters.frangi import Frangi
 from pipeline.filters.hessian import Hessian
 from pipeline.filters.structure_tensor import StructureTensor
 from pipeline.types import Grid
@@ -229,3 +230,17 @@ def test_flat_images_have_no_coherence_and_no_orientation():
 def test_what_does_not_suit_the_grid_is_a_plan_error(item, grid, text):
     with pytest.raises(PlanError, match=text):
         item.responses(grid)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_where_an_image_fades_to_nothing_shapes_stay_finite(ndim):
+    """Tails of a Gaussian and of a spline: down to the least numbers that float32 has."""
+    axes = np.meshgrid(*[np.arange(40 if ndim == 3 else 129.0)] * ndim, indexing="ij")
+    blob = 100 * np.exp(-sum((x - x.max() / 2) ** 2 for x in axes) / 18)
+    kinds = [Frangi(gamma=15)]
+    kinds += [StructureTensor(sigma=1, rho=2, output="coherence")] if ndim == 2 else []
+    for item in kinds:
+        found = compute(item, blob, "reflect")
+        assert np.isfinite(found).all()
+        assert found.min() >= 0
+        assert found.max() <= 1 + 1e-6
