@@ -99,10 +99,10 @@ def mix(terms: int) -> float:
     return WRITE + TERM * terms
 
 
-def cost(node: Node) -> float:
-    """One node without what it is computed from."""
+def cost(node: Node, company: int) -> float:
+    """One node without what it is computed from; company: nodes of its step."""
     if isinstance(node, Conv):
-        return taps(node.kernel, TOGETHER)
+        return taps(node.kernel, company)
     if isinstance(node, Box):
         return box(node.kernel)
     if isinstance(node, Mix):
