@@ -31,7 +31,7 @@ class Summary:
     """What a run found, and what it did.
 
     skipped: images that are as they were; failed_before: those of them that have failed; seconds:
-    since it began, planning included.
+    since it began, planning included; newly_failed: images of whose failure no exit code has told.
     """
 
     listed: int = 0
@@ -48,6 +48,17 @@ class Summary:
     kinds: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass
+class Unsaid:
+    """What no run has ended with yet, because it was stopped, or had worse to say.
+
+    failed: images whose failure is new; lost: what was lost with damaged files, in words.
+    """
+
+    failed: set[str] = field(default_factory=set)
+    lost: list[str] = field(default_factory=list)
+
+
 class Journal:
     """The record of one run, written from its start, under the lock. Raises OSError."""
 
@@ -57,7 +68,9 @@ class Journal:
         self.summary = Summary() if summary is None else summary
         self.effort = Effort()
         self.attempts = attempts_of(root)
+        self.unsaid = unsaid_of(root)
         self._before: set[str] = set()
+        self._tried: set[str] = set()
         self._found: dict[str, Any] = {"digest": None, "device": None, "config": None}
         self._left_out: dict[str, Any] = {}
         self.log = Log(root).add
@@ -70,8 +83,12 @@ class Journal:
         summary.vanished, summary.failed_before = len(todo.vanished), len(survey.failed_before)
         summary.skipped = todo.done + sum(map(len, todo.touched.values()))
         stored = (row for rows in survey.state.shards.values() for row in rows)
-        self._before = {row.image for row in stored if row.status == "failed"}
-        self.attempts = {image: self.attempts.get(image, 1) for image in self._before}
+        failed = {row.image for row in stored if row.status == "failed"}
+        # a run that was killed had no time to put down those that it committed
+        self.unsaid.failed = (self.unsaid.failed | failed - set(self.attempts)) & failed
+        self._before = failed - self.unsaid.failed
+        self._tried = {source.key for source in survey.sources}
+        self.attempts = {image: self.attempts.get(image, 1) for image in failed}
         self._found = {
             "digest": plan.digest,
             "device": plan.device,
@@ -95,12 +112,19 @@ class Journal:
         self.effort.add(report.effort)
         for image, kind, error in report.failed:
             summary.kinds[kind] += 1
-            summary.newly_failed += image not in self._before
+            if image not in self._before:
+                self.unsaid.failed.add(image)
+            self._tried.discard(image)
             self.attempts[image] = self.attempts.get(image, 0) + 1
             trace = dict(report.traces).get(image)
             extra = {"traceback": trace} if trace else {}
             self.log("failed", image=image, kind=kind, error=error, **extra)
         self.log("committed", shard=report.shard, done=report.done, failed=len(report.failed))
+
+    def settle(self) -> None:
+        """All has been tried: what was, and did not fail again, is done."""
+        self.unsaid.failed -= self._tried
+        self.summary.newly_failed = len(self.unsaid.failed)
 
     def end(self, code: int, error: str | None = None, trace: str | None = None) -> None:
         """Close the record of this run."""
@@ -129,8 +153,18 @@ class Journal:
             "counts": {**vars(self.summary), **self._left_out},
             "effort": self.effort.record(),
             "attempts": self.attempts,
+            "unsaid": {"failed": sorted(self.unsaid.failed), "lost": self.unsaid.lost},
         }
         replace_file(self.root / RECORD, json.dumps(record, indent=1).encode())
+
+
+def unsaid_of(root: Place) -> Unsaid:
+    """What the last run's record leaves to this one."""
+    try:
+        found = json.loads((root / RECORD).read_bytes())["unsaid"]
+        return Unsaid(set(map(str, found["failed"])), list(map(str, found["lost"])))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Unsaid()
 
 
 def last_run(root: Place) -> dict[str, Any]:

@@ -89,6 +89,48 @@ def test_a_run_that_is_refused_leaves_its_reason_in_run_json(
     assert (status["images"], status["last_exit_code"]) == (3, code)
 
 
+BAD = b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_failure_that_a_stopped_run_committed_is_new_to_the_next(
+    config: Path, images: Path, tmp_path: Path
+) -> None:
+    """Whether that run could still put down that it was stopped, or not."""
+    new, count = ("--fail-on", "new"), ("--max-failed", "0")
+    (images / "bad.png").write_bytes(BAD)
+    assert filterbank("run", config, *new, *count).code == 6
+    assert record(tmp_path / "out")["unsaid"]["failed"] == ["bad.png"]
+    assert filterbank("run", config, "--input", tmp_path / "gone", *new).code == 4
+    assert filterbank("run", config, *new).code == 5
+    assert filterbank("run", config, *new).code == 0
+    (images / "worse.png").write_bytes(BAD)
+    killed = record(tmp_path / "out") | {"state": "running"}
+    assert filterbank("run", config, *new).code == 5
+    (tmp_path / "out" / "run.json").write_text(json.dumps(killed))
+    assert filterbank("run", config, *new).code == 5
+    assert filterbank("run", config, *new).code == 0
+
+
+def test_a_failure_that_is_mended_before_anybody_told_of_it_is_none(
+    config: Path, images: Path
+) -> None:
+    new = ("--fail-on", "new")
+    (images / "bad.png").write_bytes(BAD)
+    assert filterbank("run", config, *new, "--max-failed", "0").code == 6
+    (images / "bad.png").write_bytes((images / "0.png").read_bytes())
+    assert filterbank("run", config, *new).code == 0
+
+
+def test_what_was_lost_is_said_until_a_run_ends_with_it(config: Path, tmp_path: Path) -> None:
+    assert filterbank("run", config).code == 0
+    stopped = record(tmp_path / "out") | {"unsaid": {"failed": [], "lost": ["a.png is lost"]}}
+    (tmp_path / "out" / "run.json").write_text(json.dumps(stopped))
+    assert filterbank("run", config, "--input", tmp_path / "gone").code == 4
+    said = filterbank("run", config)
+    assert (said.code, "a.png is lost" in said.err) == (9, True)
+    assert filterbank("run", config).code == 0
+
+
 def test_what_kept_a_run_busy_is_in_run_json(config: Path, tmp_path: Path) -> None:
     assert filterbank("run", config).code == 0
     effort = record(tmp_path / "out")["effort"]

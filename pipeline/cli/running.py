@@ -89,8 +89,9 @@ def _recorded(config: Config, options: Options, fail_on: str, summary: Summary) 
         journal = Journal(root, summary)
     try:
         plan = _survey(config, options)
-        left, gone = beyond_repair(plan), lost(plan)
-        warn([*gone, *left])
+        left, gone, unsaid = beyond_repair(plan), lost(plan), journal.unsaid
+        unsaid.lost = list(dict.fromkeys([*unsaid.lost, *gone]))
+        warn([*unsaid.lost, *left])
         with writing(root):
             journal.begin(plan)
             for text in gone:
@@ -100,8 +101,13 @@ def _recorded(config: Config, options: Options, fail_on: str, summary: Summary) 
                 _execute(plan, journal)
         check_stopped()
         late = waiting_for_space(plan.plan, plan.postponed) if plan.postponed else None
-        code = 9 if gone or (options.verify and left) else _verdict(summary, fail_on)
-        code = 7 if late else code
+        journal.settle()
+        verdict = _verdict(summary, fail_on)
+        code = 7 if late else 9 if unsaid.lost or (options.verify and left) else verdict
+        if code == 9:
+            unsaid.lost = []
+        elif code == verdict:
+            unsaid.failed = set()
         with writing(root):
             journal.end(code, late)
     except BaseException as error:
