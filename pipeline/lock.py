@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 import pipeline.writers.parquet as tables
 from pipeline import lease
 from pipeline.commit import writing
-from pipeline.errors import Locked, PlanError
+from pipeline.errors import Locked, PlanError, WriteError
 from pipeline.storage import ObjectPath, Place
 
 
@@ -35,7 +35,8 @@ def refuse_foreign(root: Place) -> None:
 def locked(root: Place) -> Iterator[None]:
     """Hold the folder for writing.
 
-    Raises Locked, naming the holder, WriteError, and PlanError where it is somebody else's.
+    Raises Locked, naming the holder, WriteError, also where the file system cannot lock, and
+    PlanError where it is somebody else's.
     """
     if isinstance(root, ObjectPath):
         with ExitStack() as stack:
@@ -55,6 +56,12 @@ def locked(root: Place) -> Iterator[None]:
             holder = os.read(handle, 4096).decode(errors="replace").strip() or "another process"
             message = f"{root} is in use by {holder}; wait for it, or use --if-locked skip"
             raise Locked(message) from None
+        except OSError as error:
+            message = (
+                f"cannot lock {root}: {os.strerror(error.errno or 0)}; mount its file system with "
+                "locks (flock), or name another output.path"
+            )
+            raise WriteError(message) from error
         with writing(root):
             os.ftruncate(handle, 0)
             os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
