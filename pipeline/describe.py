@@ -232,9 +232,9 @@ def describe_status(root: Place) -> dict[str, Any]:
     if last.get("state") == "killed":
         warnings.append(f"process {last['pid']} was killed as it ran; the next run goes on there")
     if state.unsealed:
-        warnings.append(f"{len(state.unsealed)} images parts are damaged: their rows are missing")
+        warnings.append(f"damaged images parts, whose rows are missing: {len(state.unsealed)}")
     if state.damaged:
-        warnings.append(f"{len(state.damaged)} damaged shards, done again by the next run")
+        warnings.append(f"damaged shards, done again by the next run: {len(state.damaged)}")
     return {
         "output": str(root),
         "digest": state.digest,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
@@ -37,6 +38,11 @@ class Stored:
     fingerprint: str | None
     version: str
     error: str | None = None
+
+    @property
+    def had_results(self) -> bool:
+        """Whether it was done once: one that lost results with a damaged file has no time."""
+        return self.status == "done" or self.mtime_ns is None
 
 
 @dataclass(frozen=True)
@@ -132,11 +138,12 @@ def _tables_of(names: Iterable[str]) -> tuple[str, ...]:
 
 def images_in(root: Place, shard: str) -> set[str]:
     """Images with results in a shard whose images part is damaged, as far as they can be read."""
-    try:
-        table = tables.read_table(root / "statistics" / f"part-{shard}.parquet", ["image"])
-    except WriteError:
-        return set()
-    return set(table.column("image").to_pylist())
+    found = set[str]()
+    for name in TABLES:
+        with suppress(WriteError):
+            table = tables.read_table(root / name / f"part-{shard}.parquet", ["image"])
+            found.update(table.column("image").to_pylist())
+    return found
 
 
 def _rows(path: Place, shard: str) -> tuple[Stored, ...]:

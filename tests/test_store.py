@@ -105,7 +105,7 @@ def test_another_table_under_the_name_of_an_images_part_is_named_and_goes(
     shutil.copy(root / "filters.parquet", root / name)
     said = filterbank("verify", root)
     assert (said.code, said.out.split(": ")[0]) == (9, name)
-    assert "1 images parts are damaged" in filterbank("status", root).err
+    assert "damaged images parts, whose rows are missing: 1\n" in filterbank("status", root).err
     assert filterbank("run", config).code == 0
     assert tree(root) == before
 
@@ -144,8 +144,9 @@ def test_damage_to_vanished_images_is_named_and_their_rows_are_kept(
         (tmp_path / "in" / name).unlink()
     shutil.rmtree(root / "png")
     said = filterbank("run", config)
-    assert said.code == 0, said
+    assert said.code == 9, said
     assert said.err.count(": damaged, and its images are gone") == 4
+    assert said.err.count("is lost: it is damaged, and its files are gone") == 2
     assert rows(root, "statistics") == before
     assert len(status_of(root)) == 6
     drawn = {path.name for path in (root / "png").iterdir()}
@@ -164,7 +165,7 @@ def test_verify_names_strays_and_status_counts_and_warns(config: Path, tmp_path:
     assert (found["device"], found["last_state"], found["last_exit_code"]) == ("cpu", "finished", 0)
     assert found["warnings"] == []
     min((root / "maps").iterdir()).unlink()
-    assert "1 damaged shards" in filterbank("status", root).err
+    assert "damaged shards, done again by the next run: 1\n" in filterbank("status", root).err
 
 
 def test_status_warns_of_rows_by_different_versions(

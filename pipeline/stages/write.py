@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.keys import PICTURES, escape, picture_folder
 from pipeline.plan import Plan
 from pipeline.stages.filter import Result
 from pipeline.stages.items import item_of
+from pipeline.stages.losses import bereft
 from pipeline.stages.mapfiles import MapFiles
 from pipeline.stages.read import Loaded, is_as_listed
 from pipeline.statistics import COLUMNS
@@ -112,8 +114,9 @@ class Sink:
         regions = pa.Table.from_pylist(self._regions, schema=tables.REGIONS)
         self._table("regions", regions, ["image", "region"], GEOPARQUET)
         old = self._old_files()
-        files = {n: old[n] for n in self._kept_pictures(old)} | self.staging.files
-        self._images(files)
+        kept, lost = self._pictures(old)
+        files = {name: old[name] for name in kept} | self.staging.files
+        self._images(files, lost)
         self.staging.commit(remove=set(old) - set(files))
         return self._report()
 
@@ -154,13 +157,15 @@ class Sink:
                 columns.append(pa.array(flat, schema.field(name).type))
         return pa.table(columns, schema=schema)
 
-    def _images(self, files: Mapping[str, tuple[int, str]]) -> None:
+    def _images(
+        self, files: Mapping[str, tuple[int, str]], lost: Mapping[str, Sequence[str]]
+    ) -> None:
         rows = [self._image(source) for source in self.shard.sources]
         schema = tables.images_schema(self.plan.config.input.columns)
         table = pa.Table.from_pylist(rows, schema=schema)
         stored = self._stored("images", table.schema)
-        if self.shard.torn:
-            stored = [_bereft(some, self.shard.torn) for some in stored]
+        if self.shard.torn or lost:
+            stored = [bereft(some, self.shard.torn, lost) for some in stored]
         table = pa.concat_tables([*stored, table])
         table = table.sort_by("image").replace_schema_metadata(self.metadata)
         final = f"images/{self.part}"
@@ -225,16 +230,23 @@ class Sink:
         stored = json.loads(tables.footer_of(path).get("filterbank:files", "{}"))
         return {name: (size, digest) for name, (size, digest) in stored.items()}
 
-    def _kept_pictures(self, old: Mapping[str, tuple[int, str]]) -> list[str]:
-        """The pictures and files of maps of kept images; damaged ones go, for nobody can make them
-        again.
+    def _pictures(
+        self, old: Mapping[str, tuple[int, str]]
+    ) -> tuple[list[str], dict[str, list[str]]]:
+        """The pictures and files of maps of kept images, and of which kinds some are damaged, by
+        image: those go, for nobody can make them again.
         """
-        kept = []
-        for folder in (picture_folder(key, kind) for key in self.shard.kept for kind in PICTURES):
+        kept: list[str] = []
+        lost: dict[str, list[str]] = {}
+        for key, kind in product(self.shard.kept, PICTURES):
+            folder = picture_folder(key, kind)
             if names := [name for name in old if name.startswith(f"{folder}/")]:
                 size_of = sizes(self.root / folder)
-                kept += [n for n in names if size_of(n.removeprefix(f"{folder}/")) == old[n][0]]
-        return kept
+                whole = [n for n in names if size_of(n.removeprefix(f"{folder}/")) == old[n][0]]
+                kept += whole
+                if len(whole) < len(names):
+                    lost.setdefault(key, []).append(kind)
+        return kept, lost
 
     def _report(self) -> ShardReport:
         good = [s for s in self.shard.sources if s.key not in self._failures]
@@ -246,24 +258,6 @@ class Sink:
             sum(size for size, _ in self.staging.files.values()),
             self._traces,
         )
-
-
-def _bereft(images: pa.Table, torn: Sequence[str]) -> pa.Table:
-    """Rows of kept images that say so where results of theirs were lost with a damaged table.
-
-    No bytes of files are known to be those that it was made of, so that it is done again whenever
-    they come back.
-    """
-    error = f"its rows in {' and '.join(torn)} were lost with a damaged file"
-    lost: dict[str, str | None] = {
-        "status": "failed",
-        "kind": "io",
-        "error": error,
-        "value_unit": None,
-    }
-    lost |= {"mtime_ns": None, "fingerprint": None}
-    rows = [row | lost if row["status"] == "done" else row for row in images.to_pylist()]
-    return pa.Table.from_pylist(rows, schema=images.schema)
 
 
 def _maps_of(path: Place, image: str) -> Iterator[pa.Table]:

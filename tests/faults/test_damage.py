@@ -8,12 +8,15 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command import Figures, draw, filterbank, rows, status_of, tree, write_config
+from slices import place, write
 
 from pipeline.fingerprint import _hash
 
@@ -270,20 +273,132 @@ def test_images_that_are_gone_and_stood_in_a_damaged_images_part_are_named(
     assert filterbank("verify", root).out == INTACT
 
 
+@pytest.mark.parametrize(
+    ("damage", "flags"), [(flip, ["--verify"]), (cut, [])], ids=["flipped", "cut"]
+)
 def test_a_damaged_picture_of_an_image_that_is_gone_goes_and_its_rows_stay(
+    damage: Callable[[Path, random.Random], None], flags: list[str], config: Path, tmp_path: Path
+) -> None:
+    """That it is lost is said by the run, its exit code, log.jsonl and the image's own row."""
+    root = tmp_path / "out"
+    before, all_rows = tree(root), {name: rows(root, name) for name in TABLES}
+    gone = pq.read_table(min((root / "images").iterdir())).column("image").to_pylist()[0]
+    (tmp_path / "in" / gone).rename(tmp_path / gone)
+    picture = min((root / "png" / gone).rglob("*.png"))
+    damage(picture, random.Random(1))
+    lost = f"{gone}: {picture.relative_to(root)} is lost: it is damaged, and its files are gone"
+    assert lost in filterbank("plan", config, *flags).err
+    said = filterbank("run", config, *flags)
+    assert said.code == 9, said
+    assert lost in said.err
+    assert lost in (root / "log.jsonl").read_text()
+    assert not picture.exists()
+    assert {name: rows(root, name) for name in TABLES} == all_rows
+    failed = {image: how for image, how in status_of(root).items() if how != ("done", None)}
+    assert failed == {gone: ("failed", "io")}
+    assert rows(root, "images")[gone,]["error"] == "its damaged files in png were lost"
+    assert filterbank("verify", root).out == INTACT
+    said = filterbank("run", config, "--verify")
+    assert (said.code, said.out.startswith("nothing to do")) == (0, True), said
+    (tmp_path / gone).rename(tmp_path / "in" / gone)
+    assert filterbank("run", config).out.startswith("done 1, failed 0, unchanged 3")
+    assert tree(root) == before
+
+
+def test_what_an_image_that_is_gone_loses_later_is_named_too(config: Path, tmp_path: Path) -> None:
+    root = tmp_path / "out"
+    gone = pq.read_table(min((root / "images").iterdir())).column("image").to_pylist()[0]
+    (tmp_path / "in" / gone).unlink()
+    min((root / "maps").iterdir()).unlink()
+    assert filterbank("run", config).code == 9
+    pictures = sorted((root / "png" / gone).rglob("*.png"))
+    for picture in pictures:
+        picture.unlink()
+        said = filterbank("run", config)
+        assert said.code == 9, said
+        assert f"{gone}: {picture.relative_to(root)} is lost" in said.err
+        assert f"{gone}: its rows" not in said.err
+    error = "its rows in maps were lost with a damaged file; its damaged files in png were lost"
+    assert rows(root, "images")[gone,]["error"] == error
+    assert len(pictures) == 2
+
+
+def young(path: Path) -> None:
+    future = path.stat().st_mtime + 10_000
+    os.utime(path, (future, future))
+
+
+def test_a_damaged_picture_of_an_image_that_waits_is_made_anew_once_it_does_not(
     config: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "out"
+    before = tree(root)
+    waiting = pq.read_table(min((root / "images").iterdir())).column("image").to_pylist()
+    times = (tmp_path / "in" / waiting[0]).stat().st_mtime_ns
+    for picture in (root / "png" / waiting[0]).rglob("*.png"):
+        picture.unlink()
+    for image in waiting:
+        young(tmp_path / "in" / image)
+    write_config(config, tmp_path / "in", root, input={"min_age": 0.001})
+    said = filterbank("run", config, "--verify")
+    assert (said.code, "damaged, and its images have to wait" in said.err) == (9, True), said
+    assert "gone" not in said.err
+    os.utime(tmp_path / "in" / waiting[1], ns=(times, times))
+    said = filterbank("run", config)
+    assert (said.code, said.out[:6]) == (9, "done 1"), said
+    assert said.err.count(" is lost: it is damaged, and its files have to wait") == 2
+    assert rows(root, "images")[waiting[0],]["status"] == "failed"
+    os.utime(tmp_path / "in" / waiting[0], ns=(times, times))
+    said = filterbank("run", config)
+    assert (said.code, said.out[:6], said.err) == (0, "done 1", ""), said
+    assert status_of(root) == dict.fromkeys(status_of(root), ("done", None))
+    assert before.keys() == tree(root).keys()
+
+
+def test_what_is_listed_and_not_opened_yet_is_not_called_lost_with_an_images_part(
+    tmp_path: Path,
+) -> None:
+    """Images of several files, of which some wait and --limit leaves some for later."""
+    bands = [draw(tmp_path / f"in/{n}_{band}.png", n, size=8) for n in range(4) for band in "rg"]
+    root, joined = tmp_path / "out", {"include": ["{scene}_{band}.png"], "join": "band"}
+    for path in bands:
+        os.utime(path, (1000, 1000))
+    config = write_config(
+        tmp_path / "c.yaml", tmp_path / "in", root, input={**joined, "min_age": 1}
+    )
+    assert filterbank("run", config).code == 0
     before = rows(root, "statistics")
-    gone = pq.read_table(min((root / "images").iterdir())).column("image").to_pylist()[0]
-    (tmp_path / "in" / gone).unlink()
-    picture = min((root / "png" / gone).rglob("*.png"))
-    flip(picture, random.Random(1))
-    assert filterbank("run", config, "--verify").code == 0
-    assert not picture.exists()
+    flip(min((root / "images").iterdir()), random.Random(1))
+    young(bands[-1])
+    said = filterbank("run", config, "--limit", 1)
+    assert (said.code, "lost" in said.err) == (0, False), said
+    os.utime(bands[-1], (1000, 1000))
+    assert filterbank("run", config).code == 0
     assert rows(root, "statistics") == before
-    assert filterbank("verify", root).out == INTACT
-    assert filterbank("run", config, "--verify").out.startswith("nothing to do")
+    for part in (root / "images").iterdir():
+        flip(part, random.Random(1))
+    for path in bands[:2]:
+        path.unlink()
+    said = filterbank("run", config, "--limit", 1)
+    assert said.code == 9, said
+    assert said.err.count("are lost: the images part is damaged") == 1
+    assert "0_{band}.png: its rows are lost" in said.err
+
+
+def test_of_series_only_such_are_called_lost_as_no_listed_slice_can_be_of(tmp_path: Path) -> None:
+    folder, root, pixels = tmp_path / "in", tmp_path / "out", np.zeros((8, 8), np.uint16)
+    for name, z in product("ab", range(3)):
+        write(folder / f"{name}{z}.dcm", pixels, **place(z), SeriesInstanceUID=f"1.{ord(name)}")
+    config = write_config(tmp_path / "c.yaml", folder, root)
+    assert filterbank("run", config).code == 0
+    flip(min((root / "images").iterdir()), random.Random(1))
+    assert "lost" not in filterbank("plan", config, "--limit", 1).err
+    for z in (0, 1):
+        (folder / f"b{z}.dcm").unlink()
+    assert "lost" not in filterbank("plan", config).err, "b2.dcm was of it"
+    (folder / "b2.dcm").unlink()
+    said = filterbank("plan", config).err
+    assert said.count("#series=") == said.count("its rows are lost: the images part") == 1, said
 
 
 def test_a_flipped_bit_never_reads_as_other_numbers(
