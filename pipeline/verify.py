@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from pipeline.commit import damage, reading
 from pipeline.keys import PICTURES, escape, picture_folder
@@ -14,30 +14,36 @@ from pipeline.survey import Survey
 def verify(root: Place) -> list[str]:
     """Re-read everything that was committed; name each damaged, missing or stray file.
 
-    Raises WriteError for one that cannot be read.
+    What seems wrong is looked at twice: a run may have replaced it meanwhile. Raises WriteError for
+    a file that cannot be read.
     """
     with reading(root):
-        return _verify(root)
+        found = _problems(root)
+        again = _problems(root, found) if found else {}
+    return [f"{name}: {problem}" for name, problem in again.items() if name in found]
 
 
-def _verify(root: Place) -> list[str]:
-    found: list[str] = []
+def _problems(root: Place, only: Container[str] | None = None) -> dict[str, str]:
+    """What is wrong with which file; only: of others nothing is read but images parts."""
+    files = [*files_in(root, ("images", *PICTURES, *TABLES))]  # first: what comes later is no stray
+    found: dict[str, str] = {}
     known: set[str] = set()
     for path in glob(root / "images", "part-*.parquet"):
-        known.add(f"images/{path.name}")
-        files = listed(root, path.stem.removeprefix("part-"))
-        if files is None:
-            found.append(f"images/{path.name}: damaged")
+        part = f"images/{path.name}"
+        known.add(part)
+        listing = listed(root, path.stem.removeprefix("part-"))
+        if listing is None:
+            found[part] = "damaged"
             continue
-        for name, (size, digest) in files.items():
-            known.add(name)
-            problem = damage(root / name, size, digest)
-            if problem:
-                found.append(f"{name}: {problem}")
+        known.update(listing)
+        for name, (size, digest) in listing.items():
+            if only is None or name in only:
+                problem = damage(root / name, size, digest)
+                if problem:
+                    found[name] = problem
     if known:
-        found += [f"{name}: {problem}" for name, problem in check_filters(root).items()]
-    strays = (name for name in files_in(root, ("images", *PICTURES, *TABLES)) if name not in known)
-    return found + [f"{name}: belongs to no shard" for name in strays]
+        found |= check_filters(root)
+    return found | {name: "belongs to no shard" for name in files if name not in known}
 
 
 def beyond_repair(survey: Survey) -> list[str]:
