@@ -16,6 +16,7 @@ from pipeline.cli import running as running
 from pipeline.cli.exits import Stopped, code_of, stop
 from pipeline.cli.group import cli
 from pipeline.cli.progress import complain
+from pipeline.cli.stdout import Stdout
 from pipeline.errors import ConfigError, FilterbankError, WriteError
 
 
@@ -23,6 +24,8 @@ def main() -> None:
     """Entry point of the `filterbank` command."""
     for number in (signal.SIGINT, signal.SIGTERM):  # before torch is imported: it takes seconds
         signal.signal(number, stop)
+    if sys.stdout is not None:
+        sys.stdout = Stdout(sys.stdout)
     try:
         sys.exit(cli(auto_envvar_prefix="FILTERBANK", standalone_mode=False))
     except click.ClickException as error:
@@ -36,8 +39,6 @@ def main() -> None:
     except Stopped as signalled:
         complain("filterbank: stopped; finished shards are kept")
         code = 128 + signalled.number
-    except BrokenPipeError:
-        code = 0
     gc.collect()  # ends the reader processes
     os._exit(code)  # at once: a normal exit waits for every thread that still computes
 

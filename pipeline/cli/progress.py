@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import TypeAlias
 
 import click
+
+from pipeline.errors import WriteError
 
 Tell: TypeAlias = Callable[[int, int], None]
 """Hears of images done and their pixels."""
@@ -26,10 +26,8 @@ def shown(text: object) -> str:
 
 def say(text: str) -> None:
     """Print a line; a run goes on when nobody can read it any more."""
-    try:
+    with suppress(WriteError):
         click.echo(shown(text))
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(text: str) -> None:
