@@ -1,4 +1,4 @@
-"""A hundred thousand tiny files: memory does not grow with them, and looking again is quick."""
+"""A hundred thousand tiny files: memory does not grow with them; seconds are only told."""
 
 from __future__ import annotations
 
