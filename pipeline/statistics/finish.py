@@ -10,7 +10,8 @@ from math import frexp, log, sqrt
 import numpy as np
 
 from pipeline.compiled import compiled
-from pipeline.statistics.native import Array, values_of
+from pipeline.statistics.counting import values_of
+from pipeline.statistics.native import Array
 
 _SQRT_HALF = sqrt(0.5)
 _TWO_OVER_LN2 = 2.0 / log(2.0)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.statistics import native
+from pipeline.statistics import counting, native
 from pipeline.statistics.base import Block, Counts, Floats
 from pipeline.statistics.cells import first_of, grid_of
 from pipeline.statistics.whole import Whole
@@ -65,7 +65,7 @@ class Packed:
         if self.whole is not None:
             return self.whole.extremes()
         out = np.empty((self.shape[0], 2))
-        native.extremes(self.pixels, self.bounds, out)
+        counting.extremes(self.pixels, self.bounds, out)
         return out
 
     def totals(self) -> Floats:
@@ -97,7 +97,7 @@ class Packed:
         if self.whole is not None:
             return self.whole.bins(extremes, count)
         out = np.empty((self.shape[0], count), np.int64)
-        native.bins(self.pixels, self.bounds, extremes, out)
+        counting.bins(self.pixels, self.bounds, extremes, out)
         return out
 
     def keys(self, leading: Counts, steps: Ints) -> Counts:
@@ -108,9 +108,9 @@ class Packed:
         if mark not in self.counted:
             out = np.zeros((*leading.shape, 1 << steps[-1]), np.int64)
             if len(steps) == 1:
-                native.count_first(self.pixels, self.bounds, steps[0], out)
+                counting.count_first(self.pixels, self.bounds, steps[0], out)
             else:
-                native.count(*self._sieve(leading, steps[:-1]), 32 - sum(steps), out)
+                counting.count(*self._sieve(leading, steps[:-1]), 32 - sum(steps), out)
             self.counted[mark] = out
         return self.counted[mark]
 
@@ -122,8 +122,8 @@ class Packed:
             size = len(self.pixels) if given is None else int(given[2][-1])
             kept = np.empty(size, np.uint32), np.empty(size, np.uint8), self.bounds.copy()
             if given is None:
-                native.sieve_first(self.pixels, self.bounds, leading, steps[0], kept)
+                counting.sieve_first(self.pixels, self.bounds, leading, steps[0], kept)
             else:
-                native.sieve(given, leading, sum(steps), steps[-1], kept)
+                counting.sieve(given, leading, sum(steps), steps[-1], kept)
             self.sieves[mark] = kept
         return self.sieves[mark]

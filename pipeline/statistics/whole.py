@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.statistics.base import Counts, Floats
-from pipeline.statistics.native import Array, keys, tally
+from pipeline.statistics.counting import keys, tally
+from pipeline.statistics.native import Array
 from pipeline.types import Ints
 
 SPAN = 1 << 16

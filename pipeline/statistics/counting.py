@@ -1,0 +1,201 @@
+"""Compiled loops that count pixels: in bins, and by the bits of their keys.
+
+The key of a float32 is an unsigned integer that sorts as the float does, NaN last.
+"""
+
+from __future__ import annotations
+
+from math import isfinite
+
+import numpy as np
+
+from pipeline.compiled import compiled
+from pipeline.statistics.native import Array
+
+STEP = 1024
+"""Pixels worked on at a time where a vector loop feeds a scalar one."""
+
+
+def _count_up(places: Array, tables: Array) -> None:
+    """Count places (n,) uint32 in four tables (4, bins): neighbours, often equal, do not wait."""
+    a, b, c, d = tables[0], tables[1], tables[2], tables[3]
+    last = len(places) // 4 * 4
+    for j in range(0, last, 4):
+        a[places[j]] += 1
+        b[places[j + 1]] += 1
+        c[places[j + 2]] += 1
+        d[places[j + 3]] += 1
+    for j in range(last, len(places)):
+        a[places[j]] += 1
+
+
+tally = compiled(_count_up)
+
+
+def _find_keys(pixels: Array, out: Array, down: int) -> None:
+    """The keys, moved down by some bits."""
+    bits, few = pixels.view(np.int32), np.uint32(down)
+    for i in range(len(bits)):
+        b = bits[i]
+        out[i] = np.uint32(b ^ ((b >> np.int32(31)) | np.int32(-(2**31)))) >> few
+
+
+_keys = compiled(_find_keys)
+keys = compiled(_find_keys, "void(f4[::1], u4[::1], i8)")
+
+
+def _values(keys: Array, out: Array) -> None:
+    """out = the numbers that these keys stand for."""
+    bits = np.empty(len(keys), np.uint32)
+    values = bits.view(np.float32)
+    for i in range(len(keys)):
+        bits[i] = keys[i] ^ 0x80000000 if keys[i] >> 31 else ~keys[i]
+        out[i] = values[i]
+
+
+values_of = compiled(_values)
+
+
+def _extremes(pixels: Array, bounds: Array, out: Array) -> None:
+    """out (P, 2) = least and greatest value; inf and -inf where none is, NaN where one is NaN."""
+    bits, both = pixels.view(np.int32), np.empty(2, np.int64)
+    for p in range(len(out)):
+        run = bits[bounds[p] : bounds[p + 1]]
+        low, high = np.int32(2**31 - 1), np.int32(-(2**31))
+        for i in range(len(run)):
+            key = run[i] ^ ((run[i] >> np.int32(31)) & np.int32(2**31 - 1))
+            low, high = min(low, key), max(high, key)
+        if low > high:
+            out[p, 0], out[p, 1] = np.inf, -np.inf
+        else:
+            both[0], both[1] = low + 2**31, high + 2**31
+            values_of(both, out[p])
+            if out[p, 1] != out[p, 1]:
+                out[p, 0] = np.nan
+
+
+extremes = compiled(_extremes, "void(f4[::1], i8[::1], f8[:,::1])")
+
+
+def _bins(pixels: Array, bounds: Array, extent: Array, out: Array) -> None:
+    """Count floor((x - low) * bins / (high - low)), the last bin closed; out (P, bins)."""
+    last = out.shape[1] - 1
+    places = np.empty(STEP, np.int32)
+    at = places.view(np.uint32)  # an index that need not be looked at for its sign
+    tables = np.empty((4, out.shape[1]), np.int64)
+    for p in range(len(out)):
+        low = extent[p, 0]
+        span = extent[p, 1] - low
+        tables[:] = 0
+        if isfinite(span):
+            wide = span if span > 0.0 else 1.0
+            for first in range(bounds[p], bounds[p + 1], STEP):
+                run = pixels[first : min(first + STEP, bounds[p + 1])]
+                for j in range(len(run)):
+                    places[j] = min(np.int32((run[j] - low) * (last + 1.0) / wide), np.int32(last))
+                tally(at[: len(run)], tables)
+        out[p] = tables[0] + tables[1] + tables[2] + tables[3]
+
+
+bins = compiled(_bins, "void(f4[::1], i8[::1], f8[:,::1], i8[:,::1])")
+
+
+def _count_first(pixels: Array, bounds: Array, bits: int, out: Array) -> None:
+    """Count the first bits of the keys of pixels; out (P, 1, 2^bits)."""
+    found = np.empty(STEP, np.uint32)
+    tables = np.empty((4, out.shape[2]), np.int32)
+    for p in range(len(out)):
+        tables[:] = 0
+        for first in range(bounds[p], bounds[p + 1], STEP):
+            run = pixels[first : min(first + STEP, bounds[p + 1])]
+            _keys(run, found, 32 - bits)
+            tally(found[: len(run)], tables)
+        for i in range(out.shape[2]):
+            out[p, 0, i] = tables[0, i] + tables[1, i] + tables[2, i] + tables[3, i]
+
+
+count_first = compiled(_count_first, "void(f4[::1], i8[::1], i8, i8[:,:,::1])")
+
+
+def _sieve_first(
+    pixels: Array, bounds: Array, leading: Array, bits: int, kept: tuple[Array, Array, Array]
+) -> None:
+    """Keep the keys of pixels whose first bits are among leading (P, slots), ascending.
+
+    kept: keys, the slot of each, and where planes begin; of equal slots the first.
+    """
+    fewer, places, starts = kept
+    none = leading.shape[1]
+    down = np.uint32(32 - bits)
+    found = np.empty(STEP, np.uint32)
+    table = np.empty(1 << bits, np.uint8)
+    k = np.uint64(0)  # unsigned: an index that need not be looked at for its sign
+    for p in range(len(leading)):
+        table[:] = none
+        for slot in range(none - 1, -1, -1):
+            table[leading[p, slot]] = slot
+        starts[p] = k
+        for first in range(bounds[p], bounds[p + 1], STEP):
+            run = pixels[first : min(first + STEP, bounds[p + 1])]
+            _keys(run, found, 0)
+            for j in range(len(run)):
+                place = table[found[j] >> down]
+                fewer[k], places[k] = found[j], place
+                k += np.uint64(place != none)
+    starts[len(leading)] = k
+
+
+_SIEVED = "Tuple((u4[::1], u1[::1], i8[::1]))"
+sieve_first = compiled(_sieve_first, f"void(f4[::1], i8[::1], i8[:,::1], i8, {_SIEVED})")
+
+
+def _sieve(
+    given: tuple[Array, Array, Array],
+    leading: Array,
+    done: int,
+    step: int,
+    kept: tuple[Array, Array, Array],
+) -> None:
+    """Keep the keys whose first `done` bits are among leading (P, slots), ascending.
+
+    given, kept: keys, the slot of each, and where planes begin; of equal slots the first. The
+    given keys have been sieved by all but the last `step` of these bits.
+    """
+    keys, slots, bounds = given
+    fewer, places, starts = kept
+    none = leading.shape[1]
+    shift, mask = np.uint32(32 - done), np.uint32((1 << step) - 1)
+    table = np.empty((none, 1 << step), np.uint8)
+    first = np.zeros(none, np.int64)
+    k = np.uint64(0)  # unsigned: an index that need not be looked at for its sign
+    for p in range(len(leading)):
+        begin = leading[p]
+        for slot in range(1, none):
+            same = begin[slot] >> step == begin[slot - 1] >> step
+            first[slot] = first[slot - 1] if same else slot
+        table[:] = none
+        for slot in range(none - 1, -1, -1):
+            table[first[slot], begin[slot] & mask] = slot
+        starts[p] = k
+        run, before = keys[bounds[p] : bounds[p + 1]], slots[bounds[p] : bounds[p + 1]]
+        for i in range(len(run)):
+            place = table[before[i], (run[i] >> shift) & mask]
+            fewer[k], places[k] = run[i], place
+            k += np.uint64(place != none)
+    starts[len(leading)] = k
+
+
+sieve = compiled(_sieve, f"void({_SIEVED}, i8[:,::1], i8, i8, {_SIEVED})")
+
+
+def _count(keys: Array, slots: Array, bounds: Array, shift: int, out: Array) -> None:
+    """Count the bits from `shift` on of each slot's keys; out (P, slots, 2^bits), 0 before."""
+    down, mask = np.uint32(shift), np.uint32(out.shape[2] - 1)
+    for p in range(len(out)):
+        run, places = keys[bounds[p] : bounds[p + 1]], slots[bounds[p] : bounds[p + 1]]
+        counts = out[p]
+        for i in range(len(run)):
+            counts[places[i], (run[i] >> down) & mask] += 1
+
+
+count = compiled(_count, "void(u4[::1], u1[::1], i8[::1], i8, i8[:,:,::1])")
