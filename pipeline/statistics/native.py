@@ -16,6 +16,9 @@ from pipeline.statistics.cells import CELL
 
 LANES = 256
 
+DEEP = 4 * LANES
+"""Pixels, several of a lane, that are added before its sum goes back to memory."""
+
 Array = npt.NDArray[Any]
 
 
@@ -130,6 +133,58 @@ def _within(pixels: Array, starts: Array, ends: Array, centres: Array, out: Arra
 within = compiled(_within, "void(f4[::1], i8[::1], f8[:,::1], f8[::1], f8[:,::1])")
 
 
+def _raw(x: Array, total: Array, squares: Array) -> None:
+    """Add x and x * x to their lanes."""
+    whole = len(x) // DEEP * DEEP
+    for first in range(0, whole, DEEP):
+        run = x[first : first + DEEP]
+        for j in range(LANES):
+            s, q = total[j], squares[j]
+            for k in range(DEEP // LANES):
+                v = np.float64(run[k * LANES + j])
+                s += v
+                q += v * v
+            total[j], squares[j] = s, q
+    for first in range(whole, len(x), LANES):
+        run = x[first : first + LANES]
+        for j in range(len(run)):
+            v = np.float64(run[j])
+            total[j] += v
+            squares[j] += v * v
+
+
+_add_raw = compiled(_raw)
+
+
+def _central(x: Array, mean: float, l1: Array, l2: Array, l3: Array, l4: Array) -> None:
+    """Add the first four powers of x - mean to their lanes."""
+    whole = len(x) // DEEP * DEEP
+    for first in range(0, whole, DEEP):
+        run = x[first : first + DEEP]
+        for j in range(LANES):
+            s1, s2, s3, s4 = l1[j], l2[j], l3[j], l4[j]
+            for k in range(DEEP // LANES):
+                d = run[k * LANES + j] - mean
+                d2 = d * d
+                s1 += d
+                s2 += d2
+                s3 += d2 * d
+                s4 += d2 * d2
+            l1[j], l2[j], l3[j], l4[j] = s1, s2, s3, s4
+    for first in range(whole, len(x), LANES):
+        run = x[first : first + LANES]
+        for j in range(len(run)):
+            d = run[j] - mean
+            d2 = d * d
+            l1[j] += d
+            l2[j] += d2
+            l3[j] += d2 * d
+            l4[j] += d2 * d2
+
+
+_add_central = compiled(_central)
+
+
 def _moments(pixels: Array, starts: Array, out: Array) -> None:
     """out[cell] = n, mean, M2, M3, M4 about a mean that is corrected; sums of x and of x * x."""
     lanes = np.empty((6, LANES))
@@ -137,27 +192,12 @@ def _moments(pixels: Array, starts: Array, out: Array) -> None:
         x = pixels[starts[cell] : starts[cell + 1]]
         n = float(len(x))
         lanes[:] = 0.0
-        l1, l2, l3, l4 = lanes[0], lanes[1], lanes[2], lanes[3]
-        total, squares = lanes[4], lanes[5]
-        for first in range(0, len(x), LANES):
-            run = x[first : first + LANES]
-            for j in range(len(run)):
-                v = np.float64(run[j])
-                total[j] += v
-                squares[j] += v * v
-        s, q = _fold(total), _fold(squares)
+        _add_raw(x, lanes[4], lanes[5])
+        s, q = _fold(lanes[4]), _fold(lanes[5])
         divisor = max(n, 1.0)
         mean = s / divisor
-        for first in range(0, len(x), LANES):
-            run = x[first : first + LANES]
-            for j in range(len(run)):
-                d = run[j] - mean
-                d2 = d * d
-                l1[j] += d
-                l2[j] += d2
-                l3[j] += d2 * d
-                l4[j] += d2 * d2
-        s1, s2, s3, s4 = _fold(l1), _fold(l2), _fold(l3), _fold(l4)
+        _add_central(x, mean, lanes[0], lanes[1], lanes[2], lanes[3])
+        s1, s2, s3, s4 = _fold(lanes[0]), _fold(lanes[1]), _fold(lanes[2]), _fold(lanes[3])
         e = s1 / divisor  # what rounding left of the mean
         out[cell, 0], out[cell, 1], out[cell, 5], out[cell, 6] = n, mean + e, s, q
         out[cell, 2] = s2 - s1 * e
