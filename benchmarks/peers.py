@@ -15,73 +15,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+from job import STATISTICS, Array, Bank, Image, bank, configure, deviation, picture, summary, wanted
+from timing import measured, spread
 
-Array = npt.NDArray[np.float64]
-Image = npt.NDArray[np.float32]
-Bank = dict[str, Array]
 Tool = Callable[[Image, Bank], Iterator[tuple[str, Image]]]
 
-STATISTICS = ["mean", "std", "min", "max", "skewness", "kurtosis", "energy"]
-STATISTICS += ["p10", "p50", "p90", "entropy"]
 RANK = 1e-7
 """Singular values below this share of the first are nothing: a separable kernel has one."""
-
-
-# ---------------------------------------------------------------- the bank
-def bank() -> Bank:
-    """Dense taps by name, for correlation around the centre."""
-    out = {
-        "sobel_x": np.outer([1, 2, 1], [-1, 0, 1]),
-        "sobel_y": np.outer([-1, 0, 1], [1, 2, 1]),
-        "prewitt_x": np.outer([1, 1, 1], [-1, 0, 1]),
-        "prewitt_y": np.outer([-1, 0, 1], [1, 1, 1]),
-        "scharr_x": np.outer([3, 10, 3], [-1, 0, 1]),
-        "scharr_y": np.outer([-1, 0, 1], [3, 10, 3]),
-        "laplace_4": np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]]),
-        "laplace_8": np.array([[1, 1, 1], [1, -8, 1], [1, 1, 1]]),
-    }
-    for wavelength in (4.0, 6.0, 9.0, 13.5):
-        for angle in (0, 45, 90, 135):
-            out[f"gabor_{wavelength:g}_{angle}".replace(".", "p")] = gabor(wavelength, angle)
-    taps = {"l": [1, 4, 6, 4, 1], "e": [-1, -2, 0, 2, 1], "s": [-1, 0, 2, 0, -1]}
-    taps |= {"w": [-1, 2, 0, -2, 1], "r": [1, -4, 6, -4, 1]}
-    out |= {f"laws_{a}{b}": np.outer(taps[a], taps[b]) for a in taps for b in taps}
-    for sigma in (1, 2, 4, 8):
-        radius, wide = 4 * sigma, int(6.4 * sigma + 0.5)
-        narrow, broad = gauss(sigma, radius), gauss(1.6 * sigma, wide)
-        x = np.arange(-radius, radius + 1)
-        second = narrow * (x * x - sigma**2) / sigma**4
-        out[f"gauss_{sigma}"] = np.outer(narrow, narrow)
-        out[f"log_{sigma}"] = np.outer(narrow, second) + np.outer(second, narrow)
-        padded = np.pad(narrow, wide - radius)
-        out[f"dog_{sigma}"] = np.outer(padded, padded) - np.outer(broad, broad)
-    return {name: np.asarray(taps, np.float64) for name, taps in out.items()}
-
-
-def gauss(sigma: float, radius: int) -> Array:
-    x = np.arange(-radius, radius + 1)
-    g = np.exp(-x * x / (2 * sigma**2))
-    return g / g.sum()
-
-
-def gabor(wavelength: float, degrees: int) -> Array:
-    y, x = np.mgrid[-15:16, -15:16].astype(np.float64)
-    c, s, sigma = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees)), 0.56 * wavelength
-    u, v = x * c + y * s, y * c - x * s
-    envelope = np.exp(-(u * u + 0.25 * v * v) / (2 * sigma**2))
-    wave = envelope * np.cos(2 * np.pi * u / wavelength)
-    wave -= envelope * (wave.sum() / envelope.sum())
-    return wave / np.abs(wave).sum()
 
 
 def separated(kernel: Array) -> list[tuple[Array, Array]]:
@@ -163,23 +109,6 @@ def skimage(image: Image, kernels: Bank) -> Iterator[tuple[str, Image]]:
 TOOLS: dict[str, Tool] = {"opencv": opencv, "scipy": scipy, "torch": torch, "skimage": skimage}
 
 
-def summary(response: Image) -> list[float]:
-    """The statistics as a careful user of numpy computes them."""
-    flat = response.ravel()
-    low, high, wide = float(flat.min()), float(flat.max()), flat.astype(np.float64)
-    energy, mean = float(np.dot(wide, wide)), float(wide.mean())
-    wide -= mean
-    square = wide * wide
-    second = square.mean()
-    skewness = np.dot(square, wide) / flat.size / second**1.5
-    kurtosis = np.dot(square, square) / flat.size / second**2 - 3
-    share = np.histogram(flat, 64, (low, high))[0] / flat.size
-    share = share[share > 0]
-    quantiles = np.percentile(flat, [10, 50, 90])
-    entropy = -(share * np.log2(share)).sum()
-    return [mean, second**0.5, low, high, skewness, kurtosis, energy, *quantiles, entropy]
-
-
 def play(tool: str, folder: Path, out: Path, variant: str) -> None:
     """What a user's script around a library does."""
     import cv2
@@ -206,81 +135,22 @@ def command(tool: str, folder: Path, out: Path, variant: str) -> list[str]:
         out.mkdir()
         job = ["--variant", variant, "--play", tool, str(folder), str(out)]
         return [sys.executable, __file__, *job]
-    root = out.parent
-    lines = [
-        "version: 1",
-        f"input: {{path: {folder}}}",
-        "boundary: mirror",
-        f"statistics: [{', '.join(STATISTICS)}]",
-        f"output: {{path: {out}, png: {'{what: maps}' if variant == 'B' else 'false'}}}",
-        "filters:",
-    ]
-    for name, kernel in bank().items():
-        np.save(root / f"{name}.npy", kernel)
-        lines.append(f"  - kernel: {{name: {name}, file: {root}/{name}.npy}}")
-    config = root / "bank.yaml"
-    config.write_text("\n".join(lines) + "\n")
+    png = "{what: maps}" if variant == "B" else "false"
+    rest = f"output: {{path: {out}, png: {png}}}"
+    config = configure(out.parent / "bank.yaml", bank(), folder, rest=rest)
     return [sys.executable, "-m", "pipeline", "run", str(config)]
 
 
 # ---------------------------------------------------------------- the comparison
 def make(folder: Path, count: int, side: int) -> Path:
-    """Smooth shapes, texture and noise, half of them PNG, half JPEG: natural enough to compress."""
+    """Half of them PNG, half JPEG."""
     import cv2
 
     folder.mkdir()
     for i in range(count):
-        rng = np.random.default_rng(i)
-        layers = [
-            cv2.resize(rng.normal(0, 40 / 2**k, (side >> (6 - k),) * 2), (side, side))
-            for k in range(6)
-        ]
-        image = np.clip(128 + sum(layers) + rng.normal(0, 2, (side, side)), 0, 255)
         path = folder / f"{i:04}.{'jpg' if i % 2 else 'png'}"
-        cv2.imwrite(str(path), np.rint(image).astype(np.uint8))
+        cv2.imwrite(str(path), picture(i, side))
     return folder
-
-
-def measured(command: list[str]) -> tuple[float, float, int]:
-    """CPU and wall seconds of a command with all its children, and their largest peak in bytes."""
-    began = time.perf_counter()
-    with tempfile.TemporaryFile() as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            said.seek(0)
-            sys.exit(said.read().decode())
-    wall = time.perf_counter() - began
-    return used.ru_utime + used.ru_stime, wall, used.ru_maxrss << 10
-
-
-def deviation(out: Path, image: Path) -> tuple[float, str]:
-    """The worst statistic of an image against scipy in float64, and its name."""
-    import cv2
-    import pyarrow.dataset as ds
-    from scipy import ndimage, signal
-
-    found = out / "statistics" if (out / "statistics").is_dir() else out / "statistics.parquet"
-    table = ds.dataset(found).to_table(filter=ds.field("image") == image.name)
-    rows = {row["filter"]: row for row in table.to_pylist()}
-    pixels = cv2.imread(str(image), cv2.IMREAD_GRAYSCALE).astype(np.float64)
-    worst = 0.0, ""
-    for name, kernel in bank().items():
-        if kernel.size <= 25:
-            truth = ndimage.correlate(pixels, kernel, mode="mirror")
-        else:
-            wide = np.pad(pixels, len(kernel) // 2, mode="reflect")
-            truth = signal.fftconvolve(wide, kernel[::-1, ::-1], "valid")
-        wanted = dict(zip(STATISTICS, summary(truth), strict=True))
-        scale = dict.fromkeys(STATISTICS, wanted["std"]) | {"skewness": 1.0, "entropy": 1.0}
-        scale |= {"kurtosis": 1 + abs(wanted["kurtosis"]), "energy": wanted["energy"]}
-        if np.array_equal(kernel, np.rint(kernel)):
-            del wanted["entropy"]  # edges of bins fall on integers: the truth's rounding decides
-        for one, value in wanted.items():
-            error = abs(rows[name][one] - value) / scale[one]
-            worst = max(worst, (error, f"{one} of {name}"))
-    return worst
 
 
 def main() -> None:
@@ -310,17 +180,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         few, many = (make(root / f"in{n}", n, options.side) for n in (1, 1 + options.images))
+        right = wanted(picture(0, options.side), bank())
         for tool in tools:  # compiles, and fills the system's caches
             measured(command(tool, few, root / f"{tool}-first", options.variant))
         for turn in range(options.rounds):
             for tool in tools:
                 outs = [root / f"{tool}-{turn}-{n}" for n in ("few", "many")]
-                start, _, _ = measured(command(tool, few, outs[0], options.variant))
-                used, wall, peak = measured(command(tool, many, outs[1], options.variant))
-                seconds[tool].append((used - start) / options.images)
-                walls[tool].append(wall / (1 + options.images))
-                peaks[tool] = max(peaks.get(tool, 0), peak)
-                checks[tool] = deviation(outs[1], many / "0000.png")
+                start = measured(command(tool, few, outs[0], options.variant))
+                used = measured(command(tool, many, outs[1], options.variant))
+                seconds[tool].append((used.cpu - start.cpu) / options.images)
+                walls[tool].append(used.wall / (1 + options.images))
+                peaks[tool] = max(peaks.get(tool, 0), used.peak)
+                checks[tool] = deviation(outs[1], "0000.png", right)
     report(options.variant, seconds, walls, peaks, checks, options.json)
 
 
@@ -346,10 +217,6 @@ def report(
         figures[tool] |= {"error": error, "worst": where}
     if file is not None:
         file.write_text(json.dumps({"variant": variant, "tools": figures}, indent=1))
-
-
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.3f} [{min(values):.3f} - {max(values):.3f}]"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,301 @@
+"""What does the whole product cost as the job grows? It should cost the same per unit of work.
+
+CPU time of runs in this process with one thread, a run on one tiny image taken away, over Mpixels,
+filters or images; for threads, wall time. Rounds are interleaved; what a curve is worth is its
+dearest point over its cheapest, within a round. Every picture repeats one of at most 1024 x 1024
+without a seam, so that scipy in float64 can say what the statistics of the largest should be.
+
+    python benchmarks/curves.py [--quick] [--rounds 2] [--only size,images] [--json FILE]
+        [--picture FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import tifffile
+from chart import Line, Panel, draw
+from job import Bank, Wanted, bank, configure, deviation, gabor, picture, wanted
+from timing import spread
+
+from pipeline import cli
+
+Figures = dict[str, dict[str, Any]]
+"""Of each curve its axes and lines, as JSON has them."""
+
+BLOCK = 1024
+"""Pixels along the edge of what large pictures repeat."""
+LONG = 0.5
+"""Seconds that a job has to take: a shorter one is run again, and the mean counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A job: x is what grows along its curve, among these."""
+
+    x: int
+    side: int
+    images: int
+    kernels: Bank
+    threads: int = 1
+
+    @property
+    def pixels(self) -> float:
+        """Of all images, in millions."""
+        return self.images * self.side**2 / 1e6
+
+    @property
+    def copies(self) -> int:
+        """How often the block stands in one picture."""
+        return max(1, self.side // BLOCK) ** 2
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """Lines of points that share axes; work: what a point's milliseconds are divided by."""
+
+    axis: str
+    unit: str
+    lines: Mapping[str, Sequence[Point]]
+    work: Callable[[Point], float]
+    clock: Callable[[], float] = time.process_time
+
+
+# ---------------------------------------------------------------- the curves
+def curves(*, quick: bool) -> dict[str, Curve]:
+    """All that is drawn; quick: small enough for a test."""
+    mixed = dict(list(bank().items())[:: 20 if quick else 4])
+    side, area = (64, 1 << 13) if quick else (1024, 1 << 22)
+    sides = (64, 128) if quick else (256, 512, 1024, 2048, 4096, 8192, 16384)
+    counts = (1, 2) if quick else (1, 2, 5, 10, 20, 50, 100, 200)
+    edges = (3, 7) if quick else (3, 5, 7, 9, 11, 15, 21, 31, 45, 63)
+    folders = (2, 4) if quick else (10, 100, 1000, 10000)
+    threads = range(1, 2 if quick else len(os.sched_getaffinity(0)) + 1)
+    stripes, noise = ([*make(max(counts)).items()] for make in (gabors, partial(random, 7)))
+
+    def several(x: int, kernels: Bank) -> Point:
+        return Point(x, side, 1, kernels)
+
+    def filtered(point: Point) -> float:
+        return point.pixels * len(point.kernels)
+
+    return {
+        "size": Curve(
+            "edge of the image, pixels",
+            "ms CPU / Mpixel",
+            {f"{len(mixed)} filters": [Point(n, n, max(1, area // n**2), mixed) for n in sides]},
+            lambda point: point.pixels,
+        ),
+        "filters": Curve(
+            "filters",
+            "ms CPU / Mpixel / filter",
+            {
+                "Gabor 31 x 31": [several(n, dict(stripes[:n])) for n in counts],
+                "random 7 x 7": [several(n, dict(noise[:n])) for n in counts],
+            },
+            filtered,
+        ),
+        "kernel": Curve(
+            "edge of the kernel, pixels",
+            "ms CPU / Mpixel / filter",
+            {
+                "random": [several(n, random(n, 8)) for n in edges],
+                "separable": [several(n, separable(n, 8)) for n in edges],
+            },
+            filtered,
+        ),
+        "images": Curve(
+            "images of 128 x 128",
+            "ms CPU / image",
+            {f"{len(mixed)} filters": [Point(n, 128, n, mixed) for n in folders]},
+            lambda point: point.images,
+        ),
+        "threads": Curve(
+            "threads",
+            "ms wall / Mpixel",
+            {f"{len(mixed)} filters": [Point(n, side, 16, mixed, n) for n in threads]},
+            lambda point: point.pixels,
+            time.perf_counter,
+        ),
+    }
+
+
+def gabors(count: int) -> Bank:
+    """Of four wavelengths, in as many directions as it takes."""
+    turns = -(-count // 4)
+    angles = [(w, 180 * i / turns) for i in range(turns) for w in (4.0, 6.0, 9.0, 13.5)]
+    return {f"gabor_{i}": gabor(*one) for i, one in enumerate(angles[:count])}
+
+
+def random(edge: int, count: int) -> Bank:
+    """Kernels that share nothing."""
+    rng = np.random.default_rng(edge)
+    return {f"random_{i}": rng.normal(size=(edge, edge)) / edge for i in range(count)}
+
+
+def separable(edge: int, count: int) -> Bank:
+    """Outer products of two random profiles."""
+    rng = np.random.default_rng(edge)
+    return {f"outer_{i}": np.outer(*rng.normal(size=(2, edge))) / edge for i in range(count)}
+
+
+# ---------------------------------------------------------------- one point
+def folder_of(root: Path, side: int, images: int) -> Path:
+    """Tiled TIFF files, uncompressed; after the first few, the same ones under other names."""
+    folder = root / f"in-{side}-{images}"
+    if not folder.exists():
+        folder.mkdir()
+        files = [folder / f"{i:05}.tif" for i in range(images)]
+        for i, file in enumerate(files):
+            if i < 8:
+                block = picture(i, min(side, BLOCK))
+                tile = (min(side, 256),) * 2
+                tifffile.imwrite(file, np.tile(block, (side // len(block),) * 2), tile=tile)
+            else:
+                file.hardlink_to(files[i % 8])
+    return folder
+
+
+def run(config: Path, folder: Path, out: Path, threads: int) -> None:
+    """`filterbank run` in this process; several threads have as many processes that read."""
+    words = ["--input", folder, "--output", out, "--device", "cpu", "--threads", threads]
+    words += ["--workers", threads if threads > 1 else 0]
+    said = io.StringIO()
+    with (
+        patch.object(sys, "argv", ["filterbank", "run", str(config), *map(str, words)]),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(said),
+    ):
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code
+    if code:
+        sys.exit(said.getvalue())
+
+
+def cost(point: Point, clock: Callable[[], float], root: Path, long: float) -> tuple[float, Path]:
+    """Seconds of a point, and where its results lie."""
+    room = Path(tempfile.mkdtemp(dir=root))
+    rest = f"output: {{path: {room}}}"
+    config = configure(room / "bank.yaml", point.kernels, root, boundary="wrap", rest=rest)
+
+    def mean(images: Path, out: str) -> float:
+        spent, runs = 0.0, 0
+        while not runs or spent < long:
+            runs += 1
+            began = clock()
+            run(config, images, room / f"{out}{runs}", point.threads)
+            spent += clock() - began
+        return spent / runs
+
+    tiny = folder_of(root, 64, 1)
+    run(config, tiny, room / "first", point.threads)  # what is compiled and cached now, stays
+    start = mean(tiny, "start")
+    return mean(folder_of(root, point.side, point.images), "out") - start, room / "out1"
+
+
+# ---------------------------------------------------------------- all of them
+def measure(curves: Mapping[str, Curve], rounds: int, root: Path, long: float) -> Figures:
+    """What each point of each line costs in each round, and how far it is off."""
+    found: Figures = {
+        name: {
+            "axis": curve.axis,
+            "unit": curve.unit,
+            "lines": {
+                line: {"x": [p.x for p in points], "costs": [[] for _ in points], "errors": []}
+                for line, points in curve.lines.items()
+            },
+        }
+        for name, curve in curves.items()
+    }
+    for turn, (name, curve) in product(range(rounds), curves.items()):
+        for line, points in curve.lines.items():
+            into, right = found[name]["lines"][line], Rights()
+            for point, costs in zip(points, into["costs"], strict=True):
+                seconds, out = cost(point, curve.clock, root, long)
+                costs.append(1e3 * seconds / curve.work(point))
+                if turn == 0:
+                    into["errors"].append(deviation(out, "00000.tif", right.of(point))[0])
+    return found
+
+
+class Rights:
+    """What is right along one line: each kernel on each picture is computed once."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[int, str], Wanted] = {}
+
+    def of(self, point: Point) -> Wanted:
+        block = picture(0, min(point.side, BLOCK))
+        out: Wanted = {}
+        for name, kernel in point.kernels.items():
+            key = point.side, f"{name} {kernel.shape}"
+            if key not in self.known:
+                self.known[key] = wanted(block, {name: kernel}, "wrap", point.copies)
+            out |= self.known[key]
+        return out
+
+
+def report(found: Figures) -> None:
+    for name, curve in found.items():
+        for line, points in curve["lines"].items():
+            ratios = [max(costs) / min(costs) for costs in zip(*points["costs"], strict=True)]
+            print(f"\n{name}: {line}, {curve['unit']}; dearest / cheapest {spread(ratios, 2)}")
+            for x, costs, error in zip(*points.values(), strict=True):
+                print(f"{x:>8}  {spread(costs):>30}  worst statistic {error:.1e}")
+
+
+def panels(found: Figures) -> list[Panel]:
+    """The medians, as lines."""
+    return [
+        Panel(
+            curve["unit"],
+            curve["axis"],
+            [
+                Line(name, points["x"], [median(costs) for costs in points["costs"]])
+                for name, points in curve["lines"].items()
+            ],
+        )
+        for curve in found.values()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="tiny jobs: says whether it works")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", help="some curves, separated by commas")
+    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    parser.add_argument("--picture", type=Path, help="draw them here")
+    options = parser.parse_args()
+    chosen = curves(quick=options.quick)
+    if options.only:
+        chosen = {name: chosen[name] for name in options.only.split(",")}
+    with tempfile.TemporaryDirectory() as name:
+        found = measure(chosen, options.rounds, Path(name), 0 if options.quick else LONG)
+    report(found)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1))
+    if options.picture:
+        draw(panels(found), options.picture)
+
+
+if __name__ == "__main__":
+    main()
