@@ -24,10 +24,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy import ndimage
+from torch import Tensor
 
 from pipeline.bank.apply import apply_bank
 from pipeline.bank.compile import BankPlan, compile_bank
 from pipeline.bank.expr import Conv, Input, Kernel
+from pipeline.bank.memory import roomy
 from pipeline.boundary import Boundary
 from pipeline.config import load
 from pipeline.plan import Plan
@@ -160,30 +162,32 @@ class Bank:
         return compile_bank([(str(i), Conv(Input(), k), EDGE) for i, k in named], 2)
 
 
-def batch_of(image: Image) -> Batch:
+def batch_of(bank: BankPlan, image: Image) -> Batch:
+    """An image as `prepare` hands it to a bank: with room around it."""
     info = ImageInfo(image.shape, ("1",), "float32", Grid((1.0, 1.0)))
-    whole = Region.whole(image.shape)
-    values = torch.from_numpy(image[None, None])
-    return Batch((Tile(Source("x", (), "npy", info=info), whole),), whole, ("1",), values)
+    whole, room = Region.whole(image.shape), tuple((h, h) for h in bank.halo)
+    values = roomy((1, 1, *image.shape), room).copy_(torch.from_numpy(image))
+    tiles = (Tile(Source("x", (), "npy", info=info), whole),)
+    return Batch(tiles, whole, ("1",), values, room=room)
 
 
-def by_plan(bank: Bank, image: Image) -> Iterator[Image]:
-    for response in apply_bank(bank.plan, batch_of(image)):
-        yield response.values[0, 0].numpy()
+def by_plan(bank: Bank, batch: Batch) -> Iterator[Tensor]:
+    for response in apply_bank(bank.plan, batch):
+        yield response.values
 
 
-def by_torch(bank: Bank, image: Image) -> Iterator[Image]:
+def by_torch(bank: Bank, image: Image) -> Iterator[Tensor]:
     """One conv2d for all kernels of a size."""
     sizes = dict.fromkeys(k.shape for k in bank.kernels)
     x = torch.from_numpy(image[None, None])
-    found: dict[int, Image] = {}
+    found: dict[int, Tensor] = {}
     with torch.inference_mode():
         for size in sizes:
             which = [i for i, k in enumerate(bank.kernels) if k.shape == size]
             weights = torch.from_numpy(np.stack([bank.kernels[i] for i in which])[:, None]).float()
             pad = tuple(n // 2 for n in reversed(size) for _ in range(2))
             y = torch.nn.functional.conv2d(torch.nn.functional.pad(x, pad, "reflect"), weights)
-            found |= {i: plane.numpy() for i, plane in zip(which, y[0], strict=True)}
+            found |= dict(zip(which, y[0], strict=True))
     for i in range(len(bank.kernels)):
         yield found[i]
 
@@ -233,17 +237,20 @@ def compare(side: int, repeats: int) -> None:
     print(f"{'bank':<22}{PLAN:>7}" + "".join(f"{t:>16}" for t in TOOLS if t != PLAN) + "   error")
     for name, make in BANKS.items():
         bank = Bank(make())
-        for tool in TOOLS.values():
-            spend(tool, bank, small)  # warm: caches, first calls
+        little, given = (
+            dict.fromkeys(TOOLS, x) | {PLAN: batch_of(bank.plan, x)} for x in (small, image)
+        )
+        for tool, run in TOOLS.items():
+            spend(run, bank, little[tool])  # warm: caches, first calls
         best = dict.fromkeys(TOOLS, float("inf"))
         for _ in range(repeats):
             for tool, run in TOOLS.items():
                 if tool != "scipy":
-                    best[tool] = min(best[tool], spend(run, bank, image) / image.size)
+                    best[tool] = min(best[tool], spend(run, bank, given[tool]) / image.size)
         best["scipy"] = spend(by_scipy, bank, small) / small.size
         error = max(
-            float(np.abs(got - (want := truth(image, kernel))).max() / np.ptp(want))
-            for kernel, got in zip(bank.kernels, by_plan(bank, image), strict=True)
+            float(np.abs(got[0, 0].numpy() - (want := truth(image, kernel))).max() / np.ptp(want))
+            for kernel, got in zip(bank.kernels, by_plan(bank, given[PLAN]), strict=True)
         )
         cost = {t: b / len(bank.kernels) * 1e9 for t, b in best.items()}
         rest = "".join(
@@ -281,10 +288,10 @@ def stream(side: int) -> None:
         plan = Plan(load(path), "cpu")
     info = ImageInfo((side, side), ("1",), "float32", Grid((1.0, 1.0)))
     (part,) = plan.banks(info)
-    list(apply_bank(part.bank, batch_of(np.zeros((64, 64), np.float32))))
+    list(apply_bank(part.bank, batch_of(part.bank, np.zeros((64, 64), np.float32))))
     idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     image = np.random.default_rng(0).random((side, side), dtype=np.float32)
-    count = sum(1 for _ in apply_bank(part.bank, batch_of(image)))
+    count = sum(1 for _ in apply_bank(part.bank, batch_of(part.bank, image)))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(
         f"{count} responses of {side} x {side}: {(peak - idle) / 2**10:.0f} MiB above idle, "

@@ -195,7 +195,7 @@ class Plan:
         """Extents of what is computed at once, before and after the prepare steps, in pixels."""
         if not self.is_scene(info):
             return info.shape, self.prepared(info).shape
-        halo, side = self._halo(info), self._core(info)
+        halo, side = self.halo(info), self._core(info)
         box = tuple(min(n, side + 2 * h) for n, h in zip(info.shape, halo, strict=True))
         return box, box
 
@@ -243,14 +243,14 @@ class Plan:
             for i in range(0, len(part.bands), many)
         )
 
-    def _halo(self, info: ImageInfo) -> Ints:
+    def halo(self, info: ImageInfo) -> Ints:
         """Pixels around a core that some response depends on, per axis."""
         return tuple(
             max(axis) for axis in zip(*(p.bank.halo for p in self.banks(info)), strict=True)
         )
 
     def _core(self, info: ImageInfo) -> int:
-        return _CORES[max(self._halo(info)) > _WIDE_HALO]
+        return _CORES[max(self.halo(info)) > _WIDE_HALO]
 
     @property
     def passes(self) -> int:

@@ -305,6 +305,8 @@ class Batch:
     sample: of a scene that is read in tiles, a few pixels of all of it, as stored, and which of
     them are valid; (1, C, *spatial) each.
     regions: of each tile, where its responses are measured.
+    room: pixels of free memory around each plane of `values`, before and after along each axis, in
+    which a bank extends it beyond the image without a copy; empty where there is none.
     """
 
     tiles: tuple[Tile, ...]
@@ -315,6 +317,7 @@ class Batch:
     offset: Tensor | None = None
     sample: tuple[Tensor, Tensor | None] | None = None
     regions: tuple[tuple[Roi, ...], ...] = ()
+    room: Reach = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ from pipeline.bank.expr import (
     separable,
 )
 from pipeline.bank.gather import gather
-from pipeline.bank.memory import packed, spaced
+from pipeline.bank.memory import packed, roomy, spaced
 from pipeline.bank.native import sum_taps
 from pipeline.bank.passes import compose, lift, separate
 from pipeline.bank.pointwise import join_pixels
@@ -184,6 +184,34 @@ def test_a_plane_alone_equals_the_plane_in_any_batch_bit_for_bit(data: st.DataOb
                     expression, Boundary(), batch(images[one], None, None, mask, offset[one]), 2
                 )
                 assert torch.equal(alone.values[0], together.values[n])
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@given(data=st.data())
+def test_planes_extended_where_they_stand_give_the_same_bits(
+    ndim: int, data: st.DataObject
+) -> None:
+    """With room for all, some or none of the margin; other rules for the border; missing pixels."""
+    modes = data.draw(st.lists(st.sampled_from(MODES), min_size=1, max_size=2, unique=True))
+    rules = [Boundary(mode, 2.0 if mode == "constant" else 0.0) for mode in modes]
+    bank = compile_bank([(r.mode, data.draw(expressions(ndim)), r) for r in rules], ndim)
+    shape = tuple(data.draw(st.integers(1, 9)) for _ in range(ndim))
+    images = np.random.default_rng(6).normal(size=(2, 2, *shape)).astype(np.float32)
+    holes = np.random.default_rng(7).random(images.shape) > 0.2
+    start = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
+    core = Region(start, shape) if data.draw(st.booleans()) else Region.whole(shape)
+    given = batch(images, core, bank.box(core, shape), data.draw(st.sampled_from([None, holes])))
+    room = tuple(data.draw(st.tuples(st.integers(0, 9), st.integers(0, 9))) for _ in shape)
+    standing = roomy(tuple(given.values.shape), room).copy_(given.values)
+    wanted = list(apply_bank(bank, given))
+    for _ in range(2):  # what the first has written does not matter
+        for got, want in zip(
+            apply_bank(bank, replace(given, values=standing, room=room)), wanted, strict=True
+        ):
+            assert torch.equal(got.values, want.values)
+            assert (got.valid is None) == (want.valid is None)
+            assert got.valid is None or torch.equal(got.valid, want.valid)
+    assert torch.equal(standing, given.values)
 
 
 def test_a_count_of_lines_that_no_tile_computes_is_an_error() -> None:

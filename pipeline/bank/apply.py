@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -51,6 +50,8 @@ def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
     each kernel's sum, so that data with a large mean keep their digits.
     """
     schedule = plan.fast if _complete(plan, batch) else plan.masked
+    if sum(isinstance(node, Input) for node in schedule.order) > 1:
+        batch = replace(batch, room=())  # each extends it in its own way
     due = deque(zip(schedule.answers, plan.outputs, strict=True))
     done: dict[int, Value] = {}
     for step in schedule.steps:
@@ -126,10 +127,15 @@ def _evaluate_one(
 def _response(output: Output, value: Value, batch: Batch) -> Response:
     """Cut the margin off; with the boundary `valid`, also what depends on pixels outside."""
     tile = batch.tiles[0]
-    shrink = output.reach if output.boundary.mode == "valid" else None
-    region, shape, cut = _answered(tile.core, value.margin, tile.source.header.shape, shrink)
+    region, cut = tile.core, None
+    if output.boundary.mode == "valid":
+        shape = tile.source.header.shape
+        shrink = tuple((-before, -after) for before, after in output.reach)
+        region = region.overlap(Region.whole(shape).grow(shrink))
+    if region != tile.core or any(before or after for before, after in value.margin):
+        cut = (slice(None), *region.slices(tile.core.grow(value.margin).start))
     bands = ("all",) if output.joint else batch.bands
-    planes = (len(batch.tiles), len(bands), *shape)
+    planes = (len(batch.tiles), len(bands), *region.shape)
 
     def view(x: Tensor) -> Tensor:
         return (x if cut is None else x[cut]).reshape(planes)
@@ -140,19 +146,6 @@ def _response(output: Output, value: Value, batch: Batch) -> Response:
     return Response(output.name, bands, region, view(value.data), valid, support, base)
 
 
-@lru_cache(maxsize=64)
-def _answered(
-    core: Region, margin: Reach, shape: Ints, shrink: Reach | None
-) -> tuple[Region, Ints, tuple[slice, ...] | None]:
-    """The region of a response, its shape, and where in core + margin it lies; None for all."""
-    whole, region = core.grow(margin), core
-    if shrink is not None:
-        inside = Region.whole(shape).grow(tuple((-before, -after) for before, after in shrink))
-        region = core.overlap(inside)
-    cut = None if region == whole else (slice(None), *region.slices(whole.start))
-    return region, region.shape, cut
-
-
 # ---------------------------------------------------------------- what lies beyond the image
 def _input(node: Input, margin: Reach, batch: Batch) -> Value:
     """The prepared pixels over core + margin: P is N * C, or N where the node names a band."""
@@ -161,7 +154,8 @@ def _input(node: Input, margin: Reach, batch: Batch) -> Value:
     valid = None if batch.valid is None else batch.valid[:, band].flatten(0, 1)
     base = None if batch.offset is None else batch.offset[:, band].flatten()
     value = Value(data, margin, valid, None, base)
-    return extend(value, batch.box, batch.tiles[0], node.boundary or Boundary())
+    boundary = node.boundary or Boundary()
+    return extend(value, batch.box, batch.tiles[0], boundary, batch.room)
 
 
 def _edge(node: Edge, value: Value, margin: Reach, batch: Batch) -> Value:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.types import Ints
+from pipeline.types import Ints, Reach
 
 LINE = 16
 """float32 numbers in a line of the cache."""
@@ -29,6 +29,14 @@ def spaced(shape: Ints) -> Tensor:
     in the cache together (twice as fast where an image is 1024 pixels wide).
     """
     return _aligned(shape, _strides(shape, spaced=True))
+
+
+def roomy(shape: Ints, room: Reach) -> Tensor:
+    """The same for (N, C, *shape) with room around each plane, which may be written, too."""
+    around = (((0, 0),) * len(shape) + room)[-len(shape) :]
+    pairs = list(zip(shape, around, strict=True))
+    wide = spaced(tuple(before + n + after for n, (before, after) in pairs))
+    return wide[tuple(slice(before, before + n) for n, (before, _) in pairs)]
 
 
 def _aligned(shape: Ints, strides: Ints) -> Tensor:

@@ -241,7 +241,8 @@ def _gather(
 
     at, to: addresses; places: bytes from `at` at each step along each axis, one axis after
     another; counts: steps along each; to_steps: bytes from result to result along each; run: where
-    along the last axis the longest range begins and ends whose pixels follow one another.
+    along the last axis the longest range begins and ends whose pixels follow one another. Lines
+    may stay where they are.
     """
     second, third = counts[0], counts[0] + counts[1]
     last, end = third + counts[2], len(places)
@@ -253,7 +254,8 @@ def _gather(
                 for c in range(last, last + run[0]):
                     _move(out + item * c, line + places[c], 1, item)
                 start, stop = last + run[0], last + run[1]
-                _move(out + item * start, line + places[start], stop - start, item)
+                if out + item * start != line + places[start]:
+                    _move(out + item * start, line + places[start], stop - start, item)
                 for c in range(stop, end):
                     _move(out + item * c, line + places[c], 1, item)
 

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from pipeline.bands import choose_bands
+from pipeline.bank.memory import roomy
 from pipeline.derive import derived
 from pipeline.errors import PlanError, ReadError
 from pipeline.plan import Plan
 from pipeline.readers.picture import COLOUR
 from pipeline.steps import Prepared
-from pipeline.types import Batch, ImageInfo, Region, Tile
+from pipeline.types import Batch, ImageInfo, Ints, Reach, Region, Tile
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in luminance (ITU-R BT.601), as in JPEG and Pillow."""
@@ -26,7 +27,8 @@ def prepare(plan: Plan, batch: Batch) -> Batch:
     """Move a batch to the device and make it ready for the bank.
 
     Out: values (N, C, *box) float32 with the offset (N, C) removed. Invalid pixels hold 0. The
-    sources, boxes and regions are those after the steps. Raises ReadError, kind `unsupported`,
+    sources, boxes and regions are those after the steps. On a CPU there is room around the planes
+    for the margin of a bank. Raises ReadError, kind `unsupported`,
     where a step cannot take the images.
     """
     images, bands = _prepared(plan, batch)
@@ -37,19 +39,34 @@ def prepare(plan: Plan, batch: Batch) -> Batch:
     wide, valid = images.values, images.valid
     if offset is not None:
         wide -= offset.reshape(*offset.shape, *(1,) * (wide.ndim - 2))
-    narrow = wide.to(torch.float32)
+    tiles = tuple(map(_moved, batch.tiles, images.infos))
+    narrow, room = _narrow(wide, tiles[0].core, images.box, plan.halo(batch.tiles[0].source.header))
     if valid is not None:
         narrow.masked_fill_(~valid, 0.0)
     return replace(
         batch,
-        tiles=tuple(map(_moved, batch.tiles, images.infos)),
+        tiles=tiles,
         box=images.box,
         bands=bands,
         values=narrow,
         valid=valid,
         offset=offset,
         regions=images.regions,
+        room=room,
     )
+
+
+def _narrow(wide: Tensor, core: Region, box: Region, halo: Ints) -> tuple[Tensor, Reach]:
+    """float32; on a CPU with room for what of a core and its halo lies beyond the image."""
+    if wide.device.type != "cpu" or not halo:
+        return wide.to(torch.float32), ()
+    room = tuple(
+        (max(0, have - start + h), max(0, stop + h - end))
+        for start, stop, have, end, h in zip(
+            core.start, core.stop, box.start, box.stop, halo, strict=True
+        )
+    )
+    return roomy(tuple(wide.shape), room).copy_(wide), room
 
 
 def _sample(batch: Batch, values: Tensor, valid: Tensor | None) -> Batch:
@@ -89,13 +106,16 @@ def select(batch: Batch, bands: tuple[int, ...], labels: tuple[str, ...]) -> Bat
     """The batch with some of its bands only."""
     if labels == batch.bands:
         return batch
-    index = list(bands)
+    first, last = bands[0], bands[-1]
+    whole = bands == tuple(range(first, last + 1))
+    index = slice(first, last + 1) if whole else list(bands)
     return replace(
         batch,
         bands=labels,
         values=batch.values[:, index],
         valid=None if batch.valid is None else batch.valid[:, index],
         offset=None if batch.offset is None else batch.offset[:, index],
+        room=batch.room if whole else (),
     )
 
 
