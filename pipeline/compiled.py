@@ -17,8 +17,8 @@ def compiled(function: _F, signature: str | list[str] | None = None) -> _F:
     they name. The cache holds as long as the file of the function with the signature is the same:
     touch that file when what it takes from another one has changed. That is LINES, TOGETHER and the
     ways of bank/costs.py in bank/native.py, CELL of statistics/cells.py in statistics/native.py,
-    and of statistics/counting.py `values_of` in statistics/finish.py and `tally` in
-    statistics/whole.py. No fast-math: every step is exactly rounded.
+    and what statistics/counting.py lends to fine.py, finish.py and whole.py beside it. No
+    fast-math: every step is exactly rounded.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     if signature is None:

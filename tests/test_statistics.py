@@ -8,11 +8,13 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import pairwise, product
 from math import log2
 from pathlib import Path
 from random import Random
+from threading import Barrier
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +29,9 @@ from pipeline.statistics import COLUMNS, GROUPS, STATISTICS, Block, accumulators
 from pipeline.statistics.base import Pixels, Statistic
 from pipeline.statistics.cells import CELL
 from pipeline.statistics.dense import Dense
+from pipeline.statistics.fine import FEW, Fine
 from pipeline.statistics.finish import log2 as own_log2
+from pipeline.statistics.lazy import lazy
 from pipeline.statistics.ratios import RATIOS, ratios
 
 ROUNDING = 1e-11  # float64 sums in another order, at values near 1
@@ -419,6 +423,93 @@ def test_compiled_loops_and_torch_agree(
         assert torch.equal(found[name].isnan(), wanted[name].isnan()), name
 
 
+SPECIAL = ["centre", "symmetric", "outlier", "quarters", "wide", "infinite", "nan", "gaps"]
+
+
+def special(kind: str, shape: tuple[int, ...]) -> Tensor:
+    """Planes whose bins begin with pixels, or that many small spans hold badly."""
+    x = np.random.default_rng(11).normal(0, 1, shape).astype(np.float32)
+    flat = x.reshape(-1)
+    if kind == "centre":  # min and max are so that their mean is a pixel
+        flat[:3] = -5.5, 4.25, -0.625
+    elif kind == "symmetric":
+        flat[:6] = -6, 6, 0, -1e-30, 1e-30, 1e-45
+    elif kind == "outlier":
+        flat[7] = 1e30
+    elif kind == "quarters":
+        x = np.round(x * 64) / 4
+    elif kind == "wide":
+        x = np.sign(x) * np.exp2(25 * x)
+    elif kind == "infinite":
+        flat[[3, 5]] = np.inf, -np.inf
+    elif kind == "nan":
+        flat[9] = np.nan
+    else:  # half of them at one value, none near it
+        x = np.where(x < 0, np.float32(0.3), x + 5)
+    return torch.from_numpy(x.astype(np.float32))
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["all valid", "holes"])
+@pytest.mark.parametrize("kind", [*KINDS, *SPECIAL])
+def test_what_one_block_finds_equals_what_blocks_are_searched_for(kind: str, masked: bool) -> None:
+    """Large enough that pixels are not just sorted."""
+    shape = (2, 120, 140)
+    values = special(kind, shape) if kind in SPECIAL else planes(12, shape, kind)
+    valid = planes(13, shape) > -3 if masked else None
+    searched = measure_all([Block(values, valid, (0, 0), shape[1:])])
+    assert_bits(of(values, valid), searched)
+    if kind not in {"infinite", "nan", "wide"}:  # their moments are infinite, or rounding alone
+        x = values.double().numpy()
+        for plane in range(2):
+            kept = x[plane] if valid is None else x[plane][valid[plane].numpy()]
+            wanted = oracle(kept.ravel())
+            for name in EXACT | {"entropy"}:
+                assert searched[name][plane].item() == pytest.approx(wanted[name], abs=ROUNDING)
+
+
+@given(seed=st.integers(0, 10_000), middle=st.floats(-100, 100, width=32))
+@settings(max_examples=20)
+def test_fine_bins_make_the_bins_of_the_definition(seed: int, middle: float) -> None:
+    """Also where a bin begins with a pixel, as the middle one of a span often does."""
+    rng = np.random.default_rng(seed)
+    x = np.float32(middle) + rng.normal(0, 3, (2 * FEW,)).astype(np.float32)
+    low, high = np.float64(x.min()), np.float64(x.max())
+    borders = (low + np.arange(64) * (high - low) / 64).astype(np.float32)
+    near = [borders, *(np.nextafter(borders, np.float32(end)) for end in (-np.inf, np.inf))]
+    x[100 : 100 + 3 * 64] = np.clip(np.concatenate(near), low, high)
+    extent = np.array([[low, high]])
+    fine = Fine.of(x, np.array([0, len(x)]), extent)
+    assert fine is not None
+    wanted = np.minimum((x - low) * 64 / (high - low), 63).astype(int)
+    found = fine.bins(64)
+    assert found is None or np.array_equal(found[0], np.bincount(wanted, minlength=64))
+    ranks = np.sort(rng.integers(0, len(x), (1, 12)))
+    assert np.array_equal(fine.ranked(ranks), np.sort(x)[ranks])
+
+
+def test_most_spans_are_counted_once() -> None:
+    """Else the fine bins save nothing."""
+    made = 0
+    for seed in range(20):
+        x = np.random.default_rng(seed).normal(0, 1, 2 * FEW).astype(np.float32)
+        fine = Fine.of(x, np.array([0, len(x)]), np.array([[x.min(), x.max()]], np.float64))
+        made += fine is not None and fine.bins(64) is not None
+    assert made >= 19
+
+
+def test_threads_do_not_wait_for_one_another() -> None:
+    """As they would with functools.cached_property before Python 3.12."""
+    both_in = Barrier(2)
+
+    class Slow:
+        @lazy
+        def found(self) -> int:
+            return both_in.wait(10)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(lambda one: one.found, [Slow(), Slow()])) == [0, 1]
+
+
 # --- merging ---------------------------------------------------------------------------------
 
 
@@ -614,7 +705,7 @@ def test_tree_adds_everything_once(n: int, rows: int, seed: int) -> None:
 
 def test_each_statistic_asks_for_as_many_passes_as_it_declares() -> None:
     """A scene is read that often: one pass less and a state would never be complete."""
-    block = Block.whole(planes(3, (1, 300, 300)))
+    block = Block(planes(3, (1, 300, 300)), None, (0, 0), (300, 300))
     for name, statistic in STATISTICS.items():
         brief, passes = None, 0
         while passes == 0 or brief is not None:

@@ -137,9 +137,10 @@ class Part:
 
     def whole(self, statistics: Sequence[Statistic]) -> Tally:
         """All passes, where the region has no other part."""
-        tally = self.tally(statistics)
+        alone = replace(self, block=replace(self.block, alone=True))
+        tally = alone.tally(statistics)
         while (briefs := tally.briefs(statistics)) is not None:
-            tally = tally.after(self.states(statistics, briefs))
+            tally = tally.after(alone.states(statistics, briefs))
         return tally
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.registry import Registry
+from pipeline.statistics.lazy import lazy
 from pipeline.types import Ints
 
 if TYPE_CHECKING:
@@ -95,20 +95,22 @@ class Block:
 
     values: (P, *spatial) float32; valid: bool of the same shape, or None for everywhere.
     origin: the block's first pixel in the image, whose whole shape is `shape`.
+    alone: no other block of the response will be merged with it.
     """
 
     values: Tensor
     valid: Tensor | None
     origin: Ints
     shape: Ints
+    alone: bool = False
 
     @classmethod
     def whole(cls, values: Tensor, valid: Tensor | None = None) -> Block:
         """The block that is all of a response. values, valid: (P, *spatial)."""
         shape = tuple(values.shape[1:])
-        return cls(values, valid, (0,) * len(shape), shape)
+        return cls(values, valid, (0,) * len(shape), shape, alone=True)
 
-    @cached_property
+    @lazy
     def pixels(self) -> Pixels:
         """The valid pixels: packed for compiled loops on a CPU, where they are elsewhere.
 
@@ -124,6 +126,16 @@ class Block:
         from pipeline.statistics.dense import Dense
 
         return Dense(self)
+
+    def ranked(self, ranks: Counts) -> Floats | None:
+        """The pixels at ascending ranks of each plane, (P, R), as float64.
+
+        None where they have to be looked for: in other blocks, too, or bit by bit.
+        """
+        from pipeline.statistics.packed import Packed
+
+        pixels = self.pixels
+        return pixels.ranked(ranks) if self.alone and isinstance(pixels, Packed) else None
 
 
 class Statistic(Protocol):

@@ -6,6 +6,7 @@ The key of a float32 is an unsigned integer that sorts as the float does, NaN la
 from __future__ import annotations
 
 from math import isfinite
+from typing import Any
 
 import numpy as np
 
@@ -44,13 +45,19 @@ _keys = compiled(_find_keys)
 keys = compiled(_find_keys, "void(f4[::1], u4[::1], i8)")
 
 
+def _value(key: int | np.integer[Any]) -> float:
+    """The number that a key stands for."""
+    bits = np.uint32(key ^ 0x80000000 if key >> 31 else ~key)
+    return float(bits.view(np.float32))
+
+
+value_of = compiled(_value)
+
+
 def _values(keys: Array, out: Array) -> None:
     """out = the numbers that these keys stand for."""
-    bits = np.empty(len(keys), np.uint32)
-    values = bits.view(np.float32)
     for i in range(len(keys)):
-        bits[i] = keys[i] ^ 0x80000000 if keys[i] >> 31 else ~keys[i]
-        out[i] = values[i]
+        out[i] = value_of(keys[i])
 
 
 values_of = compiled(_values)

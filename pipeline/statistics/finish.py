@@ -96,29 +96,36 @@ def _descend(counts: Array, leading: Array, ranks: Array) -> None:
 descend = compiled(_descend, "void(i8[:,:,:], i8[:,::1], i8[:,::1])")
 
 
-def _quantiles(keys: Array, ranks: Array, n: Array, shares: Array, out: Array) -> None:
+def _numbers(keys: Array, out: Array) -> None:
+    """The numbers that keys stand for, (P, slots)."""
+    for p in range(len(keys)):
+        values_of(keys[p], out[p])
+
+
+numbers = compiled(_numbers, "void(i8[:,::1], f8[:,::1])")
+
+
+def _quantiles(values: Array, ranks: Array, n: Array, shares: Array, out: Array) -> None:
     """Interpolate between neighbouring ranks; out (len(shares), P), NaN where n is 0.
 
-    keys, ranks (P, slots): of the pixels at these ascending ranks of their planes.
+    values, ranks (P, slots): of the pixels at these ascending ranks of their planes.
     """
-    values = np.empty(keys.shape[1])
-    for p in range(len(keys)):
-        values_of(keys[p], values)
+    for p in range(len(values)):
         for i in range(len(shares)):
             position = (n[p] - 1) * shares[i]
             rank, slot = np.int64(position), 0
             while ranks[p, slot] < rank:
                 slot += 1
-            a = values[slot]
+            a = values[p, slot]
             while ranks[p, slot] < min(rank + 1, n[p] - 1):
                 slot += 1
-            b = values[slot]
+            b = values[p, slot]
             t, step = position - rank, b - a
             middle = a + step * t if t < 0.5 else b - step * (1.0 - t)  # numpy's, bit for bit
             out[i, p] = middle if n[p] else np.nan
 
 
-quantiles = compiled(_quantiles, "void(i8[:,::1], i8[:,::1], i8[::1], f8[::1], f8[:,::1])")
+quantiles = compiled(_quantiles, "void(f8[:,::1], i8[:,::1], i8[::1], f8[::1], f8[:,::1])")
 
 
 def _log2(x: float) -> float:

@@ -1,8 +1,9 @@
-"""Order: quantiles, found by counting bits of keys, without a sort.
+"""Order: quantiles, found without sorting all pixels.
 
-A float32 has a key, an unsigned integer that sorts as the float does. The first pass counts the
-leading bits of all keys; each further pass counts the next bits of those keys that begin like a
-wanted one, until all 32 are known. The state stays small whatever a plane measures.
+The block that is all of a response finds them itself. Else they are found by keys: a float32 has
+one, an unsigned integer that sorts as the float does. The first pass counts the leading bits of all
+keys; each further pass counts the next bits of those keys that begin like a wanted one, until all
+32 are known. The state stays small whatever a plane measures.
 """
 
 from __future__ import annotations
@@ -44,10 +45,7 @@ class Search:
     @classmethod
     def begin(cls, n: Counts, size: str) -> Search:
         """Want the pixels that percentiles lie between; size: of the image, large or small."""
-        from pipeline.statistics.finish import begin
-
-        ranks = np.empty((len(n), 2 * len(_SHARES)), np.int64)
-        begin(n, _SHARES, ranks)
+        ranks = _ranks(n)
         return cls(n, ranks, np.zeros_like(ranks), ranks, _STEPS[size], 0)
 
     def descend(self, counts: Counts) -> Search:
@@ -59,13 +57,39 @@ class Search:
         done = self.done + 1
         return Search(self.n, self.wanted, leading, ranks, self.steps, done)
 
-    def end(self) -> Floats:
-        """Interpolate between the pixels that were found: (9, P)."""
+    def found(self) -> Found:
+        """The pixels, when all bits are known."""
+        from pipeline.statistics.finish import numbers
+
+        values = np.empty(self.leading.shape)
+        numbers(self.leading, values)
+        return Found(self.n, self.wanted, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The wanted pixels, (P, 18), at ascending ranks of n valid ones, (P,)."""
+
+    n: Counts
+    ranks: Counts
+    values: Floats
+
+    def between(self) -> Floats:
+        """Interpolate between neighbours: (9, P)."""
         from pipeline.statistics.finish import quantiles
 
-        values = np.empty((len(_SHARES), len(self.n)))
-        quantiles(self.leading, self.wanted, self.n, _SHARES, values)
-        return values
+        out = np.empty((len(_SHARES), len(self.n)))
+        quantiles(self.values, self.ranks, self.n, _SHARES, out)
+        return out
+
+
+def _ranks(n: Counts) -> Counts:
+    """The ranks that percentiles lie between, ascending: (P, 18)."""
+    from pipeline.statistics.finish import begin
+
+    ranks = np.empty((len(n), 2 * len(_SHARES)), np.int64)
+    begin(n, _SHARES, ranks)
+    return ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +125,7 @@ class Further:
         return self.search.descend(self.counts)
 
 
-State: TypeAlias = Start | Further
+State: TypeAlias = Start | Further | Found
 
 
 @STATISTICS.register("order")
@@ -142,10 +166,13 @@ class Order:
     passes: ClassVar[int] = len(_STEPS["large"])
 
     def start(self, block: Block, brief: Search | None) -> State:
-        """Count bits of keys."""
+        """Count bits of keys, unless the block knows the pixels."""
         pixels = block.pixels
         if brief is None:
             n = pixels.counts()
+            values = block.ranked(ranks := _ranks(n))
+            if values is not None:
+                return Found(n, ranks, values)
             leading = np.zeros((len(n), 1), np.int64)
             size = "large" if prod(block.shape) > LARGE else "small"
             return Start(n, pixels.keys(leading, _STEPS[size][:1]), size)
@@ -162,12 +189,15 @@ class Order:
 
     def next(self, state: State) -> Search | None:
         """Ask for the bits that follow."""
+        if isinstance(state, Found):
+            return None
         search = state.descend()
         return search if search.done < len(search.steps) else None
 
     def values(self, state: State) -> Floats:
         """The percentiles, (9, P), when all bits are known; NaN where nothing is valid."""
-        return state.descend().end()
+        found = state if isinstance(state, Found) else state.descend().found()
+        return found.between()
 
     def finish(self, state: State) -> Mapping[str, Floats]:
         """Name the percentiles."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from itertools import pairwise
 from math import prod
 from typing import TypeAlias
 
@@ -13,6 +13,8 @@ import numpy.typing as npt
 from pipeline.statistics import counting, native
 from pipeline.statistics.base import Block, Counts, Floats
 from pipeline.statistics.cells import first_of, grid_of
+from pipeline.statistics.fine import FEW, Fine
+from pipeline.statistics.lazy import lazy
 from pipeline.statistics.whole import Whole
 from pipeline.types import Ints
 
@@ -51,10 +53,15 @@ class Packed:
         native.pack(values, valid, masked, pixels, starts)
         return cls(pixels, starts, starts[:: prod(grid)].copy(), (planes, *grid))
 
-    @cached_property
+    @lazy
     def whole(self) -> Whole | None:
         """How often each number occurs, where all are whole and few."""
         return Whole.of(self.pixels, self.bounds)
+
+    @lazy
+    def fine(self) -> Fine | None:
+        """How often numbers of many small spans occur, where there are such."""
+        return Fine.of(self.pixels, self.bounds, self.extremes())
 
     def counts(self) -> Counts:
         """How many there are: (P,)."""
@@ -62,6 +69,10 @@ class Packed:
 
     def extremes(self) -> Floats:
         """Least and greatest value: (P, 2)."""
+        return self._extremes
+
+    @lazy
+    def _extremes(self) -> Floats:
         if self.whole is not None:
             return self.whole.extremes()
         out = np.empty((self.shape[0], 2))
@@ -96,8 +107,26 @@ class Packed:
         """Count equal bins: (P, count)."""
         if self.whole is not None:
             return self.whole.bins(extremes, count)
+        if self.fine is not None and np.array_equal(extremes, self.fine.extremes):
+            found = self.fine.bins(count)
+            if found is not None:
+                return found
         out = np.empty((self.shape[0], count), np.int64)
         counting.bins(self.pixels, self.bounds, extremes, out)
+        return out
+
+    def ranked(self, ranks: Counts) -> Floats | None:
+        """The pixels at ascending ranks, (P, R), as float64; None where keys find them sooner."""
+        if self.whole is not None:
+            return self.whole.ranked(ranks)
+        if np.diff(self.bounds).max() <= FEW:
+            return self._sorted(ranks)
+        return None if self.fine is None else self.fine.ranked(ranks)
+
+    def _sorted(self, ranks: Counts) -> Floats:
+        out = np.empty(ranks.shape)
+        for p, (start, stop) in enumerate(pairwise(self.bounds)):
+            out[p] = np.sort(self.pixels[start:stop])[ranks[p]] if start < stop else np.nan
         return out
 
     def keys(self, leading: Counts, steps: Ints) -> Counts:

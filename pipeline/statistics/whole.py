@@ -61,6 +61,12 @@ class Whole:
         _bins(self.values, self.weights, self.bounds, extremes, out)
         return out
 
+    def ranked(self, ranks: Counts) -> Floats:
+        """The pixels at ascending ranks, (P, R), as float64; NaN where there is none."""
+        out = np.full(ranks.shape, np.nan)
+        _rank(self.values, self.weights, self.bounds, ranks, out)
+        return out
+
     def keys(self, leading: Counts, steps: Ints) -> Counts:
         """Count the bits that follow: (P, slots, 2^steps[-1])."""
         found, out = (
@@ -157,3 +163,17 @@ def _count_keys(
 
 
 _count = compiled(_count_keys, "void(u4[::1], i8[::1], i8[::1], i8[:,::1], i8, i8[:,:,::1])")
+
+
+def _find_ranks(values: Array, weights: Array, bounds: Array, ranks: Array, out: Array) -> None:
+    """Fill out (P, R) with the numbers at ascending ranks of planes that hold any."""
+    for p in range(len(out)):
+        i, passed = bounds[p], np.int64(0)
+        for r in range(ranks.shape[1] if i < bounds[p + 1] else 0):
+            while passed + weights[i] <= ranks[p, r]:
+                passed += weights[i]
+                i += 1
+            out[p, r] = values[i]
+
+
+_rank = compiled(_find_ranks, "void(f4[::1], i8[::1], i8[::1], i8[:,::1], f8[:,::1])")

@@ -1,0 +1,178 @@
+"""Planes counted once in many equal bins: coarser bins and ranks follow from few pixels more.
+
+A bin is floor((x - min) * (FINE / (max - min))) in float64. That ascends with x, so the pixel of
+some rank lies in a known bin, and only the pixels of such bins have to be sorted. Where each of the
+coarser bins, which a division finds, begins with a fine one, its count is the sum of theirs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.compiled import compiled
+from pipeline.statistics.base import Counts, Floats
+from pipeline.statistics.counting import STEP, keys, tally, value_of
+from pipeline.statistics.native import Array
+
+FINE = 1 << 12
+"""Bins: the tables of a count stay in the nearest cache, and few pixels share a bin."""
+
+FEW = 1 << 13
+"""Pixels of a plane up to which sorting them all is cheaper."""
+
+_NUDGE = 1 + 2.0**-50
+"""Times the factor, lest a product be below the whole number that a quotient is exactly."""
+
+_SHARE = 4
+"""A plane is left to be searched bit by bit if more than 1 / _SHARE of it had to be sorted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fine:
+    """P planes counted in fine bins.
+
+    pixels: of all planes; codes: the bin of each; bounds: where the planes begin, and the end;
+    extremes: (P, 2); counts: (P, FINE).
+    """
+
+    pixels: npt.NDArray[np.float32]
+    codes: npt.NDArray[np.uint16]
+    bounds: Counts
+    extremes: Floats
+    counts: Counts
+
+    @classmethod
+    def of(cls, pixels: npt.NDArray[np.float32], bounds: Counts, extremes: Floats) -> Fine | None:
+        """Count the pixels of planes; None where one has no finite span, or few pixels."""
+        spans = extremes[:, 1] - extremes[:, 0]
+        if not ((spans > 0) & (spans < np.inf)).all() or np.diff(bounds).min() <= FEW:
+            return None
+        codes = np.empty(len(pixels), np.uint16)
+        counts = np.empty((len(spans), FINE), np.int64)
+        _count(pixels, bounds, extremes, codes, counts)
+        return cls(pixels, codes, bounds, extremes, counts)
+
+    def bins(self, count: int) -> Counts | None:
+        """Count equal bins: (P, count); None where one does not begin with a fine one."""
+        ends = np.empty(self.extremes.size, np.uint32)
+        keys(self.extremes.astype(np.float32).ravel(), ends, 0)
+        if not _aligned(self.extremes, ends, count):
+            return None
+        found: Counts = self.counts.reshape(len(self.counts), count, -1).sum(2)
+        return found
+
+    def ranked(self, ranks: Counts) -> Floats | None:
+        """The pixels at ascending ranks, (P, R), as float64; None where too many are alike."""
+        bins, places = np.empty(ranks.shape, np.uint16), np.empty_like(ranks)
+        ends = np.empty((len(ranks), 2), np.int64)
+        _locate(self.counts, ranks, bins, places, ends)
+        if ends[-1, 1] * _SHARE > self.bounds[-1]:
+            return None
+        kept = np.empty(ends[-1, 1] + 1, np.float32)
+        _gather(self.pixels, self.codes, self.bounds, bins, ends, kept)
+        start = 0
+        for _, stop in ends:
+            kept[start:stop].sort()
+            start = stop
+        return kept[places].astype(np.float64)
+
+
+def _count_fine(pixels: Array, bounds: Array, extremes: Array, codes: Array, counts: Array) -> None:
+    """Fill codes with the bin of each pixel, and count them."""
+    tables = np.empty((4, FINE), np.int32)
+    for p in range(len(counts)):
+        low = extremes[p, 0]
+        scale = FINE / (extremes[p, 1] - low) * _NUDGE
+        tables[:] = 0
+        for first in range(bounds[p], bounds[p + 1], STEP):
+            run = pixels[first : min(first + STEP, bounds[p + 1])]
+            found = codes[first : first + len(run)]
+            for j in range(len(run)):
+                found[j] = np.uint16(min(np.int32((run[j] - low) * scale), np.int32(FINE - 1)))
+            tally(found, tables)
+        for i in range(FINE):
+            counts[p, i] = tables[0, i] + tables[1, i] + tables[2, i] + tables[3, i]
+
+
+_count = compiled(_count_fine, "void(f4[::1], i8[::1], f8[:,::1], u2[::1], i8[:,::1])")
+
+
+def _find_aligned(extremes: Array, ends: Array, count: int) -> bool:
+    """Whether the first number of every bin is the first of a fine bin, too, in all planes.
+
+    ends: the keys of the extremes, one plane after another.
+    """
+    share = FINE // count
+    for p in range(len(extremes)):
+        low = extremes[p, 0]
+        wide = extremes[p, 1] - low
+        scale = FINE / wide * _NUDGE
+        for place in range(1, count):
+            below, at = np.int64(ends[2 * p]), np.int64(ends[2 * p + 1])  # before the bin, in it
+            while at - below > 1:
+                middle = (below + at) // 2
+                x = value_of(middle)
+                if (x - low) * count / wide >= place:
+                    at = middle
+                else:
+                    below = middle
+            first, last = value_of(at), value_of(below)
+            if (first - low) * scale < place * share or (last - low) * scale >= place * share:
+                return False
+    return True
+
+
+_aligned = compiled(_find_aligned, "b1(f8[:,::1], u4[::1], i8)")
+
+
+def _find_places(counts: Array, ranks: Array, bins: Array, places: Array, ends: Array) -> None:
+    """Find the bins that hold ranks, and where the ranks are once what these hold is sorted.
+
+    bins: (P, R), each once, in ends[:, 0] slots; places: among the kept pixels of all planes, whose
+    number up to a plane's end is in ends[:, 1].
+    """
+    kept = 0
+    for p in range(len(ranks)):
+        place, passed, slots = 0, 0, 0
+        for i in range(ranks.shape[1]):
+            while passed + counts[p, place] <= ranks[p, i]:
+                passed += counts[p, place]
+                place += 1
+            if slots == 0 or bins[p, slots - 1] != place:
+                bins[p, slots] = place
+                slots += 1
+                kept += counts[p, place]
+            places[p, i] = kept - counts[p, place] + ranks[p, i] - passed
+        ends[p, 0], ends[p, 1] = slots, kept
+
+
+_locate = compiled(_find_places, "void(i8[:,::1], i8[:,::1], u2[:,::1], i8[:,::1], i8[:,::1])")
+
+
+def _keep(
+    pixels: Array, codes: Array, bounds: Array, bins: Array, ends: Array, kept: Array
+) -> None:
+    """Copy the pixels of bins, plane after plane; kept has room for one more."""
+    marks = np.empty(STEP, np.uint8)
+    eights = marks.view(np.uint64)
+    k = np.uint64(0)  # unsigned: an index that need not be looked at for its sign
+    for p in range(len(bins)):
+        for first in range(bounds[p], bounds[p + 1], STEP):
+            found = codes[first : min(first + STEP, bounds[p + 1])]
+            run = pixels[first : first + len(found)]
+            marks[:] = 0
+            for slot in range(ends[p, 0]):
+                one = bins[p, slot]
+                for j in range(len(found)):
+                    marks[j] |= np.uint8(found[j] == one)
+            for eight in range(-(-len(found) // 8)):
+                if eights[eight]:
+                    for j in range(8 * eight, min(8 * eight + 8, len(found))):
+                        kept[k] = run[j]
+                        k += np.uint64(marks[j])
+
+
+_gather = compiled(_keep, "void(f4[::1], u2[::1], i8[::1], u2[:,::1], i8[:,::1], f4[::1])")
