@@ -83,7 +83,7 @@ def draw(panels: Sequence[Panel], file: Path, columns: int = 3) -> None:
 def _panel(sheet: Sheet, panel: Panel, left: int, top: int) -> None:
     xs = [x for line in panel.lines for x in line.x]
     low, high = log10(min(xs)), max(log10(max(xs)), log10(min(xs)) + 1e-9)
-    most = 1.15 * max(y for line in panel.lines for y in line.y)
+    most = 1.15 * max(1e-9, *(y for line in panel.lines for y in line.y))
     x0, x1, y0, y1 = left + LEFT, left + WIDE - RIGHT, top + ABOVE, top + HIGH - BELOW
 
     def place(x: float, y: float) -> tuple[float, float]:
