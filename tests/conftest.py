@@ -13,6 +13,8 @@ from once import Once
 
 # torch's threads, which wait by spinning, cost the other workers more than these images gain
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Triton, which looks when it is first imported, runs its kernels in Python: no GPU is needed
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 settings.register_profile("filterbank", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("filterbank")

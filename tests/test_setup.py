@@ -18,7 +18,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = ("run", "plan", "test", "faults", "check", "format", "bench", "docs", "help", "clean")
-NOT_PINNED = re.compile(r"(nvidia|cuda)-.*|triton")
+NOT_PINNED = re.compile(r"(nvidia|cuda)-.*")
 """torch pins these itself, and only where there is such a device."""
 MAKE = shutil.which("make")
 
