@@ -2,8 +2,7 @@
 
 CPU time of runs in this process with one thread, a run on one tiny image taken away, over Mpixels,
 filters or images; for threads, wall time. Rounds are interleaved; what a curve is worth is its
-dearest point over its cheapest, within a round. Every picture repeats one of at most 1024 x 1024
-without a seam, so that scipy in float64 can say what the statistics of the largest should be.
+dearest point over its cheapest, within a round. Checked against scipy in float64.
 
     python benchmarks/curves.py [--quick] [--rounds 2] [--only size,images] [--json FILE]
         [--picture FILE]
@@ -12,11 +11,8 @@ without a seam, so that scipy in float64 can say what the statistics of the larg
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,44 +22,23 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
-import tifffile
 from chart import Line, Panel, draw
-from job import Bank, Wanted, bank, configure, deviation, gabor, picture, wanted
+from job import STATISTICS, Bank, Wanted, bank, deviation, gabor, wanted
+from play import Point, block, cost
 from timing import spread
-
-from pipeline import cli
 
 Figures = dict[str, dict[str, Any]]
 """Of each curve its axes and lines, as JSON has them."""
 
-BLOCK = 1024
-"""Pixels along the edge of what large pictures repeat."""
+BASIC = STATISTICS[:4]
+"""What a scene tells in one pass over its pixels."""
+LARGEST = 8192
+"""Edge of the largest scene whose pixels are passed over several times: for percentiles."""
+
 LONG = 0.5
 """Seconds that a job has to take: a shorter one is run again, and the mean counts."""
-
-
-@dataclass(frozen=True, eq=False)
-class Point:
-    """A job: x is what grows along its curve, among these."""
-
-    x: int
-    side: int
-    images: int
-    kernels: Bank
-    threads: int = 1
-
-    @property
-    def pixels(self) -> float:
-        """Of all images, in millions."""
-        return self.images * self.side**2 / 1e6
-
-    @property
-    def copies(self) -> int:
-        """How often the block stands in one picture."""
-        return max(1, self.side // BLOCK) ** 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +55,7 @@ class Curve:
 # ---------------------------------------------------------------- the curves
 def curves(*, quick: bool) -> dict[str, Curve]:
     """All that is drawn; quick: small enough for a test."""
-    mixed = dict(list(bank().items())[:: 20 if quick else 4])
+    mixed = dict(list(bank().items())[3::8])
     side, area = (64, 1 << 13) if quick else (1024, 1 << 22)
     sides = (64, 128) if quick else (256, 512, 1024, 2048, 4096, 8192, 16384)
     counts = (1, 2) if quick else (1, 2, 5, 10, 20, 50, 100, 200)
@@ -88,6 +63,9 @@ def curves(*, quick: bool) -> dict[str, Curve]:
     folders = (2, 4) if quick else (10, 100, 1000, 10000)
     threads = range(1, 2 if quick else len(os.sched_getaffinity(0)) + 1)
     stripes, noise = ([*make(max(counts)).items()] for make in (gabors, partial(random, 7)))
+
+    def sized(x: int, statistics: Sequence[str]) -> Point:
+        return Point(x, x, max(1, area // x**2), mixed, statistics)
 
     def several(x: int, kernels: Bank) -> Point:
         return Point(x, side, 1, kernels)
@@ -99,7 +77,10 @@ def curves(*, quick: bool) -> dict[str, Curve]:
         "size": Curve(
             "edge of the image, pixels",
             "ms CPU / Mpixel",
-            {f"{len(mixed)} filters": [Point(n, n, max(1, area // n**2), mixed) for n in sides]},
+            {
+                ", ".join(BASIC): [sized(n, BASIC) for n in sides],
+                "and percentiles": [sized(n, STATISTICS) for n in sides if n <= LARGEST],
+            },
             lambda point: point.pixels,
         ),
         "filters": Curve(
@@ -129,7 +110,7 @@ def curves(*, quick: bool) -> dict[str, Curve]:
         "threads": Curve(
             "threads",
             "ms wall / Mpixel",
-            {f"{len(mixed)} filters": [Point(n, side, 16, mixed, n) for n in threads]},
+            {f"{len(mixed)} filters": [Point(n, side, 16, mixed, threads=n) for n in threads]},
             lambda point: point.pixels,
             time.perf_counter,
         ),
@@ -153,62 +134,6 @@ def separable(edge: int, count: int) -> Bank:
     """Outer products of two random profiles."""
     rng = np.random.default_rng(edge)
     return {f"outer_{i}": np.outer(*rng.normal(size=(2, edge))) / edge for i in range(count)}
-
-
-# ---------------------------------------------------------------- one point
-def folder_of(root: Path, side: int, images: int) -> Path:
-    """Tiled TIFF files, uncompressed; after the first few, the same ones under other names."""
-    folder = root / f"in-{side}-{images}"
-    if not folder.exists():
-        folder.mkdir()
-        files = [folder / f"{i:05}.tif" for i in range(images)]
-        for i, file in enumerate(files):
-            if i < 8:
-                block = picture(i, min(side, BLOCK))
-                tile = (min(side, 256),) * 2
-                tifffile.imwrite(file, np.tile(block, (side // len(block),) * 2), tile=tile)
-            else:
-                file.hardlink_to(files[i % 8])
-    return folder
-
-
-def run(config: Path, folder: Path, out: Path, threads: int) -> None:
-    """`filterbank run` in this process; several threads have as many processes that read."""
-    words = ["--input", folder, "--output", out, "--device", "cpu", "--threads", threads]
-    words += ["--workers", threads if threads > 1 else 0]
-    said = io.StringIO()
-    with (
-        patch.object(sys, "argv", ["filterbank", "run", str(config), *map(str, words)]),
-        contextlib.redirect_stdout(said),
-        contextlib.redirect_stderr(said),
-    ):
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = end.code
-    if code:
-        sys.exit(said.getvalue())
-
-
-def cost(point: Point, clock: Callable[[], float], root: Path, long: float) -> tuple[float, Path]:
-    """Seconds of a point, and where its results lie."""
-    room = Path(tempfile.mkdtemp(dir=root))
-    rest = f"output: {{path: {room}}}"
-    config = configure(room / "bank.yaml", point.kernels, root, boundary="wrap", rest=rest)
-
-    def mean(images: Path, out: str) -> float:
-        spent, runs = 0.0, 0
-        while not runs or spent < long:
-            runs += 1
-            began = clock()
-            run(config, images, room / f"{out}{runs}", point.threads)
-            spent += clock() - began
-        return spent / runs
-
-    tiny = folder_of(root, 64, 1)
-    run(config, tiny, room / "first", point.threads)  # what is compiled and cached now, stays
-    start = mean(tiny, "start")
-    return mean(folder_of(root, point.side, point.images), "out") - start, room / "out1"
 
 
 # ---------------------------------------------------------------- all of them
@@ -240,16 +165,17 @@ class Rights:
     """What is right along one line: each kernel on each picture is computed once."""
 
     def __init__(self) -> None:
-        self.known: dict[tuple[int, str], Wanted] = {}
+        self.known: dict[tuple[int, str], dict[str, float]] = {}
 
     def of(self, point: Point) -> Wanted:
-        block = picture(0, min(point.side, BLOCK))
         out: Wanted = {}
         for name, kernel in point.kernels.items():
             key = point.side, f"{name} {kernel.shape}"
             if key not in self.known:
-                self.known[key] = wanted(block, {name: kernel}, "wrap", point.copies)
-            out |= self.known[key]
+                one = wanted(block(0, point.side), {name: kernel}, "reflect", point.copies)
+                self.known[key] = one[name]
+            asked = self.known[key].items()
+            out[name] = {one: value for one, value in asked if one in {*point.statistics}}
         return out
 
 

@@ -5,6 +5,7 @@ Right is what scipy answers in float64 (numpy's transform for wide kernels, whic
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ Bank = dict[str, Array]
 Wanted = dict[str, dict[str, float]]
 
 QUANTILES = {"p10": 0.1, "p50": 0.5, "p90": 0.9}
-STATISTICS = ["mean", "std", "min", "max", "skewness", "kurtosis", "energy", *QUANTILES, "entropy"]
-_PADS = {"mirror": "reflect", "wrap": "wrap"}
+STATISTICS = ("mean", "std", "min", "max", "skewness", "kurtosis", "energy", *QUANTILES, "entropy")
+_PADS = {"mirror": "reflect", "reflect": "symmetric"}
 """numpy's names of scipy's modes."""
 
 
@@ -85,17 +86,24 @@ def picture(seed: int, side: int) -> Picture:
 
 # ---------------------------------------------------------------- the config
 def configure(
-    file: Path, kernels: Bank, images: Path, *, boundary: str = "mirror", rest: str = ""
+    file: Path,
+    kernels: Bank,
+    images: Path,
+    out: Path,
+    *,
+    boundary: str = "mirror",
+    statistics: Sequence[str] = STATISTICS,
+    png: str = "false",
 ) -> Path:
-    """Write a config of a bank, its kernels beside it; rest: more lines, `output` among them."""
+    """Write a config of a bank, with its kernels beside it."""
     taps = file.with_suffix(".taps")
     taps.mkdir(exist_ok=True)
     lines = [
         "version: 1",
         f"input: {{path: {images}}}",
         f"boundary: {boundary}",
-        f"statistics: [{', '.join(STATISTICS)}]",
-        rest,
+        f"statistics: [{', '.join(statistics)}]",
+        f"output: {{path: {out}, png: {png}}}",
         "filters:",
     ]
     for name, kernel in kernels.items():
@@ -138,6 +146,8 @@ def truth(pixels: Picture, kernel: Array, mode: str = "mirror") -> Array:
 def wanted(pixels: Picture, kernels: Bank, mode: str = "mirror", copies: int = 1) -> Wanted:
     """What the statistics of a picture should be, or of one that repeats it without a seam.
 
+    Copies tell by their `energy` and, as ranks lie between equal values, by their percentiles.
+
     Without the entropy of integer responses: edges of bins fall on values there, and the truth's
     rounding would decide.
     """
@@ -174,9 +184,19 @@ def deviation(out: Path, image: str, right: Wanted) -> tuple[float, str]:
     rows = {row["filter"]: row for row in table.to_pylist()}
     worst = 0.0, ""
     for name, values in right.items():
-        scale = dict.fromkeys(STATISTICS, values["std"]) | {"skewness": 1.0, "entropy": 1.0}
-        scale |= {"kurtosis": 1 + abs(values["kurtosis"]), "energy": values["energy"]}
         for one, value in values.items():
-            error = abs(rows[name][one] - value) / scale[one]
+            error = abs(rows[name][one] - value) / _unit(one, values)
             worst = max(worst, (error, f"{one} of {name}"))
     return worst
+
+
+def _unit(statistic: str, values: Mapping[str, float]) -> float:
+    """What an error of 1 is."""
+    match statistic:
+        case "skewness" | "entropy":
+            return 1.0
+        case "kurtosis":
+            return 1 + abs(values["kurtosis"])
+        case "energy":
+            return values["energy"]
+    return values["std"]

@@ -136,8 +136,7 @@ def command(tool: str, folder: Path, out: Path, variant: str) -> list[str]:
         job = ["--variant", variant, "--play", tool, str(folder), str(out)]
         return [sys.executable, __file__, *job]
     png = "{what: maps}" if variant == "B" else "false"
-    rest = f"output: {{path: {out}, png: {png}}}"
-    config = configure(out.parent / "bank.yaml", bank(), folder, rest=rest)
+    config = configure(out.parent / "bank.yaml", bank(), folder, out, png=png)
     return [sys.executable, "-m", "pipeline", "run", str(config)]
 
 

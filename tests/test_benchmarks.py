@@ -49,11 +49,11 @@ def test_all_tools_do_the_same_job(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_statistics_of_copies_are_those_of_the_large_picture() -> None:
-    job = load("job")
+    curves, job = load("curves"), load("job")
     kernels = {name: job.bank()[name] for name in ("gabor_4_45", "log_2")}
-    small = job.picture(3, SIDE)
-    by_copies = job.wanted(small, kernels, "wrap", copies=9)
-    at_once = job.wanted(np.tile(small, (3, 3)), kernels, "wrap")
+    block = curves.block(3, SIDE)
+    by_copies = job.wanted(block, kernels, "reflect", copies=9)
+    at_once = job.wanted(np.tile(block, (3, 3)), kernels, "reflect")
     for name, values in at_once.items():
         assert by_copies[name] == pytest.approx(values, rel=1e-9, abs=1e-9)
 
