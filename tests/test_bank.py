@@ -30,7 +30,7 @@ from pipeline.bank.expr import (
     reach_of,
     separable,
 )
-from pipeline.bank.gather import gather
+from pipeline.bank.gather import Places, gather
 from pipeline.bank.memory import packed, roomy, spaced
 from pipeline.bank.native import sum_taps
 from pipeline.bank.passes import compose, lift, separate
@@ -444,7 +444,7 @@ def test_pixels_are_gathered_as_numpy_takes_them(shape, kind, data: st.DataObjec
     if data.draw(st.booleans()):
         x = x.transpose(1, -1)
     places = [data.draw(st.lists(st.integers(0, n - 1), min_size=1)) for n in x.shape[1:]]
-    got = gather(x, [np.array(place) for place in places])
+    got = gather(x, [Places.of(place) for place in places])
     assert np.array_equal(got, x.numpy()[np.ix_(range(2), *places)])
 
 

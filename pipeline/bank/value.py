@@ -98,7 +98,7 @@ def _places(
     """Where along an axis the pixels of a span lie, from `start` on; and the strips without any."""
     index = fold(np.arange(*span), size, mode)
     inside = np.flatnonzero(index != OUTSIDE)
-    places = np.where(index == OUTSIDE, start, index) - start
+    places = Places.of(np.where(index == OUTSIDE, start, index) - start)
     return places, slice(0, int(inside[0])), slice(int(inside[-1]) + 1, None)
 
 
