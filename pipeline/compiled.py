@@ -16,8 +16,8 @@ def compiled(function: _F, signature: str | list[str] | None = None) -> _F:
     Without a signature it becomes part of the functions that call it, as do the constants that
     they name. The cache holds as long as the file of the function with the signature is the same:
     touch that file when what it takes from another one has changed. That is LINES, TOGETHER and the
-    ways of bank/costs.py in bank/native.py, CELL of statistics/cells.py in statistics/native.py,
-    and what statistics/counting.py lends to fine.py, finish.py and whole.py beside it. No
+    ways of bank/costs.py in bank/native.py and, in statistics, CELL of cells.py in native.py and
+    look.py, what native.py lends to look.py, and counting.py to fine.py, finish.py and whole.py. No
     fast-math: every step is exactly rounded.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}

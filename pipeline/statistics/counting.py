@@ -34,11 +34,12 @@ tally = compiled(_count_up)
 
 
 def _find_keys(pixels: Array, out: Array, down: int) -> None:
-    """The keys, moved down by some bits."""
+    """The keys, moved down by some bits; -0 has that of 0."""
     bits, few = pixels.view(np.int32), np.uint32(down)
     for i in range(len(bits)):
         b = bits[i]
-        out[i] = np.uint32(b ^ ((b >> np.int32(31)) | np.int32(-(2**31)))) >> few
+        key = np.uint32(b ^ ((b >> np.int32(31)) | np.int32(-(2**31))))
+        out[i] = (key + np.uint32(key == np.uint32(2**31 - 1))) >> few
 
 
 _keys = compiled(_find_keys)
@@ -61,27 +62,6 @@ def _values(keys: Array, out: Array) -> None:
 
 
 values_of = compiled(_values)
-
-
-def _extremes(pixels: Array, bounds: Array, out: Array) -> None:
-    """out (P, 2) = least and greatest value; inf and -inf where none is, NaN where one is NaN."""
-    bits, both = pixels.view(np.int32), np.empty(2, np.int64)
-    for p in range(len(out)):
-        run = bits[bounds[p] : bounds[p + 1]]
-        low, high = np.int32(2**31 - 1), np.int32(-(2**31))
-        for i in range(len(run)):
-            key = run[i] ^ ((run[i] >> np.int32(31)) & np.int32(2**31 - 1))
-            low, high = min(low, key), max(high, key)
-        if low > high:
-            out[p, 0], out[p, 1] = np.inf, -np.inf
-        else:
-            both[0], both[1] = low + 2**31, high + 2**31
-            values_of(both, out[p])
-            if out[p, 1] != out[p, 1]:
-                out[p, 0] = np.nan
-
-
-extremes = compiled(_extremes, "void(f4[::1], i8[::1], f8[:,::1])")
 
 
 def _bins(pixels: Array, bounds: Array, extent: Array, out: Array) -> None:

@@ -77,7 +77,7 @@ class Fine:
         for _, stop in ends:
             kept[start:stop].sort()
             start = stop
-        return kept[places].astype(np.float64)
+        return kept[places].astype(np.float64) + 0.0  # -0 is 0
 
 
 def _count_fine(pixels: Array, bounds: Array, extremes: Array, codes: Array, counts: Array) -> None:

@@ -1,4 +1,4 @@
-"""Pixels of a block on a CPU: packed cell after cell, reduced by compiled loops."""
+"""Pixels of a block on a CPU, reduced by compiled loops."""
 
 from __future__ import annotations
 
@@ -12,51 +12,96 @@ import numpy.typing as npt
 
 from pipeline.statistics import counting, native
 from pipeline.statistics.base import Block, Counts, Floats
-from pipeline.statistics.cells import first_of, grid_of
+from pipeline.statistics.cells import CELL, first_of, grid_of
 from pipeline.statistics.fine import FEW, Fine
 from pipeline.statistics.lazy import lazy
+from pipeline.statistics.look import look
 from pipeline.statistics.whole import Whole
 from pipeline.types import Ints
 
+Pixels: TypeAlias = npt.NDArray[np.float32]
 Sieve: TypeAlias = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8], Counts]
 """Keys, the slot of each, and where the planes begin, with the end."""
 
 _NOWHERE = np.empty((0, 0, 0, 0), np.bool_)
+_NONE = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look tells: moments of the cells, (P * cells, 7); extremes, (P, 2); integral, (P,):
+    whether all pixels are whole numbers."""
+
+    moments: Floats
+    extremes: Floats
+    integral: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Valid pixels of P planes, (pixels,) float32; starts: of each cell, and the end.
+    """Valid pixels of P planes.
 
-    bounds: of each plane, and the end; shape: (P, *cells); sieves, counted: keys that were looked
-    for, and how many there were, for the next statistic that asks.
+    values: (P, Z, Y, X) float32; valid: bool of the same shape, or None for everywhere; shape:
+    (P, *cells); sieves, counted: keys that were looked for, and how many there were, for the next
+    statistic that asks.
     """
 
-    pixels: npt.NDArray[np.float32]
-    starts: Counts
-    bounds: Counts
+    values: Pixels
+    valid: npt.NDArray[np.bool_] | None
     shape: Ints
     sieves: dict[tuple[Ints, bytes], Sieve] = field(default_factory=dict, repr=False)
     counted: dict[tuple[Ints, bytes], Counts] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, block: Block) -> Packed:
-        """Copy the valid pixels of a block."""
+        """The valid pixels of a block; they are copied when that is needed."""
         first_of(block)  # or the cells would not be those of the response
         planes, *extents = block.values.shape
         flat = (planes, prod(extents[:-2]), *([1, *extents][-2:]))
         values = block.values.float().contiguous().numpy().reshape(flat)
-        masked = block.valid is not None
-        valid = _NOWHERE if block.valid is None else block.valid.contiguous().numpy().reshape(flat)
-        grid = grid_of(tuple(extents))
-        pixels, starts = np.empty(values.size, np.float32), np.empty(planes * prod(grid) + 1, int)
-        native.pack(values, valid, masked, pixels, starts)
-        return cls(pixels, starts, starts[:: prod(grid)].copy(), (planes, *grid))
+        valid = None if block.valid is None else block.valid.contiguous().numpy().reshape(flat)
+        return cls(values, valid, (planes, *grid_of(tuple(extents))))
+
+    @lazy
+    def runs(self) -> tuple[Pixels, Counts]:
+        """The pixels cell after cell, and where each cell begins, with the end."""
+        pixels = np.empty(self.values.size, np.float32)
+        starts = np.empty(prod(self.shape) + 1, np.int64)
+        valid = _NOWHERE if self.valid is None else self.valid
+        native.pack(self.values, valid, self.valid is not None, pixels, starts)
+        return pixels, starts
+
+    @lazy
+    def pixels(self) -> Pixels:
+        """The pixels plane after plane, within one in any order; every NaN has the same bits."""
+        if self.valid is None and not np.isnan(self.extremes()).any():
+            return self.values.reshape(-1)
+        return self.runs[0]
+
+    @lazy
+    def bounds(self) -> Counts:
+        """Where the pixels of each plane begin, and the end."""
+        if self.valid is None:
+            return np.arange(len(self.values) + 1) * (self.values.size // len(self.values))
+        return self.runs[1][:: prod(self.shape[1:])].copy()
+
+    @lazy
+    def seen(self) -> Seen:
+        """What one look at them tells."""
+        pixels, starts = np.empty(CELL * CELL, np.float32), _NONE
+        if self.valid is not None:
+            pixels, starts = self.runs
+        moments, extremes = np.empty((prod(self.shape), 7)), np.empty((len(self.values), 2))
+        integral = np.empty(len(self.values), np.bool_)
+        look(self.values, self.valid is not None, pixels, starts, moments, extremes, integral)
+        return Seen(moments, extremes, integral)
 
     @lazy
     def whole(self) -> Whole | None:
         """How often each number occurs, where all are whole and few."""
-        return Whole.of(self.pixels, self.bounds)
+        if not self.seen.integral.all():
+            return None
+        return Whole.of(self.pixels, self.bounds, self.extremes())
 
     @lazy
     def fine(self) -> Fine | None:
@@ -69,39 +114,29 @@ class Packed:
 
     def extremes(self) -> Floats:
         """Least and greatest value: (P, 2)."""
-        return self._extremes
-
-    @lazy
-    def _extremes(self) -> Floats:
-        if self.whole is not None:
-            return self.whole.extremes()
-        out = np.empty((self.shape[0], 2))
-        counting.extremes(self.pixels, self.bounds, out)
-        return out
+        return self.seen.extremes
 
     def totals(self) -> Floats:
         """Sums of x: (P, *cells, 1)."""
-        out = np.empty((len(self.starts) - 1, 1))
-        native.totals(self.pixels, self.starts, out)
+        out = np.empty((prod(self.shape), 1))
+        native.totals(*self.runs, out)
         return out.reshape(*self.shape, 1)
 
     def deviations(self, centres: Floats) -> Floats:
         """Sums of |x - centre|: (P, *cells, 2)."""
-        out = np.empty((len(self.starts) - 1, 2))
-        native.deviations(self.pixels, self.starts, centres, out)
+        out = np.empty((prod(self.shape), 2))
+        native.deviations(*self.runs, centres, out)
         return out.reshape(*self.shape, 2)
 
     def within(self, ends: Floats, centres: Floats) -> Floats:
         """Count, and sums of x and of |x - centre|, of the x between two ends: (P, *cells, 3)."""
-        out = np.empty((len(self.starts) - 1, 3))
-        native.within(self.pixels, self.starts, ends, centres, out)
+        out = np.empty((prod(self.shape), 3))
+        native.within(*self.runs, ends, centres, out)
         return out.reshape(*self.shape, 3)
 
     def moments(self) -> Floats:
         """Moments of the cells: (P, *cells, 7)."""
-        out = np.empty((len(self.starts) - 1, 7))
-        native.moments(self.pixels, self.starts, out)
-        return out.reshape(*self.shape, 7)
+        return self.seen.moments.reshape(*self.shape, 7)
 
     def bins(self, extremes: Floats, count: int) -> Counts:
         """Count equal bins: (P, count)."""
@@ -127,7 +162,7 @@ class Packed:
         out = np.empty(ranks.shape)
         for p, (start, stop) in enumerate(pairwise(self.bounds)):
             out[p] = np.sort(self.pixels[start:stop])[ranks[p]] if start < stop else np.nan
-        return out
+        return out + 0.0  # -0 is 0
 
     def keys(self, leading: Counts, steps: Ints) -> Counts:
         """Count the bits that follow: (P, slots, 2^steps[-1])."""

@@ -21,7 +21,6 @@ SPAN = 1 << 16
 """Most numbers between the least and the greatest of a plane, and no more than it has pixels."""
 
 _CHUNK = 1 << 14
-_EXACT = np.float32(1 << 24)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,24 +35,19 @@ class Whole:
     bounds: Counts
 
     @classmethod
-    def of(cls, pixels: npt.NDArray[np.float32], bounds: Counts) -> Whole | None:
-        """Count the numbers of planes; None where one plane has others, or too many."""
-        extents = np.empty((len(bounds) - 1, 2), np.int64)
-        if not _extents(pixels, bounds, extents):
+    def of(cls, pixels: npt.NDArray[np.float32], bounds: Counts, extremes: Floats) -> Whole | None:
+        """Count the numbers of planes, which are whole; None where one plane has too many.
+
+        extremes: (P, 2); inf and -inf where no pixel is.
+        """
+        extents = np.where(extremes[:, :1] > extremes[:, 1:], (0, -1), extremes).astype(np.int64)
+        if (extents[:, 1] - extents[:, 0] >= np.diff(bounds).clip(0, SPAN)).any():
             return None
         size = int((extents[:, 1] - extents[:, 0] + 1).sum())
         values, weights = np.empty(size, np.float32), np.empty(size, np.int64)
         starts = np.empty_like(bounds)
         _tabulate(pixels, bounds, extents, values, weights, starts)
         return cls(values[: starts[-1]], weights[: starts[-1]], starts)
-
-    def extremes(self) -> Floats:
-        """Least and greatest value, (P, 2); inf and -inf where none is."""
-        low, high = self.bounds[:-1], self.bounds[1:]
-        out = np.tile([np.inf, -np.inf], (len(low), 1))
-        some = low < high
-        out[some, 0], out[some, 1] = self.values[low[some]], self.values[high[some] - 1]
-        return out
 
     def bins(self, extremes: Floats, count: int) -> Counts:
         """Count equal bins: (P, count)."""
@@ -76,27 +70,6 @@ class Whole:
         keys(self.values, found, 0)
         _count(found, self.weights, self.bounds, leading, 32 - sum(steps), out)
         return out
-
-
-def _find_extents(pixels: Array, bounds: Array, out: Array) -> bool:
-    """Fill out (P, 2) with least and greatest number; False where a plane does not suit."""
-    for p in range(len(out)):
-        low, high = np.int32(2**30), np.int32(-(2**30))
-        for first in range(bounds[p], bounds[p + 1], _CHUNK):
-            run = pixels[first : min(first + _CHUNK, bounds[p + 1])]
-            good = True
-            for j in range(len(run)):
-                fits = abs(run[j]) <= _EXACT  # not so for NaN
-                number = np.int32(run[j] if fits else np.float32(0.5))
-                good &= np.float32(number) == run[j]
-                low, high = min(low, number), max(high, number)
-            if not good or high - low >= min(SPAN, bounds[p + 1] - bounds[p]):
-                return False
-        out[p, 0], out[p, 1] = low, max(high, low - 1)
-    return True
-
-
-_extents = compiled(_find_extents, "b1(f4[::1], i8[::1], i8[:,::1])")
 
 
 def _make_table(
