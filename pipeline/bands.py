@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.bank.compile import BankPlan, compile_bank
 from pipeline.boundary import Boundary
 from pipeline.config import Config, NamedFilter
 from pipeline.errors import PlanError
+from pipeline.fused.choose import Group, choose, possible
+from pipeline.kept import only_measured
 from pipeline.responses import expressions
 from pipeline.types import Grid, Ints
 
 
 @dataclass(frozen=True)
 class BandPlan:
-    """A compiled bank and the bands, counted from 0, that it is applied to."""
+    """A compiled bank and the bands, counted from 0, that it is applied to.
+
+    groups: those of its responses that are filtered and measured at once where no pixel is
+    missing; rest: the bank of the others.
+    """
 
     bands: Ints
     labels: tuple[str, ...]
     bank: BankPlan
+    groups: tuple[Group, ...] = ()
+    rest: BankPlan | None = None
 
 
 def compile_banks(
     config: Config,
+    device: str,
     labels: tuple[str, ...],
     stored: tuple[str, ...],
     grid: Grid,
@@ -39,16 +49,15 @@ def compile_banks(
         groups.setdefault(tuple(chosen), []).append(named)
     plans = []
     for bands, filters in groups.items():
-        bank = compile_bank(
-            (
-                (named.name + suffix, node, named.boundary or boundary)
-                for named in filters
-                for suffix, node in expressions(named, grid).items()
-            ),
-            grid.ndim,
-            strict=config.strict,
-            min_support=config.min_support,
+        responses = [
+            (named.name + suffix, node, named.boundary or boundary)
+            for named in filters
+            for suffix, node in expressions(named, grid).items()
+        ]
+        compiled = partial(
+            compile_bank, ndim=grid.ndim, strict=config.strict, min_support=config.min_support
         )
+        bank = compiled(responses)
         for output in bank.outputs:
             if output.joint and output.bands[-1] + 1 != len(bands):
                 message = (
@@ -56,7 +65,11 @@ def compile_banks(
                     "; choose as many with bands:"
                 )
                 raise PlanError(message)
-        plans.append(BandPlan(bands, tuple(labels[i] for i in bands), bank))
+        measured = [output for output in bank.outputs if only_measured(config, output.name)]
+        fused = choose(measured) if possible(device) else ()
+        names = {name for group in fused for name in group.names}
+        rest = compiled(r for r in responses if r[0] not in names) if fused else None
+        plans.append(BandPlan(bands, tuple(labels[i] for i in bands), bank, fused, rest))
     return tuple(plans)
 
 

@@ -182,6 +182,10 @@ def describe_survey(survey: Survey) -> dict[str, Any]:
     }
 
 
+_FUSED = {"engine": "fused", "rank": None, "ns_per_pixel": None}
+"""Computed on a GPU together with its statistics; costs are those of a core."""
+
+
 def _responses(survey: Survey) -> list[dict[str, Any]]:
     plan = survey.plan
     usable = next((s.header for s in survey.sources if s.failure is None), None)
@@ -189,6 +193,12 @@ def _responses(survey: Survey) -> list[dict[str, Any]]:
     found = {output.name: output.reach for part in banks for output in part.bank.outputs}
     around = plan.boundary(usable) if usable else plan.config.boundary
     chosen = {name: how for part in banks for name, how in explain(part.bank).items()}
+    fused = {
+        name
+        for part in (plan.together(usable) if usable else ())
+        for group in part.groups
+        for name in group.names
+    }
     rows = []
     for response in plan.responses:
         reach = found.get(response.name)
@@ -203,6 +213,7 @@ def _responses(survey: Survey) -> list[dict[str, Any]]:
                 "boundary": str(response.filter.boundary or around),
                 "reach": " x ".join(f"-{a}+{b}" for a, b in reach),
                 **_computed(chosen.get(response.name)),
+                **(_FUSED if response.name in fused else {}),
             }
         )
     return rows

@@ -16,9 +16,9 @@ from pipeline.bank.expr import Node
 from pipeline.boundary import Boundary
 from pipeline.budget import PROCESS, READER, THREAD, WORKING, live_planes, machine_memory
 from pipeline.config import Config, NamedFilter, expanded, response_id
-from pipeline.config.schema import matches
 from pipeline.derive import derived_labels
 from pipeline.errors import PlanError
+from pipeline.kept import draws, keeps
 from pipeline.readers.picture import COLOUR
 from pipeline.responses import any_rank
 from pipeline.statistics import accumulators
@@ -106,7 +106,7 @@ class Plan:
         """
         key = (info.bands, self._grid(self.prepared(info)), self.boundary(info))
         if key not in self._compiled:
-            self._compiled[key] = compile_banks(self.config, self.labels(info), *key)
+            self._compiled[key] = compile_banks(self.config, self.device, self.labels(info), *key)
         return self._compiled[key]
 
     def prepared(self, info: ImageInfo) -> ImageInfo:
@@ -291,10 +291,8 @@ class Plan:
     @property
     def keeps(self) -> bool:
         """Whether some pixels of responses are kept, in tables or files."""
-        output = self.config.output
-        return output.maps != "none" or output.geotiff is not None or output.nifti is not None
+        return keeps(self.config)
 
     def draws(self, response: str) -> bool:
         """Whether a response gets a PNG of its own or a place on the sheet."""
-        png = self.config.output.png
-        return png is not None and matches(response, png.filters)
+        return draws(self.config, response)

@@ -89,7 +89,7 @@ def _evaluate_one(
 ) -> Value:
     margin = step.margin
     if isinstance(node, Input):
-        return _input(node, margin, batch)
+        return input_planes(node, margin, batch)
     if isinstance(node, Join):
         return _join(node, [trim(part, margin) for part in parts])
     if isinstance(node, Mix):
@@ -147,7 +147,7 @@ def _response(output: Output, value: Value, batch: Batch) -> Response:
 
 
 # ---------------------------------------------------------------- what lies beyond the image
-def _input(node: Input, margin: Reach, batch: Batch) -> Value:
+def input_planes(node: Input, margin: Reach, batch: Batch) -> Value:
     """The prepared pixels over core + margin: P is N * C, or N where the node names a band."""
     band = slice(None) if node.band is None else slice(node.band, node.band + 1)
     data = batch.values[:, band].flatten(0, 1)

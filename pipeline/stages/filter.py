@@ -14,6 +14,7 @@ import torch
 from pipeline.bank.apply import apply_bank
 from pipeline.errors import DeviceError, ReadError
 from pipeline.plan import Plan
+from pipeline.stages import fused
 from pipeline.stages.extents import RegionRows
 from pipeline.stages.measure import Columns, parts
 from pipeline.stages.prepare import prepare, select
@@ -86,13 +87,17 @@ def _cut(batch: Batch, part: slice) -> Batch:
 
 
 def responses(plan: Plan, info: ImageInfo, prepared: Batch) -> Iterator[Response]:
-    """Every response of a prepared batch, one at a time; info: of its images as they are stored."""
+    """Every response of a prepared batch that is written, one at a time.
+
+    info: of its images as they are stored.
+    """
     alone = plan.is_scene(info)
     for part in plan.together(info):
         batch = select(prepared, part.bands, part.labels)
+        bank = part.rest if part.rest is not None and fused.fits(part, batch) else part.bank
         if alone and batch.valid is not None and batch.valid.all():  # of these bands in this tile
             batch = replace(batch, valid=None)
-        yield from apply_bank(part.bank, batch)
+        yield from apply_bank(bank, batch)
 
 
 def _compute(plan: Plan, batch: Batch) -> Result:
@@ -107,6 +112,10 @@ def _compute(plan: Plan, batch: Batch) -> Result:
         regions.add(tile.source, rois)
     extents = {tile.source.key: regions.rows(tile.source) for tile in prepared.tiles}
     rows = Rows(config.statistics)
+    for found in fused.measure(plan, sources[0].header, prepared, statistics):
+        planes = [(source.key, band) for source in sources for band in found.bands]
+        rows.add(found.name, found.region, planes, found.n_pixels, found.columns)
+    watch.lap("filter")
     maps: dict[str, list[MapRow]] = {s.key: [] for s in sources}
     for response in responses(plan, sources[0].header, prepared):
         watch.lap("filter")

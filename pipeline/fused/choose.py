@@ -1,0 +1,95 @@
+"""Which responses are computed so, and in whose company; decided with the plan, without pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+
+from pipeline.bank.compile import Output
+from pipeline.bank.expr import Conv, Input, Kernel
+from pipeline.types import Ints, Reach
+
+TOGETHER = 16
+"""Most responses that one kernel computes: their sums fill the registers of a thread."""
+
+LITERALS = 1024
+"""Most taps that are written out in one text, which Triton takes seconds to compile."""
+
+_LARGEST = 256
+"""Taps of a kernel that has no company at all where others have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Convolutions of one input that are computed together.
+
+    margin: what the widest of them needs of the input; lost: of pixels at each end of each axis
+    that have no response, which only the boundary `valid` leaves out.
+    """
+
+    source: Input
+    names: tuple[str, ...]
+    kernels: tuple[Kernel, ...]
+    margin: Reach
+    lost: Reach
+    joint: bool
+
+
+def possible(device: str) -> bool:
+    """Whether such kernels run there."""
+    return device == "cuda" and find_spec("triton") is not None
+
+
+def choose(outputs: Iterable[Output]) -> tuple[Group, ...]:
+    """Group those responses that are convolutions of an image with few taps."""
+    alike: dict[tuple[Input, Reach, bool], list[tuple[str, Kernel]]] = {}
+    for output in outputs:
+        node = output.node
+        if (
+            isinstance(node, Conv)
+            and isinstance(node.of, Input)
+            and output.boundary.mode != "nodata"
+            and _taps(node.kernel) <= _LARGEST
+        ):
+            shrinks = output.boundary.mode == "valid"
+            lost = node.kernel.reach if shrinks else ((0, 0),) * len(node.kernel.shape)
+            key = node.of, lost, output.joint
+            alike.setdefault(key, []).append((output.name, node.kernel))
+    return tuple(
+        Group(
+            source,
+            tuple(name for name, _ in members),
+            tuple(kernel for _, kernel in members),
+            _widest([kernel.reach for _, kernel in members]),
+            lost,
+            joint,
+        )
+        for (source, lost, joint), found in alike.items()
+        for members in _cut(found)
+    )
+
+
+def _cut(members: list[tuple[str, Kernel]]) -> list[list[tuple[str, Kernel]]]:
+    """Fill one text after another, as long as it may be."""
+    teams: list[list[tuple[str, Kernel]]] = []
+    literals = LITERALS
+    for member in members:
+        taps = _taps(member[1])
+        if literals + taps > LITERALS or len(teams[-1]) == TOGETHER:
+            teams.append([])
+            literals = 0
+        teams[-1].append(member)
+        literals += taps
+    return teams
+
+
+def _taps(kernel: Kernel) -> int:
+    return int(np.count_nonzero(kernel.array))
+
+
+def _widest(reaches: list[Reach]) -> Reach:
+    pairs: Iterable[tuple[Ints, ...]] = zip(*reaches, strict=True)
+    return tuple((max(a for a, _ in axis), max(b for _, b in axis)) for axis in pairs)

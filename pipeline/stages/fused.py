@@ -1,0 +1,75 @@
+"""Batches -> statistics of responses that nobody wants to see, on a GPU: never written at all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.bands import BandPlan
+from pipeline.bank.apply import input_planes
+from pipeline.fused.block import Unwritten, states
+from pipeline.fused.choose import Group
+from pipeline.fused.pixels import Recomputed
+from pipeline.plan import Plan
+from pipeline.stages.measure import Columns, Tally
+from pipeline.stages.prepare import select
+from pipeline.statistics import Statistic
+from pipeline.statistics.base import Floats
+from pipeline.types import Batch, ImageInfo, Region
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Columns of a response to all images and bands of a batch, in one region."""
+
+    name: str
+    bands: tuple[str, ...]
+    region: str
+    n_pixels: int
+    columns: Columns
+
+
+def fits(part: BandPlan, batch: Batch) -> bool:
+    """Whether a batch has groups of responses to measure so: no pixel is missing in any region."""
+    regions = batch.regions
+    boxes = all(roi.mask is None for rois in regions for roi in rois)
+    alike = all(rois == regions[0] for rois in regions)
+    return bool(part.groups) and batch.valid is None and boxes and alike
+
+
+def measure(
+    plan: Plan, info: ImageInfo, prepared: Batch, statistics: Sequence[Statistic]
+) -> Iterator[Measured]:
+    """Measure the groups that fit a prepared batch; info: of its images as they are stored."""
+    for part in plan.together(info):
+        batch = select(prepared, part.bands, part.labels)
+        if fits(part, batch):
+            for group in part.groups:
+                yield from _measure(group, batch, statistics, plan.config.statistics)
+
+
+def _measure(
+    group: Group, batch: Batch, statistics: Sequence[Statistic], wanted: Sequence[str]
+) -> Iterator[Measured]:
+    value = input_planes(group.source, group.margin, batch)
+    base = None if value.base is None else _bases(value.base.cpu().numpy(), group)
+    shape = batch.tiles[0].source.header.shape
+    inner = Region.whole(shape).grow(tuple((-a, -b) for a, b in group.lost))
+    for roi in batch.regions[0]:
+        box = roi.box.overlap(inner)
+        computed = Recomputed(value.data, box, group.kernels, group.margin)
+        block, n = Unwritten.of(computed, shape), computed.counts()
+        tally = Tally(box.size, n, n, None, states(block, statistics), base)
+        columns = tally.columns(statistics, wanted)
+        for f, name in enumerate(group.names):
+            mine = {key: column[f :: len(group.names)] for key, column in columns.items()}
+            bands = ("all",) if group.joint else batch.bands
+            yield Measured(name, bands, roi.region, box.size, mine)
+
+
+def _bases(base: Floats, group: Group) -> Floats:
+    """What is still to be added to each plane of the responses: a kernel multiplies a constant."""
+    sums = np.array([float(kernel.array.sum()) for kernel in group.kernels])
+    return np.ravel(base[:, None] * sums + 0.0)  # no -0.0

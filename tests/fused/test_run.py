@@ -1,0 +1,152 @@
+"""A batch that is filtered and measured at once, in the interpreter, beside the portable engine.
+
+The pieces of both are held against float64 references; here all columns of all rows have to agree,
+and where responses are whole numbers, to the bit in all that is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from running import look
+
+from pipeline import bands
+from pipeline.config import load
+from pipeline.describe import describe_survey
+from pipeline.plan import Plan
+from pipeline.stages import filter as stage
+from pipeline.stages import fused
+from pipeline.types import Batch, Grid, ImageInfo, Region, Roi, Source, Tile
+
+pytest.importorskip("triton", reason="Triton is not installed")
+
+INFO = ImageInfo((3, 9), ("1", "2"), "uint16", Grid((1.0, 1.0)))
+FILTERS = """
+version: 1
+input: {{path: .}}
+boundary: {boundary}
+filters:
+  - kernel: {{name: sum, weights: [[1, 2, 1], [0, 1, 1]]}}
+  - kernel: {{name: smooth, weights: [[0.1, 0.2], [0.3, 0.45]]}}
+  - kernel: {{name: step, weights: [[-1, 0, 1]], boundary: valid}}
+  - kernel: {{name: two, weights: [[[[1, 0]]], [[[0, -1]]]], bands: [2]}}
+  - sobel
+statistics: [{statistics}]
+output: {{path: out{kept}}}
+"""
+EXACT = ("n_pixels", "n_valid", "support", "min", "max", "p05", "p50", "iqr", "entropy", "energy")
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Callable[..., Plan]:
+    def make(boundary: str = "reflect", statistics: str = "all", kept: str = "") -> Plan:
+        path = tmp_path / "config.yaml"
+        path.write_text(FILTERS.format(boundary=boundary, statistics=statistics, kept=kept))
+        return Plan(load(path), "cpu")
+
+    return make
+
+
+@pytest.fixture
+def on_this_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bands, "possible", lambda device: True)
+
+
+def batch_of(count: int, level: int = 0) -> Batch:
+    whole = Region.whole(INFO.shape)
+    tiles = tuple(Tile(Source(f"{i}.png", (), "png", info=INFO), whole) for i in range(count))
+    pixels = np.random.default_rng(0).integers(level, level + 256, (count, 2, *INFO.shape))
+    rois = (
+        Roi("image", "image", None, whole),
+        Roi("tile=0,1", "tile", None, Region((0, 5), (3, 9))),
+    )
+    values = torch.from_numpy(pixels.astype(np.uint16))
+    return Batch(tiles, whole, INFO.bands, values, regions=(rois,) * count)
+
+
+def rows(plan: Plan, batch: Batch) -> dict[tuple[str, ...], dict[str, float]]:
+    (result,) = stage.compute(plan, batch)
+    keys = zip(*(result.rows[key] for key in ("image", "band", "region", "filter")), strict=True)
+    columns = {
+        name: np.concatenate([np.atleast_1d(values) for values in found]).tolist()
+        for name, found in result.rows.items()
+        if name not in ("image", "band", "region", "filter")
+    }
+    return {
+        key: {name: values[i] for name, values in columns.items()} for i, key in enumerate(keys)
+    }
+
+
+@pytest.mark.parametrize(
+    ("boundary", "statistics", "level"),
+    [
+        ("reflect", "all", 0),
+        ("mirror", "mean, p50", 0),
+        ("nearest", "energy", 60000),
+        ("constant", "min, max, mean", 60000),
+        ("wrap", "std, max", 0),
+    ],
+)
+def test_rows_are_those_of_the_portable_engine(
+    plan: Callable[..., Plan],
+    monkeypatch: pytest.MonkeyPatch,
+    boundary: str,
+    statistics: str,
+    level: int,
+) -> None:
+    batch = batch_of(1, level)
+    portable = rows(plan(boundary, statistics), batch)
+    monkeypatch.setattr(bands, "possible", lambda device: True)
+    found = rows(plan(boundary, statistics), batch)
+    assert found.keys() == portable.keys()
+    for key, wanted in portable.items():
+        size = max(abs(wanted.get(name, 0.0)) for name in ("min", "max", "mean")) + 256.0
+        for name, value in wanted.items():
+            if key[3] != "smooth" and name in EXACT:
+                assert found[key][name] == value, (key, name)
+            unit = size if name not in ("energy", "variance") else size * size
+            assert found[key][name] == pytest.approx(value, rel=1e-5, abs=1e-6 * unit), (key, name)
+
+
+def test_only_what_nobody_wants_to_see_is_fused(
+    plan: Callable[..., Plan], on_this_device: None
+) -> None:
+    def names(plan: Plan) -> set[str]:
+        return {name for part in plan.banks(INFO) for group in part.groups for name in group.names}
+
+    assert names(plan()) == {"sum", "smooth", "step", "two[1]", "two[2]"}
+    assert names(plan(boundary="nodata")) == {"step"}
+    assert names(plan(kept=", maps: float32")) == set()
+    drawn = plan(kept=", png: {what: maps, filters: [s*, two*1*]}")
+    assert names(drawn) == {"two[2]"}
+
+
+def test_the_plan_says_so(plan: Callable[..., Plan], on_this_device: None, tmp_path: Path) -> None:
+    Image.new("RGB", (9, 3)).save(tmp_path / "a.png")
+    plan()
+    found = describe_survey(look(tmp_path / "config.yaml", tmp_path / "out", tmp_path))["responses"]
+    engines = {row["filter"]: (row["engine"], row["ns_per_pixel"]) for row in found}
+    assert engines.pop("sobel")[0] != "fused"
+    assert set(engines.values()) == {("fused", None)}
+
+
+def test_a_batch_with_missing_pixels_is_not_fused(
+    plan: Callable[..., Plan], on_this_device: None
+) -> None:
+    batch = batch_of(1)
+    part, _ = plan().banks(INFO)
+    assert fused.fits(part, batch)
+    assert not fused.fits(part, replace(batch, valid=torch.ones_like(batch.values, dtype=bool)))
+    (rois,) = batch.regions
+    masked = replace(rois[0], mask=np.ones(INFO.shape, bool))
+    assert not fused.fits(part, replace(batch, regions=((masked,),)))
+
+
+def test_without_such_a_device_nothing_is(plan: Callable[..., Plan]) -> None:
+    assert all(not part.groups and part.rest is None for part in plan().banks(INFO))
