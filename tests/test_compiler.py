@@ -17,11 +17,12 @@ from test_bank import MADE_UP, batch, nodata_rule, run
 
 from pipeline.bank import lower as lowering
 from pipeline.bank.apply import apply_bank
-from pipeline.bank.compile import BankPlan, compile_bank
+from pipeline.bank.compile import BankPlan, Step, compile_bank
 from pipeline.bank.costs import EVEN, ODD, PLAIN, STACKED, TOGETHER, cost, way
-from pipeline.bank.engine import correlate
+from pipeline.bank.engine import correlate, correlate_through
 from pipeline.bank.explain import explain
 from pipeline.bank.expr import Blocks, Box, Conv, Edge, Input, Kernel, Map, Mix, Node, Product
+from pipeline.bank.groups import through
 from pipeline.bank.lower import Dense, Recipe, Separated, Transformed, choose
 from pipeline.bank.passes import factors
 from pipeline.bank.reuse import Combined
@@ -166,6 +167,13 @@ def nodes(bank: BankPlan, kind: type) -> list[Node]:
 def plan(bank: Sequence[Kernel], ndim: int = 2, **options) -> BankPlan:
     named = [(str(i), Conv(Input(), k), Boundary()) for i, k in enumerate(bank)]
     return compile_bank(named, ndim, **options)
+
+
+def price(steps: Sequence[Step]) -> float:
+    """What a schedule costs, with the columns that are computed on the way."""
+    columns = (step.through for step in steps if step.through)
+    lines = sum(cost(node, len(step.nodes)) for step in steps for node in step.nodes)
+    return lines + sum(cost(column, 1) for column in columns)
 
 
 def test_mirrored_gabors_share_their_passes() -> None:
@@ -324,6 +332,42 @@ def test_kernels_computed_together_have_the_bits_of_each_alone(shape, how: int) 
             np.testing.assert_allclose(got.numpy(), want, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("shape", "along"), [((1, 1), 0), ((700, 300), 0), ((2, 5, 9), 1), ((9, 150, 40), 0)], ids=str
+)
+def test_lines_of_columns_on_the_way_have_the_bits_of_one_after_the_other(shape, along) -> None:
+    """In one strip or several, and in volumes along either axis."""
+    rng = np.random.default_rng(15)
+    rank = len(shape)
+    column = Kernel.of(rng.normal(size=[5 if axis == along else 1 for axis in range(rank)]))
+    even, odd = (w + s * w[::-1] for s in (1, -1) for w in [rng.normal(size=5)])
+    for group in ([rng.normal(size=4)], [even, rng.normal() * even, odd]):
+        lines = tuple(Kernel.of(w.reshape((1,) * (rank - 1) + (-1,))) for w in group)
+        width = shape[-1] + len(group[0]) - 1
+        wide = [n + (5 if axis == along else 1) for axis, n in enumerate((*shape[:-1], width))]
+        x = torch.from_numpy(rng.normal(size=(2, *wide)).astype(np.float32)), (1,) * rank
+        (between,) = correlate(x, (column,), (*shape[:-1], width))
+        want = correlate((between, (0,) * rank), lines, shape)
+        assert all(map(torch.equal, correlate_through(x, column, lines, shape), want))
+
+
+def test_a_column_that_one_step_reads_alone_is_computed_on_the_way() -> None:
+    """Else it is there as a whole: for several steps, or as a response."""
+    rng = np.random.default_rng(16)
+    columns, lines = rng.normal(size=(2, 5)), rng.normal(size=(TOGETHER + 1, 5))
+    pairs = [(column, line) for column in columns for line in lines[:TOGETHER]]
+    alone = [Kernel.of(np.outer(column, line)) for column, line in pairs]
+    assert [bool(step.through) for step in plan(alone).fast.steps] == [False, True, True]
+    shared = [Kernel.of(np.outer(columns[0], line)) for line in lines]
+    assert not any(step.through for step in plan(shared).fast.steps)
+    column = Conv(Input(), Kernel.of(columns[0][:, None]))
+    line = Conv(column, Kernel.of(lines[:1]))
+    assert through([[Input()], [column], [line]], [line]) == {line: column}
+    assert through([[Input()], [column], [line]], [line, column]) == {}
+    for bank in (alone, shared):
+        check(bank, 50 + rng.normal(size=(1, 30, 31)).astype(np.float32), Boundary())
+
+
 @pytest.mark.parametrize("shape", [(3, 3), (1, 5), (1, 4)])
 def test_even_and_odd_kernels_share_pairs_with_the_bits_of_each_alone(shape) -> None:
     rng = np.random.default_rng(13)
@@ -369,7 +413,7 @@ def test_what_is_said_of_a_bank_is_what_was_compiled() -> None:
     assert [e.engine for e in found.values()] == ["fft", "passes", "passes+reuse", "dense", "box"]
     assert [e.rank for e in found.values()] == [None, 1, 1, None, 1]
     steps = plan(bank).fast.steps[1:]  # without the input
-    total = sum(cost(n, len(step.nodes)) for step in steps for n in step.nodes)
+    total = price(steps)
     assert sum(e.cost for e in found.values()) == pytest.approx(total)
     assert explain(plan(bank, strict=True))["0"].engine == "dense"
 
@@ -403,10 +447,9 @@ def test_a_wide_kernel_makes_no_other_dearer() -> None:
     profile = np.hanning(163)[1:-1]
     smooth = [Kernel.of(np.outer(profile, profile))]
 
-    def price(kernels: Sequence[Kernel]) -> float:
+    def costs(kernels: Sequence[Kernel]) -> float:
         named = ((str(i), Conv(Input(), k), Boundary("mirror")) for i, k in enumerate(kernels))
-        steps = compile_bank(named, 2).fast.steps
-        return sum(cost(node, len(step.nodes)) for step in steps for node in step.nodes)
+        return price(compile_bank(named, 2).fast.steps)
 
     for others in (wide, smooth, wide + smooth):
-        assert price(small + others) <= 1.001 * (price(small) + price(others))
+        assert costs(small + others) <= 1.001 * (costs(small) + costs(others))

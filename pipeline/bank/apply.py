@@ -15,7 +15,7 @@ from pipeline.bank.blocks import Grid
 from pipeline.bank.blocks import forward as to_blocks
 from pipeline.bank.blocks import inverse as from_blocks
 from pipeline.bank.compile import BankPlan, Output, Step
-from pipeline.bank.engine import add_up, convolve, correlate, run_sums
+from pipeline.bank.engine import add_up, convolve, correlate, correlate_through, run_sums
 from pipeline.bank.expr import (
     Blocks,
     Box,
@@ -132,7 +132,7 @@ def _response(output: Output, value: Value, batch: Batch) -> Response:
         shape = tile.source.header.shape
         shrink = tuple((-before, -after) for before, after in output.reach)
         region = region.overlap(Region.whole(shape).grow(shrink))
-    if region != tile.core or any(before or after for before, after in value.margin):
+    if region is not tile.core or any(map(any, value.margin)):
         cut = (slice(None), *region.slices(tile.core.grow(value.margin).start))
     bands = ("all",) if output.joint else batch.bands
     planes = (len(batch.tiles), len(bands), *region.shape)
@@ -171,15 +171,20 @@ def _edge(node: Edge, value: Value, margin: Reach, batch: Batch) -> Value:
 def _correlate(step: Step, value: Value, batch: Batch) -> list[Value]:
     """Take all taps of some kernels at once."""
     shape = _shape(batch.tiles[0].core, step.margin)
-    passing = _passing(step)
-    found = correlate((value.data, step.corners[0]), step.kernels, shape, passing=passing)
+    part, passing = (value.data, step.corners[0]), _passing(step)
+    if step.through is None:
+        found = correlate(part, step.kernels, shape, passing=passing)
+    else:
+        column = step.through.kernel
+        found = correlate_through(part, column, step.kernels, shape, passing=passing)
+        value = _weighted(value, value.data, column, value.margin)
     pairs = zip(found, step.kernels, strict=True)
     return [_weighted(value, data, kernel, step.margin) for data, kernel in pairs]
 
 
 def _passing(step: Step) -> bool:
     """Whether more than the core is computed: it is for a next pass, or will be cut."""
-    return any(before or after for before, after in step.margin)
+    return any(map(any, step.margin))
 
 
 def _shape(core: Region, margin: Reach) -> Ints:

@@ -24,7 +24,7 @@ from pipeline.bank.expr import (
     nodes_of,
     reach_of,
 )
-from pipeline.bank.groups import group
+from pipeline.bank.groups import group, through
 from pipeline.bank.lower import lower
 from pipeline.bank.passes import bind, compose
 from pipeline.boundary import Boundary
@@ -68,6 +68,8 @@ class Step:
     at, parts, ends: positions in the order of evaluation, as nodes are dear to look up: of the
     nodes, of what they are computed from, and of what is not needed any more after this step.
     corners: where in each part the pixels that are needed begin; kernels: of convolutions.
+    through: of convolutions along lines, the one along columns that they are taken of, if nobody
+    else needs it: it is computed on the way, and from the part.
     """
 
     nodes: tuple[Node, ...]
@@ -77,6 +79,7 @@ class Step:
     ends: Ints
     corners: tuple[Ints, ...]
     kernels: tuple[Kernel, ...]
+    through: Conv | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,9 +187,16 @@ def _schedule(outputs: tuple[Node, ...], ndim: int) -> Schedule:
         for child in children(node):
             margin[child] = _widest(margin[child], _needed(node, child, margin[node]))
     groups = group(plain, margin)
-    order = tuple(node for together in groups for node in together)
+    columns = through(groups, outputs)
+    private = set(columns.values())
+    groups = tuple(together for together in groups if together[0] not in private)
+    order: list[Node] = []
+    for together in groups:
+        order += [columns[together[0]]] if together[0] in columns else []
+        order += together
     where = {node: position for position, node in enumerate(order)}
     end = {node: where[together[-1]] for together in groups for node in together}
+    end |= {column: end[line] for line, column in columns.items()}
     last_use: dict[Node, int] = {}
     for node in reversed(order):
         for child in children(node):
@@ -197,15 +207,17 @@ def _schedule(outputs: tuple[Node, ...], ndim: int) -> Schedule:
         last_use[output] = max(position, last_use.get(output, 0))
     ends: dict[int, Ints] = {}
     for node, position in last_use.items():
-        ends[position] = (*ends.get(position, ()), where[node])
+        if node not in private:
+            ends[position] = (*ends.get(position, ()), where[node])
     steps = []
     for together in groups:
-        first = together[0]
+        column = columns.get(together[0])
+        first = column or together[0]
         steps.append(
             Step(
                 together,
                 tuple(where[node] for node in together),
-                margin[first],
+                margin[together[0]],
                 tuple(where[part] for part in children(first)),
                 ends.get(end[first], ()),
                 tuple(
@@ -213,10 +225,11 @@ def _schedule(outputs: tuple[Node, ...], ndim: int) -> Schedule:
                     for part in children(first)
                 ),
                 tuple(node.kernel for node in together if isinstance(node, Conv)),
+                column,
             )
         )
     answers = tuple(where[output] for output in outputs)
-    return Schedule(outputs, order, margin, last_use, tuple(steps), answers)
+    return Schedule(outputs, tuple(order), margin, last_use, tuple(steps), answers)
 
 
 def _needed(node: Node, part: Node, margin: Reach) -> Reach:

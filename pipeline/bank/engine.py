@@ -8,7 +8,7 @@ eight images, and for a few output channels it is many times slower than this.)
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, prod
 
@@ -22,6 +22,9 @@ from pipeline.bank.expr import Kernel
 from pipeline.bank.memory import packed, spaced
 from pipeline.bank.passes import separate
 from pipeline.types import Ints
+
+STRIP = 1 << 19
+"""Bytes of lines that stay in the cache between two passes."""
 
 Words = npt.NDArray[np.int64]
 Cut = tuple[Tensor, Ints]
@@ -59,6 +62,51 @@ def correlate(
     if out[0].numel():
         launch = _launch(kernels, corner, planes.stride(), (count, *shape), out[0].stride())
         _sum_taps(launch, launch.taps + planes.data_ptr(), out)
+    return out
+
+
+def correlate_through(
+    x: Cut, column: Kernel, kernels: tuple[Kernel, ...], shape: Ints, *, passing: bool = False
+) -> list[Tensor]:
+    """Correlate with a column, and with kernels along lines what it gives, which is never there.
+
+    The bits are those of the two one after the other.
+    """
+    planes, corner = x
+    width = shape[-1] + kernels[0].shape[-1] - 1
+    if planes.device.type != "cpu":
+        (between,) = correlate(x, (column,), (*shape[:-1], width))
+        return correlate((between, (0,) * len(shape)), kernels, shape)
+    from pipeline.bank.native import sum_through
+
+    if planes.stride(-1) != 1:
+        planes = planes.contiguous()
+    whole = (planes.shape[0], *shape)
+    out = [(spaced if passing else packed)(whole) for _ in kernels]
+    if out[0].numel():
+        first, then = _launches(column, kernels, corner, planes.stride(), whole, out[0].stride())
+        strips = ceil(int(then.counts[2]) * 4 * width / STRIP)
+        scratch = spaced((1, ceil(int(then.counts[2]) / strips), width))
+        sum_through(
+            (
+                first.taps + planes.data_ptr(),
+                first.steps,
+                first.weights,
+                first.rows * (4 * scratch.stride(1)),
+                first.length,
+                first.way,
+            ),
+            scratch.data_ptr(),
+            4 * scratch.stride(1),
+            strips,
+            then.taps,
+            then.weights,
+            np.array([line.data_ptr() for line in out]),
+            then.to_steps,
+            then.counts,
+            then.length,
+            then.way,
+        )
     return out
 
 
@@ -156,8 +204,7 @@ def _launch(
     how = _way(kernels)
     rows = min(LINES, len(taps)) if how == STACKED else 1
     if rows > 1:
-        along = 5 - len(out) + int(np.argmax(kernels[0].shape))
-        order = [*(i for i in range(3) if i != along), along]
+        order = _inwards(len(out), kernels[0])
         steps, to_steps, counts = steps[order], to_steps[order], counts[order]
         rows = min(rows, int(counts[2]))
         more = taps[-1] + steps[2] * np.arange(1, rows)
@@ -166,6 +213,28 @@ def _launch(
     if how == STACKED and rows == 1:
         how = PLAIN
     return _Launch(taps, steps[None], weights.ravel(), between, to_steps, counts, out[-1], how)
+
+
+@lru_cache(maxsize=4096)
+def _launches(
+    column: Kernel,
+    kernels: tuple[Kernel, ...],
+    corner: Ints,
+    strides: Ints,
+    out: Ints,
+    out_strides: Ints,
+) -> tuple[_Launch, _Launch]:
+    """The two of `correlate_through`, both with the loop along the column last.
+
+    rows of the first: counted, not in bytes.
+    """
+    width = out[-1] + kernels[0].shape[-1] - 1
+    first = _launch((column,), corner, strides, (*out[:-1], width), out_strides)
+    then = _launch(kernels, (0,) * len(corner), strides, out, out_strides)
+    order = _inwards(len(out), column)
+    rows = np.arange(len(first.rows))
+    to_steps, counts = then.to_steps[order], then.counts[order]
+    return replace(first, rows=rows), replace(then, to_steps=to_steps, counts=counts)
 
 
 @lru_cache(maxsize=4096)
@@ -183,6 +252,12 @@ def _sum_launch(
     to_steps, counts = 4 * _loops(out_strides), _loops(out, 1)
     single = np.array(weights, np.float32)
     return _Launch(taps, steps, single, np.zeros(1, np.int64), to_steps, counts, out[-1], PLAIN)
+
+
+def _inwards(axes: int, column: Kernel) -> list[int]:
+    """The three loops, that along the axis of a column last; axes: of planes, (P, *shape)."""
+    along = 5 - axes + int(np.argmax(column.shape))
+    return [*(i for i in range(3) if i != along), along]
 
 
 def _loops(sizes: Sequence[int] | Words, filled: int = 0) -> Words:

@@ -43,7 +43,7 @@ def explain(plan: BankPlan) -> dict[str, Explained]:
         engines = dict.fromkeys(_engine(n) for n in work)
         engines.pop("", None)
         ranks = [_rank(n) for n in work]
-        price = sum(cost(n, company[n]) / users[n] for n in work)
+        price = sum(cost(n, company.get(n, 1)) / users[n] for n in work)
         rank = max(ranks, default=0) or None
         found[output.name] = Explained("+".join(engines) or "pixels", rank, price)
     return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from math import ceil
 
 import numpy as np
 
 from pipeline.bank.costs import ODD, STACKED, TOGETHER, alike, way
-from pipeline.bank.expr import Conv, Node
+from pipeline.bank.expr import Conv, Node, children
 from pipeline.types import Reach
 
 AHEAD = 16
@@ -40,6 +41,27 @@ def group(order: Sequence[Node], margin: Mapping[Node, Reach]) -> tuple[tuple[No
         taken.update(together)
         steps.append(tuple(order[p] for p in together))
     return tuple(steps)
+
+
+def through(steps: Sequence[Sequence[Node]], outputs: Collection[Node]) -> Mapping[Node, Conv]:
+    """By the first node of a step along lines, the pass over columns that it alone reads.
+
+    The two are computed together, a few lines at a time.
+    """
+    users = Counter(part for step in steps for node in step for part in children(node))
+    found: dict[Node, Conv] = {}
+    for step in steps:
+        line, column = step[0], getattr(step[0], "of", None)
+        if (
+            isinstance(line, Conv)
+            and isinstance(column, Conv)
+            and 1 < line.kernel.array.size == line.kernel.shape[-1]
+            and way(column.kernel) == STACKED
+            and users[column] == len(step)
+            and column not in outputs
+        ):
+            found[line] = column
+    return found
 
 
 def _team(positions: Sequence[int]) -> list[int]:

@@ -193,6 +193,53 @@ sum_taps = compiled(
 )
 
 
+def _sum_through(
+    first: tuple[Places, Places, Floats, Places, int, int],
+    scratch: int,
+    step: int,
+    strips: int,
+    taps: Places,
+    weights: Floats,
+    to: Places,
+    to_steps: Places,
+    counts: Places,
+    length: int,
+    way: int,
+) -> None:
+    """Weighted sums of lines of weighted sums, strip by strip along the last loop.
+
+    The lines of a strip lie in `scratch`, `step` bytes apart, and never leave the cache: `first`
+    are the taps, steps, weights, rows, length and way that they are computed with; `taps` are
+    places in a line. The rest is that of `_sum_taps`, for the results.
+    """
+    at, steps, between, rows, width, how = first
+    down = np.array([0, 0, step])
+    for i in range(counts[0]):
+        for j in range(counts[1]):
+            for strip in range(strips):
+                k = counts[2] * strip // strips
+                lines = np.array([1, 1, counts[2] * (strip + 1) // strips - k])
+                skip = i * steps[0, 0] + j * steps[0, 1] + k * steps[0, 2]
+                sum_taps(at + skip, steps, between, scratch + rows, down, lines, width, how)
+                skip = i * to_steps[0] + j * to_steps[1] + k * to_steps[2]
+                sum_taps(
+                    taps + scratch,
+                    down.reshape(1, 3),
+                    weights,
+                    to + skip,
+                    to_steps,
+                    lines,
+                    length,
+                    way,
+                )
+
+
+_FIRST = "Tuple((i8[::1], i8[:, ::1], f4[::1], i8[::1], i8, i8))"
+sum_through = compiled(
+    _sum_through, f"void({_FIRST}, i8, i8, i8, i8[::1], f4[::1], i8[::1], i8[::1], i8[::1], i8, i8)"
+)
+
+
 def _running_sums(x: Floats, size: int, weight: float, out: Floats) -> None:
     """out[o, i, j] = weight * sum of x[o, i : i + size, j], added and taken away in float64."""
     for o in range(x.shape[0]):
