@@ -504,3 +504,11 @@ def test_what_is_packed_is_a_zlib_stream(data: np.ndarray) -> None:
     assert zlib.decompress(packed) == data.tobytes()
     plain = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
     assert len(packed) <= len(plain.compress(data) + plain.flush()) * 1.01 + 150
+
+
+@pytest.mark.parametrize("more", range(4))
+def test_bytes_that_the_sample_misses_are_packed_too(more: int) -> None:
+    rng = np.random.default_rng(more)
+    data = rng.integers(0, 256, 2 * pngfile.MANY + more, dtype=np.uint8)
+    data[:: pngfile.SAMPLE] = rng.integers(0, 9, len(data[:: pngfile.SAMPLE]))
+    assert zlib.decompress(pngfile.deflate(data)) == data.tobytes()

@@ -5,7 +5,7 @@ Sources: RFC 1951, sections 3.2.2 (canonical codes) and 3.2.7 (dynamic codes).
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,21 @@ Array = npt.NDArray[Any]
 def _codes(values: Array, valid: Array, offset: float, scale: float, top: int, out: Array) -> None:
     """Nearest code of each value, clipped to 1..top, the middle one where scale is 0; 0 if invalid.
 
-    In float64, so that every value inside the span is rebuilt to half a step.
+    valid: as long as values, or empty for everywhere. In float64, so that every value inside the
+    span is rebuilt to half a step.
     """
+    many = 1.0 / scale if scale > 0.0 else 0.0
+    middle = 0.0 if scale > 0.0 else top // 2 + 1.0
+    last = np.float64(top)
+    if len(valid) == 0:
+        for i in range(len(values)):
+            step = np.rint((np.float64(values[i]) - offset) * many) + middle
+            out[i] = np.int32(min(max(step, 1.0), last))
+        return
     for i in range(len(values)):
-        value = np.float64(values[i]) if valid[i] else 0.0
-        step = np.rint((value - offset) / scale) if scale > 0.0 else top // 2 + 1.0
-        code = np.int32(min(max(step, 1.0), np.float64(top)))
+        value = np.float64(values[i]) if valid[i] else offset
+        step = np.rint((value - offset) * many) + middle
+        code = np.int32(min(max(step, 1.0), last))
         out[i] = code if valid[i] else 0
 
 
@@ -36,19 +45,20 @@ codes = compiled(
 )
 
 
-def _histogram(data: Array, counts: Array) -> None:
-    """How often each byte occurs: counts (256,)."""
+def _histogram(data: Array, every: int, counts: Array) -> None:
+    """How often each byte occurs among every so manieth: counts (256,)."""
     tables = np.zeros((4, 256), np.int64)  # equal neighbours need not wait for each other
-    whole = len(data) // 4 * 4
+    size = -(-len(data) // every)
+    whole = size // 4 * 4
     for i in range(0, whole, 4):
         for k in range(4):
-            tables[k, data[i + k]] += 1
-    for i in range(whole, len(data)):
-        tables[0, data[i]] += 1
+            tables[k, data[(i + k) * every]] += 1
+    for i in range(whole, size):
+        tables[0, data[i * every]] += 1
     counts[:] = tables.sum(0)
 
 
-histogram = compiled(_histogram, "void(u1[::1], i8[::1])")
+histogram = compiled(_histogram, "void(u1[::1], i8, i8[::1])")
 
 
 def _code_lengths(counts: Array, lengths: Array) -> None:
@@ -96,9 +106,8 @@ def _code_lengths(counts: Array, lengths: Array) -> None:
 code_lengths = compiled(_code_lengths, "void(i8[::1], i8[::1])")
 
 
-def _pack(data: Array, lengths: Array, out: Array) -> None:
-    """Write one last block with dynamic codes into out, words of 32 bits that are 0 before."""
-    codes = np.zeros(len(lengths), np.uint64)
+def _make_codes(lengths: Array, codes: Array) -> None:
+    """The canonical code of each symbol, its first bit lowest."""
     shorter = np.zeros(LONGEST + 2, np.int64)
     for length in lengths:
         shorter[length + 1] += length > 0
@@ -108,14 +117,47 @@ def _pack(data: Array, lengths: Array, out: Array) -> None:
         code = (code + shorter[length]) << 1
         following[length] = code
     for symbol in range(len(lengths)):
-        length = lengths[symbol]
-        if length:
-            code, turned = following[length], 0
-            following[length] += 1
-            for _ in range(length):
-                turned, code = (turned << 1) | (code & 1), code >> 1
-            codes[symbol] = turned
-    word, held, k = np.uint64(0), np.uint64(0), 0
+        code, turned = following[lengths[symbol]], 0
+        following[lengths[symbol]] += 1
+        for _ in range(lengths[symbol]):
+            turned, code = (turned << 1) | (code & 1), code >> 1
+        codes[symbol] = turned
+
+
+_make = compiled(_make_codes)
+
+_At: TypeAlias = tuple[np.uint64, np.uint64, np.uint64]
+_WIDTH, _CODE = np.uint64(32), np.uint64(0xFFFFFFFF)
+
+
+def _put(code: np.uint64, width: np.uint64, out: Array, at: _At) -> _At:
+    """Write up to 60 bits; at: the word to write next, its bits so far, and their number.
+
+    Without a branch: where a word is full depends on the data, and would be guessed wrong.
+    """
+    k, word, held = at
+    word |= code << held
+    out[k] = word
+    total = held + width
+    full = total >> np.uint64(6)
+    word = code >> (np.uint64(63) - held) >> np.uint64(1) if full else word
+    return k + full, word, total & np.uint64(63)
+
+
+_write = compiled(_put)
+
+
+def _pack(data: Array, lengths: Array, out: Array) -> int:
+    """Write one last block with dynamic codes into out, words of 64 bits; return its bits."""
+    codes = np.zeros(len(lengths), np.uint64)
+    _make(lengths, codes)
+    widths = lengths.astype(np.uint64)
+    pairs = np.empty((256, 256), np.uint64)  # by the second byte and the first
+    for b in range(256):
+        for a in range(256):
+            both = codes[a] | (codes[b] << widths[a])
+            pairs[b, a] = both | ((widths[a] + widths[b]) << _WIDTH)
+    at = np.uint64(0), np.uint64(0), np.uint64(0)
     # the last block; dynamic codes; 257 literals, 2 distances, 19 lengths of lengths
     fields = [(1, 1), (2, 2), (0, 5), (1, 5), (15, 4), (0, 3), (0, 3), (0, 3)]
     fields += [(4, 3)] * 16
@@ -126,25 +168,18 @@ def _pack(data: Array, lengths: Array, out: Array) -> None:
             turned, length = (turned << 1) | (length & 1), length >> 1
         fields.append((turned, 4))
     for value, width in fields:
-        word |= np.uint64(value) << held
-        held += np.uint64(width)
-        if held >= np.uint64(32):
-            out[k] = np.uint32(word & np.uint64(0xFFFFFFFF))
-            k += 1
-            word >>= np.uint64(32)
-            held -= np.uint64(32)
-    widths = lengths.astype(np.uint64)
-    for i in range(len(data)):
-        word |= codes[data[i]] << held
-        held += widths[data[i]]
-        if held >= np.uint64(32):
-            out[k] = np.uint32(word & np.uint64(0xFFFFFFFF))
-            k += 1
-            word >>= np.uint64(32)
-            held -= np.uint64(32)
-    word |= codes[256] << held
-    out[k] = np.uint32(word & np.uint64(0xFFFFFFFF))
-    out[k + 1] = np.uint32(word >> np.uint64(32))
+        at = _write(np.uint64(value), np.uint64(width), out, at)
+    whole = len(data) // 4 * 4
+    for i in range(0, whole, 4):
+        a, b = pairs[data[i + 1], data[i]], pairs[data[i + 3], data[i + 2]]
+        width = a >> _WIDTH
+        code = (a & _CODE) | ((b & _CODE) << width)
+        at = _write(code, width + (b >> _WIDTH), out, at)
+    for i in range(whole, len(data)):
+        at = _write(codes[data[i]], widths[data[i]], out, at)
+    k, word, held = _write(codes[256], widths[256], out, at)
+    out[k] = word
+    return int(64 * k + held)
 
 
-pack = compiled(_pack, "void(u1[::1], i8[::1], u4[::1])")
+pack = compiled(_pack, "i8(u1[::1], i8[::1], u8[::1])")

@@ -25,6 +25,8 @@ Depth: TypeAlias = Literal[8, 16]
 Limits: TypeAlias = tuple[float, float]
 Whole: TypeAlias = npt.NDArray[np.uint8 | np.uint16]
 
+_NOWHERE = np.empty(0, np.bool_)
+
 
 @dataclass(frozen=True, slots=True)
 class Codes:
@@ -55,7 +57,8 @@ class Codes:
         from pipeline.writers import native
 
         codes: Whole = np.empty(values.shape, np.uint8 if self.top < 256 else np.uint16)
-        flat, known = (np.ascontiguousarray(x).reshape(-1) for x in (values, valid))
+        known = _NOWHERE if valid.all() else np.ascontiguousarray(valid).reshape(-1)
+        flat = np.ascontiguousarray(values).reshape(-1)
         native.codes(flat, known, self.offset, self.scale, self.top, codes.reshape(-1))
         return codes
 

@@ -21,6 +21,8 @@ UP = 2
 
 FEW, FLAT = 4096, 0.5
 """Bytes that the table of a code is too long for; share of one byte from which matches are long."""
+SAMPLE, MANY = 4, 1 << 16
+"""Of more bytes than MANY, one in SAMPLE tells how long codes should be."""
 HEADER = 3 + 5 + 5 + 4 + 3 * 19 + 4 * 259
 """Bits before the first byte's code: kind of block, numbers of codes, their lengths."""
 
@@ -34,29 +36,32 @@ def encode(pixels: npt.NDArray[np.uint8 | np.uint16], text: Mapping[str, str]) -
     height, width = pixels.shape[:2]
     colour = COLOUR if pixels.ndim == 3 else GRAY
     header = struct.pack(">2I5B", width, height, 8 * pixels.itemsize, colour, 0, 0, 0)
-    chunks = [_chunk(b"IHDR", header)]
-    chunks += [_text(f"filterbank:{key}", text[key]) for key in sorted(text)]
+    parts = [SIGNATURE, *_chunk(b"IHDR", header)]
+    for key in sorted(text):
+        parts += _text(f"filterbank:{key}", text[key])
     packed = deflate(_differences(pixels).ravel())
-    return b"".join([SIGNATURE, *chunks, _chunk(b"IDAT", packed), _chunk(b"IEND", b"")])
+    return b"".join([*parts, *_chunk(b"IDAT", packed), *_chunk(b"IEND", b"")])
 
 
 def deflate(data: npt.NDArray[np.uint8]) -> bytes:
     """Pack bytes as a zlib stream (RFC 1950): without matches, unless few or one prevails."""
-    from imagecodecs import deflate_encode
+    from imagecodecs import deflate_adler32, deflate_encode
 
-    from pipeline.writers.native import code_lengths, histogram, pack
+    from pipeline.writers.native import LONGEST, code_lengths, histogram, pack
 
     counts = np.ones(257, np.int64)  # of the bytes, and of the end of the block
-    histogram(data, counts[:256])
-    if len(data) < FEW or counts.max() > FLAT * len(data):
+    every = SAMPLE if len(data) > MANY else 1
+    histogram(data, every, counts[:256])
+    if len(data) < FEW or counts.max() * every > FLAT * len(data):
         return bytes(deflate_encode(data, level=1))  # type: ignore[arg-type] # any buffer
+    counts += every > 1  # so that a byte that is not in the sample has a code, too
     lengths = np.zeros(257, np.int64)
     code_lengths(counts, lengths)
-    bits = HEADER + int((counts * lengths).sum())
-    words = np.zeros(bits // 32 + 2, np.uint32)
-    pack(data, lengths, words)
-    stream = words.astype("<u4").tobytes()[: -(-bits // 8)]
-    return b"".join([b"\x78\x01", stream, zlib.adler32(data.data).to_bytes(4, "big")])
+    words = np.empty((HEADER + LONGEST * (len(data) + 1)) // 64 + 2, np.uint64)
+    bits = pack(data, lengths, words)
+    stream = words[: -(-bits // 64)].astype("<u8", copy=False).view(np.uint8)[: -(-bits // 8)]
+    check = int(deflate_adler32(data))  # type: ignore[arg-type] # any buffer
+    return b"".join([b"\x78\x01", stream.data, check.to_bytes(4, "big")])
 
 
 def _differences(pixels: npt.NDArray[np.uint8 | np.uint16]) -> npt.NDArray[np.uint8]:
@@ -70,7 +75,7 @@ def _differences(pixels: npt.NDArray[np.uint8 | np.uint16]) -> npt.NDArray[np.ui
     return filtered
 
 
-def _text(key: str, value: str) -> bytes:
+def _text(key: str, value: str) -> list[bytes]:
     name = key.encode("latin-1")
     try:
         return _chunk(b"tEXt", name + b"\0" + value.encode("latin-1"))
@@ -79,6 +84,8 @@ def _text(key: str, value: str) -> bytes:
         return _chunk(b"iTXt", name + b"\0\0\0\0\0" + value.encode())
 
 
-def _chunk(kind: bytes, data: bytes | bytearray) -> bytes:
-    check = zlib.crc32(data, zlib.crc32(kind))
-    return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", check)])
+def _chunk(kind: bytes, data: bytes) -> list[bytes]:
+    from imagecodecs import deflate_crc32
+
+    check = int(deflate_crc32(data, zlib.crc32(kind)))
+    return [struct.pack(">I", len(data)), kind, data, struct.pack(">I", check)]
