@@ -67,10 +67,11 @@ def reduce(
     frame = Frame(planes.device, len(kernels) * len(planes), cells, down * across)
     buffers = [reduction.buffers(frame) for reduction in reductions]
     kernel = build(write(kernels, margin, [reduction.template for reduction in reductions]))
-    kernel[prod(cells) * frame.tiles, len(planes)](
+    every = prod(cells) * frame.tiles
+    kernel[(len(planes) * every,)](
         planes,
         *(planes.stride(0), *(0, *planes.stride()[1:])[-3:-1]),
-        *(z0, y0, x0, *box.stop[-2:], *cells[-2:], down, across),
+        *(z0, y0, x0, *box.stop[-2:], *cells[-2:], down, across, every),
         *(pointer for pointers in buffers for pointer in pointers),
         CELL=CELL,
         ROWS=tiles.rows,

@@ -17,16 +17,15 @@ import triton.language as tl
 
 
 @triton.jit(do_not_specialize=["stride", "stride_z", "stride_y", "z0", "y0", "x0", "y1", \
-"x1", "cells_y", "cells_x", "down", "across"])
+"x1", "cells_y", "cells_x", "down", "across", "tiles"])
 def kernel(
     x_ptr, stride, stride_z, stride_y, z0, y0, x0, y1, x1, cells_y, cells_x, down, across,
-    {pointers},
+    tiles, {pointers},
     CELL: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):
     """Reduce a tile of one plane: ROWS x BLOCK pixels, or what of them is in the cell and box."""
-    tile = tl.program_id(0)
-    tiles = tl.num_programs(0)
-    plane = tl.program_id(1).to(tl.int64)
+    plane = (tl.program_id(0) // tiles).to(tl.int64)
+    tile = tl.program_id(0) % tiles
     cell = tile // (down * across)
     cy = y0 // CELL + cell // cells_x % cells_y
     cx = x0 // CELL + cell % cells_x

@@ -183,6 +183,11 @@ def test_sums_over_integers_are_exact_and_a_constant_has_no_spread() -> None:
     given_, _ = pixels(np.full((1, 4, 30), 77, np.uint8), kernels, Region.whole((4, 28)))
     (moments,), _ = answers(given_, lambda p: p.moments())
     assert (moments[:, 0, 0, 2:5] == 0.0).all()
+    two = np.array([[77.0, 0.0]] * 2), np.array([[0.0, 10.0]] * 2)
+    (near, far), walks = answers(given_, *(lambda p, c=c: p.deviations(c) for c in two))
+    assert walks == 2  # one question of a kind at a time
+    np.testing.assert_allclose(near[0, 0, 0, 1], 4 * 28 * 4 * 77)
+    np.testing.assert_array_equal(far[0, 0, 0], [4 * 28 * 4 * 77, 4 * 28 * (4 * 77 - 10)])
 
 
 def test_a_far_first_pixel_costs_no_more_digits_than_it_may() -> None:

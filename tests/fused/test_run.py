@@ -26,7 +26,7 @@ from pipeline.types import Batch, Grid, ImageInfo, Region, Roi, Source, Tile
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
-INFO = ImageInfo((3, 9), ("1", "2"), "uint16", Grid((1.0, 1.0)))
+INFO = ImageInfo((2, 9), ("1", "2"), "uint16", Grid((1.0, 1.0)))
 FILTERS = """
 version: 1
 input: {{path: .}}
@@ -64,7 +64,7 @@ def batch_of(count: int, level: int = 0) -> Batch:
     pixels = np.random.default_rng(0).integers(level, level + 256, (count, 2, *INFO.shape))
     rois = (
         Roi("image", "image", None, whole),
-        Roi("tile=0,1", "tile", None, Region((0, 5), (3, 9))),
+        Roi("tile=0,1", "tile", None, Region((1, 4), (2, 9))),
     )
     values = torch.from_numpy(pixels.astype(np.uint16))
     return Batch(tiles, whole, INFO.bands, values, regions=(rois,) * count)
@@ -128,7 +128,7 @@ def test_only_what_nobody_wants_to_see_is_fused(
 
 
 def test_the_plan_says_so(plan: Callable[..., Plan], on_this_device: None, tmp_path: Path) -> None:
-    Image.new("RGB", (9, 3)).save(tmp_path / "a.png")
+    Image.new("RGB", (9, 2)).save(tmp_path / "a.png")
     plan()
     found = describe_survey(look(tmp_path / "config.yaml", tmp_path / "out", tmp_path))["responses"]
     engines = {row["filter"]: (row["engine"], row["ns_per_pixel"]) for row in found}
