@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sysconfig
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
@@ -39,8 +43,11 @@ class Group:
 
 
 def possible(device: str) -> bool:
-    """Whether such kernels run there."""
-    return device == "cuda" and find_spec("triton") is not None
+    """Whether such kernels run there: Triton builds its launcher in C on each machine, once."""
+    if device != "cuda" or find_spec("triton") is None:
+        return False
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return bool(compiler) and Path(sysconfig.get_path("include"), "Python.h").is_file()
 
 
 def choose(outputs: Iterable[Output]) -> tuple[Group, ...]:

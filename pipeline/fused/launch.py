@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.bank.expr import Kernel
 from pipeline.fused.reductions import Frame, Reduction
-from pipeline.fused.source import write
+from pipeline.fused.source import Template, write
 from pipeline.statistics.cells import CELL, sides_of
 from pipeline.types import Ints, Reach, Region
 
@@ -28,6 +28,10 @@ class Tiles:
 
 
 @lru_cache(maxsize=256)
+def _kernel(kernels: tuple[Kernel, ...], margin: Reach, templates: tuple[Template, ...]) -> Any:
+    return build(write(kernels, margin, templates))
+
+
 def build(text: str) -> Any:
     """The function that Triton makes of the text of a module; it is compiled when it is launched.
 
@@ -66,7 +70,8 @@ def reduce(
     )
     frame = Frame(planes.device, len(kernels) * len(planes), cells, down * across)
     buffers = [reduction.buffers(frame) for reduction in reductions]
-    kernel = build(write(kernels, margin, [reduction.template for reduction in reductions]))
+    templates = tuple(reduction.template for reduction in reductions)
+    kernel = _kernel(tuple(kernels), margin, templates)
     every = prod(cells) * frame.tiles
     kernel[(len(planes) * every,)](
         planes,

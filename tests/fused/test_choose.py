@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,12 +65,24 @@ def test_the_margin_is_that_of_the_widest_and_only_valid_loses_pixels() -> None:
     assert tall.lost == tall.margin == ((2, 1), (0, 0))
 
 
-def test_only_a_gpu_with_triton_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
-    assert not possible("cuda")
+def test_only_a_gpu_where_triton_can_build_will_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "Python.h").touch()
     monkeypatch.setattr(module, "find_spec", lambda name: object())
+    monkeypatch.setattr(module.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setenv("CC", "cc")
     assert possible("cuda")
     assert not possible("cpu")
+    monkeypatch.delenv("CC")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not possible("cuda")
+    monkeypatch.setenv("CC", "cc")
+    (tmp_path / "Python.h").unlink()
+    assert not possible("cuda")
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert not possible("cuda")
 
 
 def test_choosing_loads_neither_torch_nor_triton() -> None:
