@@ -152,11 +152,11 @@ def _pack(data: Array, lengths: Array, out: Array) -> int:
     codes = np.zeros(len(lengths), np.uint64)
     _make(lengths, codes)
     widths = lengths.astype(np.uint64)
-    pairs = np.empty((256, 256), np.uint64)  # by the second byte and the first
+    pairs = np.empty(1 << 16, np.uint64)  # by two bytes, the first the lower one
     for b in range(256):
         for a in range(256):
             both = codes[a] | (codes[b] << widths[a])
-            pairs[b, a] = both | ((widths[a] + widths[b]) << _WIDTH)
+            pairs[256 * b + a] = both | ((widths[a] + widths[b]) << _WIDTH)
     at = np.uint64(0), np.uint64(0), np.uint64(0)
     # the last block; dynamic codes; 257 literals, 2 distances, 19 lengths of lengths
     fields = [(1, 1), (2, 2), (0, 5), (1, 5), (15, 4), (0, 3), (0, 3), (0, 3)]
@@ -170,8 +170,9 @@ def _pack(data: Array, lengths: Array, out: Array) -> int:
     for value, width in fields:
         at = _write(np.uint64(value), np.uint64(width), out, at)
     whole = len(data) // 4 * 4
-    for i in range(0, whole, 4):
-        a, b = pairs[data[i + 1], data[i]], pairs[data[i + 3], data[i + 2]]
+    twos = data[:whole].view(np.uint16)
+    for i in range(0, len(twos), 2):
+        a, b = pairs[twos[i]], pairs[twos[i + 1]]
         width = a >> _WIDTH
         code = (a & _CODE) | ((b & _CODE) << width)
         at = _write(code, width + (b >> _WIDTH), out, at)
