@@ -30,10 +30,12 @@ from torch import Tensor
 
 from pipeline.bank.expr import Kernel
 from pipeline.fused.block import Unwritten, states
+from pipeline.fused.keys import Keys
 from pipeline.fused.launch import Tiles, build
+from pipeline.fused.moments import Moments
 from pipeline.fused.pixels import Recomputed
 from pipeline.fused.ranks import STEPS
-from pipeline.fused.reductions import Bins, Deviations, Frame, Keys, Moments, Reduction, Within
+from pipeline.fused.reductions import Bins, Deviations, Frame, Reduction, Within
 from pipeline.fused.source import write
 from pipeline.stages.measure import Tally
 from pipeline.statistics import accumulators

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from pipeline.bank.expr import Kernel
+from pipeline.fused.keys import Keys
 from pipeline.fused.launch import Tiles, cells_of, reduce
+from pipeline.fused.moments import Moments
 from pipeline.fused.ranks import Ranked
-from pipeline.fused.reductions import Bins, Deviations, Keys, Moments, Reduction, Within
+from pipeline.fused.reductions import Bins, Deviations, Reduction, Within
 from pipeline.statistics.base import Counts, Floats
 from pipeline.types import Ints, Reach, Region
 

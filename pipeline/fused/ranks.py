@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.fused.reductions import Keys, first_alike
+from pipeline.fused.keys import Keys, first_alike
 from pipeline.statistics.base import Counts, Floats
 
 STEPS = (14, 9, 9)
