@@ -328,6 +328,7 @@ def test_a_killed_actor_costs_a_retry_and_a_deadly_image_itself_only(
     assert sorted(reported) == ["s", "t", "u"]
     assert done(site) == {"s": "a kill-once b", "t": "c d", "u": "e"}
     lost = [notice.details for notice in noticed if notice.event == "lost"]
+    lost = [details for details in lost if details["shards"]]  # others Ray never started
     assert len(lost) == 1 + 2 + 1 + 2, "the shard twice, its half, the image twice"
     assert all(details["machine"] and details["reason"] for details in lost)
     assert rooms(site) == []
