@@ -29,7 +29,7 @@ from pipeline.stages.write import Sink
 from pipeline.types import Progress, Shard, ShardReport
 from pipeline.watch import COMPUTED, Timesheet
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Names of malloc.h for mallopt."""
 
 
@@ -172,13 +172,17 @@ def _compute_tile(
 
 
 def keep_memory() -> None:
-    """Let glibc reuse what is freed: a response in fresh pages costs more than a small kernel."""
+    """Let glibc reuse what is freed: a response in fresh pages costs more than a small kernel.
+
+    Threads share one heap: those of their own end at 64 MiB, and a larger plane would be fresh.
+    """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # another C library
         return
     mallopt(_MMAP_THRESHOLD, 1 << 28)
     mallopt(_TRIM_THRESHOLD, 1 << 30)
+    mallopt(_ARENA_MAX, 1)
 
 
 def configure(plan: Plan) -> None:
