@@ -207,7 +207,7 @@ def _compiled(kernels: Sequence[Kernel], walk: Sequence[Reduction]) -> dict[str,
 
     tiles = Tiles()
     frame = Frame(torch.device("cpu"), len(kernels), (1, 1), 16)
-    types = {torch.float64: "*fp64", torch.int32: "*i32", torch.int8: "*i8"}
+    types = {torch.float64: "*fp64", torch.int32: "*i32", torch.int16: "*i16"}
     pointers = [types[buffer.dtype] for one in walk for buffer in one.buffers(frame)]
     kernel = build(write(kernels, kernels[0].reach, [one.template for one in walk]))
     constants = {"CELL": 256, "ROWS": tiles.rows, "BLOCK": tiles.block}

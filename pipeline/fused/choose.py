@@ -1,4 +1,4 @@
-"""Which responses are computed so, and in whose company; decided with the plan, without pixels."""
+"""Which responses are fused with their statistics, and in whose company: decided with the plan."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ TOGETHER = 16
 """Most responses that one kernel computes: their sums fill the registers of a thread."""
 
 LITERALS = 1024
-"""Most taps that are written out in one text, which Triton takes seconds to compile."""
+"""Most taps that are written out in one text: Triton takes seconds to compile them."""
 
 _LARGEST = 256
-"""Taps of a kernel that has no company at all where others have it."""
+"""Most taps of one kernel: four such fill a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,8 @@ class Group:
     """Convolutions of one input that are computed together.
 
     margin: what the widest of them needs of the input; lost: of pixels at each end of each axis
-    that have no response, which only the boundary `valid` leaves out.
+    that have no response, which only the boundary `valid` leaves out; joint: of all bands there is
+    one response.
     """
 
     source: Input

@@ -63,10 +63,10 @@ class Keys:
         for level, bits in enumerate(self.steps[:-1]):
             begin = self.leading >> sum(self.steps[level + 1 : -1])
             shape = frame.planes, (slots if level else 1) << bits
-            table = begin.new_full(shape, -1, dtype=torch.int8)
+            table = begin.new_full(shape, -1, dtype=torch.int16)
             place = (parent << bits) + (begin & ((1 << bits) - 1))
             parent = first_alike(begin)
-            tables.append(table.scatter_(1, place, parent.to(torch.int8)))
+            tables.append(table.scatter_(1, place, parent.to(torch.int16)))
         return [*tables, frame.counts(slots, 1 << self.steps[-1])]
 
     def answer(self, buffers: list[Tensor]) -> tuple[Tensor]:

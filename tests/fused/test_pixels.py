@@ -14,14 +14,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.bank.expr import Kernel
+from pipeline.fused.block import Unwritten, states
 from pipeline.fused.launch import Tiles
 from pipeline.fused.pixels import Recomputed
+from pipeline.statistics import accumulators
 from pipeline.types import Ints, Reach, Region
 
 pytest.importorskip("triton", reason="Triton is not installed")
 
 Array = np.ndarray
 SMALL = Tiles(4, 16)
+WIDE = Region((0, 0), (2, 4))
 ROUNDING = 1e-12
 """Of sums in float64: of magnitudes, relative."""
 
@@ -218,6 +221,19 @@ def test_walks_repeat_to_the_bit_and_planes_do_not_depend_on_their_company() -> 
     for a, b, c in zip(both, again, second, strict=True):
         assert a.tobytes() == b.tobytes()
         assert a[1:].tobytes() == c.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("names", "walks"), [(["mean", "max"], 1), (["mean", "p10", "entropy"], 3), (["all"], 5)]
+)
+def test_statistics_share_walks(
+    names: list[str], walks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_, _ = pixels(np.eye(2, 4, dtype=np.uint8)[None], [Kernel.of([[3.0]])], WIDE)
+    walk, count = given_.walk, []
+    monkeypatch.setattr(given_, "walk", lambda: (count.append(1), walk()))
+    states(Unwritten.of(given_, WIDE.shape), accumulators(names))
+    assert len(count) == walks
 
 
 def test_what_is_not_finite_is_said() -> None:
