@@ -118,10 +118,10 @@ def curves(*, quick: bool) -> dict[str, Curve]:
 
 
 def gabors(count: int) -> Bank:
-    """Of four wavelengths, in as many directions as it takes."""
-    turns = -(-count // 4)
-    angles = [(w, 180 * i / turns) for i in range(turns) for w in (4.0, 6.0, 9.0, 13.5)]
-    return {f"gabor_{i}": gabor(*one) for i, one in enumerate(angles[:count])}
+    """Of four wavelengths, in directions that the golden angle spreads: any first few are alike."""
+    return {
+        f"gabor_{i}": gabor((4.0, 6.0, 9.0, 13.5)[i % 4], 20 + 111.246 * i) for i in range(count)
+    }
 
 
 def random(edge: int, count: int) -> Bank:
