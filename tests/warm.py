@@ -79,6 +79,7 @@ def _server() -> subprocess.Popen[str]:
 # ---------------------------------------------------------------- the other side
 def serve(requests: IO[str], answers: IO[str]) -> None:
     """Start commands and tell of their ends until nobody asks any more."""
+    import pipeline.bank.moving
     import pipeline.bank.native
     import pipeline.statistics.finish
     import pipeline.statistics.whole

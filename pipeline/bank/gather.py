@@ -55,7 +55,7 @@ def gather(x: Tensor, places: Sequence[Places], room: Tensor | None = None) -> T
 
 def _copied(x: Tensor, places: tuple[Places, ...], room: Tensor | None) -> Tensor:
     """Line by line: the longest plain range at once, what is beside it by itself."""
-    from pipeline.bank.native import gather as copy
+    from pipeline.bank.moving import gather as copy
 
     shape = (x.shape[0], *(len(place.index) for place in places))
     if room is not None:
