@@ -24,19 +24,14 @@ def _codes(values: Array, valid: Array, offset: float, scale: float, top: int, o
     valid: as long as values, or empty for everywhere. In float64, so that every value inside the
     span is rebuilt to half a step.
     """
-    many = 1.0 / scale if scale > 0.0 else 0.0
-    middle = 0.0 if scale > 0.0 else top // 2 + 1.0
-    last = np.float64(top)
-    if len(valid) == 0:
-        for i in range(len(values)):
-            step = np.rint((np.float64(values[i]) - offset) * many) + middle
-            out[i] = np.int32(min(max(step, 1.0), last))
-        return
-    for i in range(len(values)):
-        value = np.float64(values[i]) if valid[i] else offset
-        step = np.rint((value - offset) * many) + middle
-        code = np.int32(min(max(step, 1.0), last))
-        out[i] = code if valid[i] else 0
+    last, many = np.float64(top), 1.0 / scale
+    for i in range(len(values) if scale > 0.0 else 0):
+        step = (np.float64(values[i]) - offset) * many
+        out[i] = np.int32(np.rint(min(max(step, 1.0), last)))
+    if scale <= 0.0:
+        out[:] = top // 2 + 1
+    for i in range(len(valid)):
+        out[i] = out[i] if valid[i] else 0
 
 
 codes = compiled(
@@ -147,6 +142,19 @@ def _put(code: np.uint64, width: np.uint64, out: Array, at: _At) -> _At:
 _write = compiled(_put)
 
 
+def _put_pairs(twos: Array, pairs: Array, out: Array, at: _At) -> _At:
+    """Write pairs of bytes, two of them at a time."""
+    for i in range(0, len(twos) // 2 * 2, 2):  # so LLVM knows that none is left
+        a, b = pairs[twos[i]], pairs[twos[i + 1]]
+        width = a >> _WIDTH
+        code = (a & _CODE) | ((b & _CODE) << width)
+        at = _write(code, width + (b >> _WIDTH), out, at)
+    return at
+
+
+_write_pairs = compiled(_put_pairs)
+
+
 def _pack(data: Array, lengths: Array, out: Array) -> int:
     """Write one last block with dynamic codes into out, words of 64 bits; return its bits."""
     codes = np.zeros(len(lengths), np.uint64)
@@ -170,12 +178,7 @@ def _pack(data: Array, lengths: Array, out: Array) -> int:
     for value, width in fields:
         at = _write(np.uint64(value), np.uint64(width), out, at)
     whole = len(data) // 4 * 4
-    twos = data[:whole].view(np.uint16)
-    for i in range(0, len(twos), 2):
-        a, b = pairs[twos[i]], pairs[twos[i + 1]]
-        width = a >> _WIDTH
-        code = (a & _CODE) | ((b & _CODE) << width)
-        at = _write(code, width + (b >> _WIDTH), out, at)
+    at = _write_pairs(data[:whole].view(np.uint16), pairs, out, at)
     for i in range(whole, len(data)):
         at = _write(codes[data[i]], widths[data[i]], out, at)
     k, word, held = _write(codes[256], widths[256], out, at)

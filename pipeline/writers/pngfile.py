@@ -21,7 +21,7 @@ UP = 2
 
 FEW, FLAT = 4096, 0.5
 """Bytes that the table of a code is too long for; share of one byte from which matches are long."""
-SAMPLE, MANY = 4, 1 << 16
+SAMPLE, MANY = 8, 1 << 18
 """Of more bytes than MANY, one in SAMPLE tells how long codes should be."""
 HEADER = 3 + 5 + 5 + 4 + 3 * 19 + 4 * 259
 """Bits before the first byte's code: kind of block, numbers of codes, their lengths."""
