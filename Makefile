@@ -8,7 +8,7 @@ ARGS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install
 # Once, so that no run has to wait for it.
-COMPILE := $(BIN)/python -c "import pipeline.bank.native, pipeline.bank.moving, pipeline.statistics.finish, pipeline.statistics.whole, pipeline.writers.native"
+COMPILE := $(BIN)/python -c "import pipeline.bank.native, pipeline.bank.moving, pipeline.statistics.finish, pipeline.statistics.fine, pipeline.statistics.look, pipeline.statistics.whole, pipeline.writers.native"
 FILE = $(shell test -f "configs/$(CONFIG)" && echo "configs/$(CONFIG)" || echo "$(CONFIG)")
 
 # How often the fault tests do what they do once or twice in `make test`; 0 is every call or state.

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -179,3 +180,18 @@ def test_the_hook_and_ci_run_what_the_makefile_runs() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert script.read_text().splitlines()[-2:] == ["make check", "make test"]
+
+
+def test_the_set_up_compiles_every_loop() -> None:
+    """Else the first run does, and each of its processes waits for it."""
+    (line,) = re.findall(r"^COMPILE := .*import (.*)\"$", (ROOT / "Makefile").read_text(), re.M)
+    with_signature = re.compile(r"compiled\(\s*_\w+,")
+    wanted = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "pipeline").rglob("*.py")
+        if with_signature.search(path.read_text())
+    }
+    code = f"import sys, {line}; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert len(wanted) > 5
+    assert wanted <= {*found.stdout.split()}, found.stderr
