@@ -1,13 +1,15 @@
 """Filters of IBSI 2 on a volume, against MIRP: CPU and wall time, memory, and who is right.
 
 Laws' kernels over 24 rotations with an energy map, and Gabor wavelets in three planes and several
-directions; from a NIfTI file to a map on the disk. Seconds are those on the volume less those on a
-tiny one: start-up is taken away from both. The check of a small volume is scipy in float64, that of
-the large one the other tool: the largest difference, as a share of the map's range.
+directions; from NIfTI files to maps on the disk, with one thread. Seconds are those per volume, as
+the slope between two folders: start-up is excluded, and what a process pays once. The check of a
+small volume is scipy in float64, that of the large one the other tool: the largest difference, as
+a share of the map's range.
 
 MIRP (pip install mirp) needs no place in this project: name a Python that has it.
 
-    python benchmarks/volume.py [--mirp PYTHON] [--side 256] [--rounds 1] [--json FILE]
+    python benchmarks/volume.py [--mirp PYTHON] [--side 256] [--volumes 1] [--rounds 1]
+        [--json FILE]
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from timing import measured, spread
 
 Volume = npt.NDArray[np.floating]
 Array = npt.NDArray[np.float64]
-TINY, SMALL = 16, 40
+SMALL, FIRST = 40, "0.nii"
 OURS = "filterbank"
 LAWS = {"L": [1, 2, 1], "E": [-1, 0, 1], "W": [-1, 2, 0, -2, 1], "R": [1, -4, 6, -4, 1]}
 SIGMA, WAVELENGTH, GAMMA, ANGLES, RADIUS = 5.0, 4.0, 1.5, (0, 45, 90, 135), 31
@@ -120,55 +122,58 @@ JOBS = {
 
 MIRP = """
 import json, sys, numpy as np
+from pathlib import Path
 from mirp import extract_images
-words = json.loads(sys.argv[2])
-images, masks = extract_images(
-    image=sys.argv[1], export_images=True, by_slice=False, boundary_condition="reflect", **words
-)[0]
-np.save(sys.argv[3], images[-1]["image"].astype(np.float32))
+volumes, out, words = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
+out.mkdir()
+for volume in sorted(volumes.iterdir()):
+    found, _ = extract_images(
+        image=str(volume), export_images=True, by_slice=False, boundary_condition="reflect", **words
+    )[0]
+    np.save(out / volume.name, found[-1]["image"].astype(np.float32))
 """
 
 
 # ---------------------------------------------------------------- the tools
-def make(file: Path, side: int) -> Volume:
-    """Blobs under noise, of 16 bits, as (z, y, x); spacing 1 mm, no compression."""
+def make(folder: Path, side: int, count: int = 1) -> Volume:
+    """Blobs under noise, of 16 bits, as (z, y, x); spacing 1 mm, no compression; all the same."""
     import nibabel
     from scipy import ndimage
 
     noise = np.random.default_rng(side).normal(size=(side,) * 3).astype(np.float32)
     volume: Volume = np.rint(1000 * (ndimage.gaussian_filter(noise, 2) * 6 + 0.2 * noise))
-    nibabel.save(nibabel.Nifti1Image(volume.T.astype(np.int16), np.diag([-1, -1, 1, 1])), file)
+    folder.mkdir()
+    image = nibabel.Nifti1Image(volume.T.astype(np.int16), np.diag([-1, -1, 1, 1]))
+    nibabel.save(image, folder / FIRST)
+    for i in range(1, count):
+        (folder / f"{i}.nii").hardlink_to(folder / FIRST)
     return volume
 
 
-def config(job: Job, volume: Path, out: Path) -> Path:
+def by_filterbank(job: Job, volumes: Path, out: Path) -> list[str]:
     """Ours, as a user writes it."""
-    file = out.with_suffix(".yaml")
-    file.write_text(
-        f"version: 1\ninput: {{path: {volume}}}\nboundary: reflect\nfilters:\n  - {job.config}\n"
+    config = out.with_suffix(".yaml")
+    config.write_text(
+        f"version: 1\ninput: {{path: {volumes}}}\nboundary: reflect\nfilters:\n  - {job.config}\n"
         f"statistics: [mean, std, min, max]\noutput: {{path: {out}, maps: float32}}\n"
+        "run: {device: cpu, threads: 1}\n"
     )
-    return file
+    return [sys.executable, "-m", "pipeline", "run", str(config)]
 
 
-def by_mirp(python: str, job: Job, volume: Path, out: Path) -> list[str]:
-    return [python, "-c", MIRP, str(volume), json.dumps(job.mirp), f"{out}.npy"]
-
-
-def by_filterbank(job: Job, volume: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "pipeline", "run", str(config(job, volume, out))]
+def by_mirp(python: str, job: Job, volumes: Path, out: Path) -> list[str]:
+    return [python, "-c", MIRP, str(volumes), str(out), json.dumps(job.mirp)]
 
 
 def answer(out: Path) -> Volume:
-    """The map that a tool has left."""
-    if not out.is_dir():
-        return np.load(f"{out}.npy")
+    """The map of the first volume that a tool has left."""
+    if (out / f"{FIRST}.npy").exists():
+        return np.load(out / f"{FIRST}.npy")
     from pipeline import open_output
 
     output = open_output(out)
-    (image,) = output.images["image"].to_pylist()
     (name,) = output.filters["filter"].to_pylist()
-    return output.maps(image, name)
+    return output.maps(FIRST, name)
 
 
 def apart(found: Volume, right: Volume) -> float:
@@ -182,21 +187,30 @@ Figures = dict[str, dict[str, Any]]
 """By tool, what was measured."""
 
 
-def compare(job: Job, tools: Mapping[str, Words], side: int, rounds: int, root: Path) -> Figures:
+@dataclass(frozen=True)
+class Sizes:
+    """Voxels per axis, volumes by which the larger folder is larger, and rounds."""
+
+    side: int
+    volumes: int
+    rounds: int
+
+
+def compare(job: Job, tools: Mapping[str, Words], sizes: Sizes, root: Path) -> Figures:
     """What a job takes of each tool, in turn, and how right they are."""
-    volumes = {n: root / f"{n}.nii" for n in (TINY, SMALL, side)}
-    right = job.right(make(volumes[SMALL], SMALL))
-    for n in (TINY, side):
-        make(volumes[n], n)
+    small, few, many = (root / name for name in ("small", "few", "many"))
+    right = job.right(make(small, SMALL))
+    make(few, sizes.side)
+    make(many, sizes.side, 1 + sizes.volumes)
     found: Figures = {tool: {"cpu": [], "wall": [], "peak": 0} for tool in tools}
     for tool, words in tools.items():
-        measured(words(job, volumes[SMALL], root / f"{tool}-small"))
+        measured(words(job, small, root / f"{tool}-small"))
         found[tool]["error"] = apart(answer(root / f"{tool}-small"), right)
-    for turn, (tool, words) in product(range(rounds), tools.items()):
-        start = measured(words(job, volumes[TINY], root / f"{tool}-tiny-{turn}"))
-        used = measured(words(job, volumes[side], root / f"{tool}-{turn}"))
-        found[tool]["cpu"].append(used.cpu - start.cpu)
-        found[tool]["wall"].append(used.wall - start.wall)
+    for turn, (tool, words) in product(range(sizes.rounds), tools.items()):
+        start = measured(words(job, few, root / f"{tool}-few-{turn}"))
+        used = measured(words(job, many, root / f"{tool}-{turn}"))
+        found[tool]["cpu"].append((used.cpu - start.cpu) / sizes.volumes)
+        found[tool]["wall"].append((used.wall - start.wall) / sizes.volumes)
         found[tool]["peak"] = max(found[tool]["peak"], used.peak)
     ours = answer(root / f"{OURS}-0")
     for tool in tools:
@@ -206,7 +220,14 @@ def compare(job: Job, tools: Mapping[str, Words], side: int, rounds: int, root: 
 
 def report(title: str, found: Figures) -> None:
     print(f"\n{title}")
-    heads = ("CPU s", f"to {OURS}", "wall s", "peak MiB", "off scipy", f"off {OURS}")
+    heads = (
+        "CPU s / volume",
+        f"to {OURS}",
+        "wall s / volume",
+        "peak MiB",
+        "off scipy",
+        f"off {OURS}",
+    )
     print(f"{'':12}" + "".join(f"{head:>24}" for head in heads))
     for tool, one in found.items():
         ratios = [a / b for a, b in zip(one["cpu"], found[OURS]["cpu"], strict=True)]
@@ -219,6 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mirp", metavar="PYTHON", help="an interpreter that has it")
     parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--volumes", type=int, default=1, help="more, in the larger folder")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     options = parser.parse_args()
@@ -228,10 +250,11 @@ def main() -> None:
         tools["mirp"] = partial(by_mirp, options.mirp)
     else:
         print("mirp: not installed; name a Python that has it with --mirp")
+    sizes = Sizes(options.side, options.volumes, options.rounds)
     found = {}
     for title, job in JOBS.items():
         with tempfile.TemporaryDirectory() as name:
-            found[title] = compare(job, tools, options.side, options.rounds, Path(name))
+            found[title] = compare(job, tools, sizes, Path(name))
         report(f"{title}, {options.side} voxels per axis", found[title])
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))

@@ -72,10 +72,10 @@ def test_curves_measure_what_is_right(tmp_path: Path) -> None:
 
 def test_filters_of_volumes_are_right(tmp_path: Path) -> None:
     volume = load("volume")
-    pixels = volume.make(tmp_path / "volume.nii", volume.TINY)
+    pixels = volume.make(tmp_path / "in", SIDE // 4)
     for number, job in enumerate(volume.JOBS.values()):
         out = tmp_path / f"out{number}"
-        words = volume.by_filterbank(job, tmp_path / "volume.nii", out)
+        words = volume.by_filterbank(job, tmp_path / "in", out)
         assert filterbank(*words[words.index("run") :]).code == 0
         assert volume.apart(volume.answer(out), job.right(pixels)) <= 1e-5
         assert volume.apart(volume.answer(out), job.right(pixels[::-1])) > 1e-3
