@@ -184,7 +184,9 @@ def test_the_hook_and_ci_run_what_the_makefile_runs() -> None:
 
 def test_the_set_up_compiles_every_loop() -> None:
     """Else the first run does, and each of its processes waits for it."""
-    (line,) = re.findall(r"^COMPILE := .*import (.*)\"$", (ROOT / "Makefile").read_text(), re.M)
+    (line,) = re.findall(
+        r"^COMPILE := .*import (.*)\"$", (ROOT / "Makefile").read_text(), re.MULTILINE
+    )
     with_signature = re.compile(r"compiled\(\s*_\w+,")
     wanted = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
