@@ -15,6 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pipeline.fused.block import Walked, walked
+from pipeline.fused.choose import possible
 from pipeline.statistics import COLUMNS, Block, Statistic
 from pipeline.statistics.base import Counts, Floats
 from pipeline.statistics.cells import Cells, sides_of
@@ -81,7 +83,8 @@ class Tally:
             found |= statistic.finish(state)
         if self.base is not None:
             found |= _raised(found, self.base, self.n_valid)
-        found |= ratios(found)
+        if not found.keys() >= set(wanted):
+            found |= ratios(found)
         total = self.certain.astype(np.float64)
         if self.support is not None:
             total += self.support.total()[:, 0]
@@ -137,6 +140,12 @@ class Part:
 
     def whole(self, statistics: Sequence[Statistic]) -> Tally:
         """All passes, where the region has no other part."""
+        block = self.block
+        complete = block.valid is None and tuple(block.values.shape[1:]) == block.shape
+        if complete and possible(block.values.device.type):
+            n = np.full(len(block.values), self.n_pixels)
+            found = walked(Walked.stored(block), statistics)
+            return Tally(self.n_pixels, n, n, None, found, self.base)
         alone = replace(self, block=replace(self.block, alone=True))
         tally = alone.tally(statistics)
         while (briefs := tally.briefs(statistics)) is not None:

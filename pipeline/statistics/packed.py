@@ -42,8 +42,8 @@ class Packed:
     """Valid pixels of P planes.
 
     values: (P, Z, Y, X) float32; valid: bool of the same shape, or None for everywhere; shape:
-    (P, *cells); sieves, counted: keys that were looked for, and how many there were, for the next
-    statistic that asks.
+    (P, *cells); sieves, counted, found: keys that were looked for, how many there were, and pixels
+    at ranks, for the next statistic that asks.
     """
 
     values: Pixels
@@ -51,6 +51,7 @@ class Packed:
     shape: Ints
     sieves: dict[tuple[Ints, bytes], Sieve] = field(default_factory=dict, repr=False)
     counted: dict[tuple[Ints, bytes], Counts] = field(default_factory=dict, repr=False)
+    found: dict[bytes, Floats | None] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, block: Block) -> Packed:
@@ -152,6 +153,12 @@ class Packed:
 
     def ranked(self, ranks: Counts) -> Floats | None:
         """The pixels at ascending ranks, (P, R), as float64; None where keys find them sooner."""
+        mark = ranks.tobytes()
+        if mark not in self.found:
+            self.found[mark] = self._ranked(ranks)
+        return self.found[mark]
+
+    def _ranked(self, ranks: Counts) -> Floats | None:
         if self.whole is not None:
             return self.whole.ranked(ranks)
         if np.diff(self.bounds).max() <= FEW:

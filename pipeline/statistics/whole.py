@@ -13,14 +13,12 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.statistics.base import Counts, Floats
-from pipeline.statistics.counting import keys, tally
+from pipeline.statistics.counting import STEP, keys, tally
 from pipeline.statistics.native import Array
 from pipeline.types import Ints
 
 SPAN = 1 << 16
 """Most numbers between the least and the greatest of a plane, and no more than it has pixels."""
-
-_CHUNK = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +75,13 @@ def _make_table(
 ) -> None:
     """Count each number of each plane; keep those that occur."""
     tables = np.empty((4, SPAN), np.int32)
-    at = np.empty(_CHUNK, np.uint32)
+    at = np.empty(STEP, np.uint32)
     k = np.int64(0)
     for p in range(len(extents)):
         low, size = np.int32(extents[p, 0]), extents[p, 1] - extents[p, 0] + 1
         tables[:, :size] = 0
-        for first in range(bounds[p], bounds[p + 1], _CHUNK):
-            run = pixels[first : min(first + _CHUNK, bounds[p + 1])]
+        for first in range(bounds[p], bounds[p + 1], STEP):
+            run = pixels[first : min(first + STEP, bounds[p + 1])]
             for j in range(len(run)):
                 at[j] = np.uint32(np.int32(run[j]) - low)
             tally(at[: len(run)], tables)
