@@ -29,7 +29,7 @@ from scipy import ndimage, stats
 from torch import Tensor
 
 from pipeline.bank.expr import Kernel
-from pipeline.fused.block import Unwritten, states
+from pipeline.fused.block import Walked, walked
 from pipeline.fused.keys import Keys
 from pipeline.fused.launch import Tiles, build
 from pipeline.fused.moments import Moments
@@ -55,9 +55,9 @@ def fused(planes: Tensor, kernels: Sequence[Kernel], tiles: Tiles) -> Columns:
     reach = kernels[0].reach
     shape = tuple(n - a - b for n, (a, b) in zip(planes.shape[1:], reach, strict=True))
     computed = Recomputed(planes, Region.whole(shape), kernels, reach, tiles)
-    block, n = Unwritten.of(computed, shape), computed.counts()
+    block, n = Walked.of(computed, shape), computed.counts()
     statistics = accumulators(STATISTICS)
-    tally = Tally(block.values[0].numel(), n, n, None, states(block, statistics), None)
+    tally = Tally(block.values[0].numel(), n, n, None, walked(block, statistics), None)
     return tally.columns(statistics, STATISTICS)
 
 

@@ -1,4 +1,4 @@
-"""A block whose pixels are nowhere, and how statistics get along with one."""
+"""A block whose pixels are seen by walks over them, and how statistics share those."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
+from pipeline.bank.expr import Kernel
 from pipeline.fused.launch import cells_of
 from pipeline.fused.pixels import Recomputed
 from pipeline.statistics.base import Block, Counts, Floats, Statistic
 from pipeline.statistics.cells import sides_of
-from pipeline.types import Ints
+from pipeline.types import Ints, Region
 
 
 @dataclass(frozen=True)
-class Unwritten(Block):
-    """A block that is all of some responses; only the shape of its values is known."""
+class Walked(Block):
+    """A block that is all of some responses; of its values only the shape is there."""
 
     computed: Recomputed = field(kw_only=True)
 
     @classmethod
-    def of(cls, computed: Recomputed, shape: Ints) -> Unwritten:
+    def of(cls, computed: Recomputed, shape: Ints) -> Walked:
         """All cells that a box touches. shape: of the image."""
         box, sides = computed.box, sides_of(shape)
         origin = tuple(a // side * side for a, side in zip(box.start, sides, strict=True))
@@ -30,6 +32,14 @@ class Unwritten(Block):
         extents = (min(count * side, n - a) for a, count, side, n in ends)
         values = torch.empty((computed.planes, *extents), device="meta")
         return cls(values, None, origin, shape, alone=True, computed=computed)
+
+    @classmethod
+    def stored(cls, block: Block) -> Walked:
+        """A block that is all of an image and misses no pixel, where it lies on a GPU."""
+        none = ((0, 0),) * len(block.shape)
+        one = Kernel.of(np.ones((1,) * len(block.shape)))
+        computed = Recomputed(block.values, Region.whole(block.shape), (one,), none)
+        return cls.of(computed, block.shape)
 
     @property
     def pixels(self) -> Recomputed:
@@ -41,7 +51,7 @@ class Unwritten(Block):
         return self.computed.ranked(ranks)
 
 
-def states(block: Unwritten, statistics: Sequence[Statistic]) -> tuple[Any, ...]:
+def walked(block: Walked, statistics: Sequence[Statistic]) -> tuple[Any, ...]:
     """The last state of each statistic, after as few walks as they need together.
 
     Each goes as far as it can with what is known, from the start, which is cheap.
@@ -53,7 +63,7 @@ def states(block: Unwritten, statistics: Sequence[Statistic]) -> tuple[Any, ...]
         block.computed.walk()
 
 
-def _advanced(block: Unwritten, statistic: Statistic) -> Any:
+def _advanced(block: Walked, statistic: Statistic) -> Any:
     """The last state of a statistic; None where it had to guess."""
     brief = None
     while True:

@@ -7,6 +7,7 @@ import shutil
 import sysconfig
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class Group:
     joint: bool
 
 
+@lru_cache(maxsize=2)
 def possible(device: str) -> bool:
     """Whether such kernels run there: Triton builds its launcher in C on each machine, once."""
     if device != "cuda" or find_spec("triton") is None:

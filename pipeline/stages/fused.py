@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.bands import BandPlan
 from pipeline.bank.apply import input_planes
-from pipeline.fused.block import Unwritten, states
+from pipeline.fused.block import Walked, walked
 from pipeline.fused.choose import Group
 from pipeline.fused.pixels import Recomputed
 from pipeline.plan import Plan
@@ -60,8 +60,8 @@ def _measure(
     for roi in batch.regions[0]:
         box = roi.box.overlap(inner)
         computed = Recomputed(value.data, box, group.kernels, group.margin)
-        block, n = Unwritten.of(computed, shape), computed.counts()
-        tally = Tally(box.size, n, n, None, states(block, statistics), base)
+        block, n = Walked.of(computed, shape), computed.counts()
+        tally = Tally(box.size, n, n, None, walked(block, statistics), base)
         columns = tally.columns(statistics, wanted)
         for f, name in enumerate(group.names):
             mine = {key: column[f :: len(group.names)] for key, column in columns.items()}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.bank.expr import Kernel
-from pipeline.fused.block import Unwritten, states
+from pipeline.fused.block import Walked, walked
 from pipeline.fused.launch import Tiles
 from pipeline.fused.pixels import Recomputed
 from pipeline.statistics import accumulators
@@ -232,7 +232,7 @@ def test_statistics_share_walks(
     given_, _ = pixels(np.eye(2, 4, dtype=np.uint8)[None], [Kernel.of([[3.0]])], WIDE)
     walk, count = given_.walk, []
     monkeypatch.setattr(given_, "walk", lambda: (count.append(1), walk()))
-    states(Unwritten.of(given_, WIDE.shape), accumulators(names))
+    walked(Walked.of(given_, WIDE.shape), accumulators(names))
     assert len(count) == walks
 
 

@@ -19,9 +19,10 @@ from running import look
 from pipeline import bands
 from pipeline.config import load
 from pipeline.describe import describe_survey
+from pipeline.fused.pixels import Recomputed
 from pipeline.plan import Plan
 from pipeline.stages import filter as stage
-from pipeline.stages import fused
+from pipeline.stages import fused, measure
 from pipeline.types import Batch, Grid, ImageInfo, Region, Roi, Source, Tile
 
 pytest.importorskip("triton", reason="Triton is not installed")
@@ -40,6 +41,7 @@ filters:
 statistics: [{statistics}]
 output: {{path: out{kept}}}
 """
+Rows = dict[tuple[str, ...], dict[str, float]]
 EXACT = ("n_pixels", "n_valid", "support", "min", "max", "p05", "p50", "iqr", "entropy", "energy")
 
 
@@ -55,7 +57,8 @@ def plan(tmp_path: Path) -> Callable[..., Plan]:
 
 @pytest.fixture
 def on_this_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bands, "possible", lambda device: True)
+    for module in (bands, measure):
+        monkeypatch.setattr(module, "possible", lambda device: True)
 
 
 def batch_of(count: int, level: int = 0) -> Batch:
@@ -70,7 +73,7 @@ def batch_of(count: int, level: int = 0) -> Batch:
     return Batch(tiles, whole, INFO.bands, values, regions=(rois,) * count)
 
 
-def rows(plan: Plan, batch: Batch) -> dict[tuple[str, ...], dict[str, float]]:
+def rows(plan: Plan, batch: Batch) -> Rows:
     (result,) = stage.compute(plan, batch)
     keys = zip(*(result.rows[key] for key in ("image", "band", "region", "filter")), strict=True)
     columns = {
@@ -103,7 +106,10 @@ def test_rows_are_those_of_the_portable_engine(
     batch = batch_of(1, level)
     portable = rows(plan(boundary, statistics), batch)
     monkeypatch.setattr(bands, "possible", lambda device: True)
-    found = rows(plan(boundary, statistics), batch)
+    agree(rows(plan(boundary, statistics), batch), portable)
+
+
+def agree(found: Rows, portable: Rows) -> None:
     assert found.keys() == portable.keys()
     for key, wanted in portable.items():
         size = max(abs(wanted.get(name, 0.0)) for name in ("min", "max", "mean")) + 256.0
@@ -112,6 +118,20 @@ def test_rows_are_those_of_the_portable_engine(
                 assert found[key][name] == value, (key, name)
             unit = size if name not in ("energy", "variance") else size * size
             assert found[key][name] == pytest.approx(value, rel=1e-5, abs=1e-6 * unit), (key, name)
+
+
+def test_what_is_written_is_measured_by_walks_too(
+    plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = batch_of(2, level=300)
+    keeping = plan(statistics="mean, kurtosis, max, p50, entropy", kept=", maps: float32")
+    portable = rows(keeping, batch)
+    monkeypatch.setattr(measure, "possible", lambda device: True)
+    walks = []
+    walk = Recomputed.walk
+    monkeypatch.setattr(Recomputed, "walk", lambda self: (walks.append(self.kernels), walk(self)))
+    agree(rows(keeping, batch), portable)
+    assert {kernel.shape for (kernel,) in walks} == {(1, 1)}
 
 
 def test_only_what_nobody_wants_to_see_is_fused(
