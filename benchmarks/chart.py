@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, log10
 from pathlib import Path
@@ -15,6 +15,7 @@ FINE = 3
 """Drawn so many times larger, and reduced: smooth lines."""
 LEFT, RIGHT, ABOVE, BELOW = 44, 14, 40, 40
 INK, GRID, PAPER = "#24292f", "#d8dee4", "#ffffff"
+REST = "#8c959f"
 COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df")
 
 
@@ -34,14 +35,6 @@ class Panel:
     title: str
     axis: str
     lines: Sequence[Line]
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One bar of a chart, longer for more."""
-
-    name: str
-    value: float
 
 
 class Sheet:
@@ -121,16 +114,16 @@ def _apart(xs: Sequence[float], low: float, high: float, wide: float) -> list[fl
     return kept
 
 
-def bars(title: str, chart: Sequence[Bar], file: Path) -> None:
-    """Bars from the top down, each with its figure."""
-    row, left, wide = 22, 130, 640
-    sheet = Sheet(wide, 36 + row * len(chart))
-    most = max(bar.value for bar in chart)
+def draw_bars(title: str, values: Mapping[str, float], file: Path) -> None:
+    """Bars by name from the top down, each with its figure; the first stands out."""
+    row, left, wide = 22, 90, 560
+    sheet = Sheet(wide, 40 + row * len(values))
+    most = max(values.values())
     sheet.text(8, 16, title, "lm")
-    for i, bar in enumerate(chart):
+    for i, (name, value) in enumerate(values.items()):
         y = 32 + row * i
-        end = left + bar.value / most * (wide - left - 60)
-        sheet.text(left - 8, y + row / 2, bar.name, "rm")
-        sheet.box(left, y + 4, end, y + row - 4, COLOURS[0 if i == 0 else 1])
-        sheet.text(end + 6, y + row / 2, f"{bar.value:.2f}", "lm")
+        end = left + value / most * (wide - left - 50)
+        sheet.text(left - 8, y + row / 2, name, "rm")
+        sheet.box(left, y + 4, end, y + row - 4, COLOURS[0] if i == 0 else REST)
+        sheet.text(end + 6, y + row / 2, f"{value:.2f}", "lm")
     sheet.save(file)

@@ -8,6 +8,7 @@ Ratios are taken within a round to OpenCV. The check is the worst deviation from
 the first image, in standard deviations of the response (energy: relative; entropy: bits).
 
     python benchmarks/peers.py [--variant B] [--rounds 3] [--tools opencv,filterbank] [--json FILE]
+        [--picture FILE]
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
+from chart import draw_bars
 from job import STATISTICS, Array, Bank, Image, bank, configure, deviation, picture, summary, wanted
 from timing import measured, spread
 
@@ -162,6 +166,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=1024)
     parser.add_argument("--tools", default=",".join(("filterbank", *TOOLS)))
     parser.add_argument("--json", type=Path, help="write the figures here, too")
+    parser.add_argument("--picture", type=Path, help="draw the ratios here")
     parser.add_argument(
         "--play", nargs=3, metavar=("TOOL", "FOLDER", "OUT"), help=argparse.SUPPRESS
     )
@@ -191,7 +196,12 @@ def main() -> None:
                 walls[tool].append(used.wall / (1 + options.images))
                 peaks[tool] = max(peaks.get(tool, 0), used.peak)
                 checks[tool] = deviation(outs[1], "0000.png", right)
-    report(options.variant, seconds, walls, peaks, checks, options.json)
+    figures = report(options.variant, seconds, walls, peaks, checks)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1))
+    if options.picture:
+        title = f"CPU time per image, OpenCV script = 1 (variant {options.variant})"
+        draw_bars(title, ratios_of(figures), options.picture)
 
 
 def report(
@@ -200,8 +210,7 @@ def report(
     walls: dict[str, list[float]],
     peaks: dict[str, int],
     checks: dict[str, tuple[float, str]],
-    file: Path | None,
-) -> None:
+) -> dict[str, Any]:
     print(f"variant {variant}: median [least - most] of {len(seconds['opencv'])} rounds")
     heads = ("CPU s/image", "to OpenCV", "wall s/image", "peak MiB")
     print(f"{'tool':12}" + "".join(f"{head:>23}" for head in heads) + "  worst statistic")
@@ -214,8 +223,13 @@ def report(
         print(f"{tool:12}{row}  {error:.1e} ({where})")
         figures[tool] = {"cpu": used, "ratio": ratios, "wall": walls[tool], "peak": peaks[tool]}
         figures[tool] |= {"error": error, "worst": where}
-    if file is not None:
-        file.write_text(json.dumps({"variant": variant, "tools": figures}, indent=1))
+    return {"variant": variant, "tools": figures}
+
+
+def ratios_of(figures: dict[str, Any]) -> dict[str, float]:
+    """The median of each tool, ours first."""
+    medians = {tool: median(one["ratio"]) for tool, one in figures["tools"].items()}
+    return {"filterbank": medians.pop("filterbank"), **medians}
 
 
 if __name__ == "__main__":

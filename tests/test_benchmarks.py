@@ -66,8 +66,10 @@ def test_curves_measure_what_is_right(tmp_path: Path) -> None:
             assert len(points["errors"]) == len(points["costs"]) > 0
             assert max(points["errors"]) <= ERROR, (name, line)
     chart.draw(curves.panels(found), tmp_path / "curves.png")
-    with Image.open(tmp_path / "curves.png") as drawn:
-        assert drawn.format == "PNG"
+    chart.draw_bars("ratios", {"a": 0.1, "b": 1.0}, tmp_path / "bars.png")
+    for name in ("curves.png", "bars.png"):
+        with Image.open(tmp_path / name) as drawn:
+            assert drawn.format == "PNG"
 
 
 def test_filters_of_volumes_are_right(tmp_path: Path) -> None:
