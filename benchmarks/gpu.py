@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy import ndimage, stats
+from scipy import ndimage
+from scipy.special import xlogy
 from torch import Tensor
 
 from pipeline.bank.expr import Kernel
@@ -104,10 +105,11 @@ def wanted(image: Array, kernels: Sequence[Kernel]) -> Columns:
     low, high = x.min(1, keepdims=True), x.max(1, keepdims=True)
     places = ((x - low) * BINS / (high - low)).astype(int).clip(max=BINS - 1)
     shares = np.stack([np.bincount(p, minlength=BINS) / x.shape[1] for p in places])
+    z = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
     out = {"mean": x.mean(1), "std": x.std(1), "min": low[:, 0], "max": high[:, 0]}
-    out |= {"skewness": stats.skew(x, axis=1), "kurtosis": stats.kurtosis(x, axis=1)}
+    out |= {"skewness": (z**3).mean(1), "kurtosis": (z**4).mean(1) - 3.0}
     out |= {f"p{round(100 * s)}": np.quantile(x, s, axis=1) for s in SHARES}
-    return {**out, "entropy": stats.entropy(shares, base=2, axis=1)}
+    return {**out, "entropy": -xlogy(shares, shares).sum(1) / np.log(2)}
 
 
 # ---------------------------------------------------------------- what is said of it

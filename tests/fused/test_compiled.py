@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,19 +25,35 @@ def ptxas() -> None:
         pytest.skip("this Triton brings no ptxas")
 
 
+def run(*options: str, **environment: str) -> str:
+    """What the benchmark says, without the interpreter of the other tests."""
+    given = {**os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": str(ROOT), **environment}
+    script = [sys.executable, ROOT / "benchmarks" / "gpu.py", *options]
+    return subprocess.run(script, env=given, capture_output=True, text=True, check=True).stdout
+
+
 def test_16_kernels_are_compiled_without_spilling_registers(ptxas: None, tmp_path: Path) -> None:
     """And most instructions of a row multiply and add, where nothing is looked up for a pixel."""
-    environment = {
-        **os.environ,
-        "TRITON_INTERPRET": "0",
-        "TRITON_CACHE_DIR": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
-    }
-    script = [sys.executable, ROOT / "benchmarks" / "gpu.py", "--compile", "16x3"]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True, check=True)
-    walks = {walk["walk"]: walk for walk in map(json.loads, done.stdout.splitlines())}
+    lines = run("--compile", "16x3", TRITON_CACHE_DIR=str(tmp_path)).splitlines()
+    walks = {walk["walk"]: walk for walk in map(json.loads, lines)}
     assert len(walks) == 5
     assert all(walk["spilled"] == 0 for walk in walks.values())
     assert all(walk["registers"] < 255 for walk in walks.values())
     for name in ("moments, extremes, first bits", "deviations", "within"):
         assert walks[name]["multiply-adds"] > walks[name]["loop"] / 2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_agrees_with_float64_and_with_itself() -> None:
+    found = re.search(
+        r"^fused: .*largest error (\S+) .*same bits again: (\w+)", run(), re.MULTILINE
+    )
+    assert found is not None
+    assert float(found[1]) < 1e-4  # of a standard deviation, or of a bit
+    assert found[2] == "True"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
+def test_without_a_device_nothing_is_measured() -> None:
+    assert run() == "no CUDA device: not measured\n"
