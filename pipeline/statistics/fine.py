@@ -152,27 +152,42 @@ def _find_places(counts: Array, ranks: Array, bins: Array, places: Array, ends: 
 _locate = compiled(_find_places, "void(i8[:,::1], i8[:,::1], u2[:,::1], i8[:,::1], i8[:,::1])")
 
 
+def _keep_plane(pixels: Array, codes: Array, bins: Array, kept: Array) -> int:
+    """Copy the pixels of bins; how many. kept has room for one more."""
+    marks = np.empty(STEP, np.uint8)
+    eights = marks.view(np.uint64)
+    last = len(bins) - 1
+    k = np.uint64(0)  # unsigned: an index that need not be looked at for its sign
+    for first in range(0, len(codes), STEP):
+        found, run = codes[first : first + STEP], pixels[first : first + STEP]
+        marks[:] = 0
+        for slot in range(0, len(bins), 3):
+            a, b, c = bins[slot], bins[min(slot + 1, last)], bins[min(slot + 2, last)]
+            for j in range(len(found)):
+                marks[j] |= np.uint8((found[j] == a) | (found[j] == b) | (found[j] == c))
+        whole = len(found) // 8
+        for eight in range(whole):
+            if eights[eight]:
+                for j in range(8 * eight, 8 * eight + 8):
+                    kept[k] = run[j]
+                    k += np.uint64(marks[j])
+        for j in range(8 * whole, len(found)):
+            kept[k] = run[j]
+            k += np.uint64(marks[j])
+    return int(k)
+
+
+_keep_one = compiled(_keep_plane)
+
+
 def _keep(
     pixels: Array, codes: Array, bounds: Array, bins: Array, ends: Array, kept: Array
 ) -> None:
-    """Copy the pixels of bins, plane after plane; kept has room for one more."""
-    marks = np.empty(STEP, np.uint8)
-    eights = marks.view(np.uint64)
-    k = np.uint64(0)  # unsigned: an index that need not be looked at for its sign
+    """Copy the pixels of bins, plane after plane."""
+    k = 0
     for p in range(len(bins)):
-        for first in range(bounds[p], bounds[p + 1], STEP):
-            found = codes[first : min(first + STEP, bounds[p + 1])]
-            run = pixels[first : first + len(found)]
-            marks[:] = 0
-            for slot in range(ends[p, 0]):
-                one = bins[p, slot]
-                for j in range(len(found)):
-                    marks[j] |= np.uint8(found[j] == one)
-            for eight in range(-(-len(found) // 8)):
-                if eights[eight]:
-                    for j in range(8 * eight, min(8 * eight + 8, len(found))):
-                        kept[k] = run[j]
-                        k += np.uint64(marks[j])
+        plane = slice(bounds[p], bounds[p + 1])
+        k += _keep_one(pixels[plane], codes[plane], bins[p, : ends[p, 0]], kept[k:])
 
 
 _gather = compiled(_keep, "void(f4[::1], u2[::1], i8[::1], u2[:,::1], i8[:,::1], f4[::1])")
