@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
+ERROR = 1e-4
+"""Of a column, in standard deviations of the response, or in bits."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -50,10 +53,19 @@ def test_a_gpu_agrees_with_float64_and_with_itself() -> None:
         r"^fused: .*largest error (\S+) .*same bits again: (\w+)", run(), re.MULTILINE
     )
     assert found is not None
-    assert float(found[1]) < 1e-4  # of a standard deviation, or of a bit
+    assert float(found[1]) < ERROR
     assert found[2] == "True"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
-def test_without_a_device_nothing_is_measured() -> None:
-    assert run() == "no CUDA device: not measured\n"
+def test_without_a_device_only_the_interpreter_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    gpu = importlib.import_module("gpu")
+    gpu.measure()
+    assert capsys.readouterr().out == "no CUDA device: not measured\n"
+    gpu.interpret()
+    errors = re.findall(r"largest error \((\S+),", capsys.readouterr().out)
+    assert len(errors) == 2
+    assert max(map(float, errors)) < ERROR
