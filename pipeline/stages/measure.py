@@ -29,6 +29,9 @@ States: TypeAlias = tuple[Any, ...]
 Briefs: TypeAlias = tuple[Any, ...]
 """What each statistic looks for in the next pass; None where one needs no more."""
 
+_LEVELS = tuple(name for name, column in COLUMNS.items() if column.level)
+"""Columns that change as much as a constant that is added to every pixel."""
+
 _PIXELS = 1 << 20
 _PLANES = 16
 """Pixels and planes that a CPU reduces at a time; how many changes no bit."""
@@ -225,7 +228,7 @@ def _raised(found: Mapping[str, Floats], base: Floats, count: Counts) -> Mapping
     What was measured without the base has all its digits, also where the mean is so large that
     float32 does not tell neighbouring values apart.
     """
-    moved = {name: column + base for name, column in found.items() if COLUMNS[name].level}
+    moved = {name: found[name] + base for name in _LEVELS if name in found}
     if "energy" in found:
         cross = 2.0 * base * (found["mean"] * count) + base * base * count
         energy = np.where(base == 0.0, found["energy"], found["energy"] + cross)

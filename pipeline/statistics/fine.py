@@ -20,7 +20,7 @@ from pipeline.statistics.native import Array
 FINE = 1 << 12
 """Bins: the tables of a count stay in the nearest cache, and few pixels share a bin."""
 
-FEW = 1 << 13
+FEW = 1 << 11
 """Pixels of a plane up to which sorting them all is cheaper."""
 
 _NUDGE = 1 + 2.0**-50
