@@ -82,7 +82,7 @@ def serve(requests: IO[str], answers: IO[str]) -> None:
     import pipeline.bank.moving
     import pipeline.bank.native
     import pipeline.statistics.finish
-    import pipeline.statistics.whole
+    import pipeline.statistics.packed
     import pipeline.work  # noqa: F401
 
     for line in requests:
