@@ -467,6 +467,13 @@ def test_what_one_block_finds_equals_what_blocks_are_searched_for(kind: str, mas
                 assert searched[name][plane].item() == pytest.approx(wanted[name], abs=ROUNDING)
 
 
+def test_a_plane_of_infinities_has_no_fine_bins_and_no_warning() -> None:
+    values = torch.full((1, 60, 70), float("inf"))
+    found = of(values)
+    assert found["min"].item() == float("inf")
+    assert found["entropy"].isnan().item()
+
+
 @given(seed=st.integers(0, 10_000), middle=st.floats(-100, 100, width=32))
 @settings(max_examples=20)
 def test_fine_bins_make_the_bins_of_the_definition(seed: int, middle: float) -> None:

@@ -47,7 +47,8 @@ class Fine:
     @classmethod
     def of(cls, pixels: npt.NDArray[np.float32], bounds: Counts, extremes: Floats) -> Fine | None:
         """Count the pixels of planes; None where one has no finite span, or few pixels."""
-        spans = extremes[:, 1] - extremes[:, 0]
+        with np.errstate(invalid="ignore"):  # inf - inf
+            spans = extremes[:, 1] - extremes[:, 0]
         if not ((spans > 0) & (spans < np.inf)).all() or np.diff(bounds).min() <= FEW:
             return None
         codes = np.empty(len(pixels), np.uint16)
