@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from timing import measured
 
 BANK = """
 version: 1
@@ -71,21 +69,10 @@ def make(folder: Path, count: int, side: int) -> Path:
     return folder
 
 
-def cpu(command: list[str]) -> tuple[float, float]:
-    """CPU and wall seconds of a command with all its children."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stdout + done.stderr)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return used, time.perf_counter() - began
-
-
 def slope(make_command, few: int, many: int) -> float:
     """CPU seconds per image, start-up excluded."""
-    (a, _), (b, _) = cpu(make_command(few)), cpu(make_command(many))
-    return (b - a) / (many - few)
+    start, used = measured(make_command(few)), measured(make_command(many))
+    return (used.cpu - start.cpu) / (many - few)
 
 
 def main() -> None:
@@ -110,9 +97,11 @@ def main() -> None:
         print(f"filterbank / scipy = {mine / plain:.3f}")
         small = make(root / "small", options.small, 104)
         for sheets, label in ((False, "tables"), (True, "tables and sheets")):
-            used, wall = cpu(product(root, small, f"small{sheets}", sheets=sheets))
-            rate = options.small / wall
-            print(f"{options.small} of 104 x 104, {label}: {rate:.0f} images/s, {used:.1f} s CPU")
+            used = measured(product(root, small, f"small{sheets}", sheets=sheets))
+            rate = options.small / used.wall
+            print(
+                f"{options.small} of 104 x 104, {label}: {rate:.0f} images/s, {used.cpu:.1f} s CPU"
+            )
 
 
 def product(root: Path, folder: Path, out: str, *, sheets: bool = False) -> list[str]:
