@@ -13,7 +13,7 @@ WIDE, HIGH = 300, 220
 """Of a panel, in pixels of the picture."""
 FINE = 3
 """Drawn so many times larger, and reduced: smooth lines."""
-LEFT, RIGHT, ABOVE, BELOW = 44, 14, 40, 40
+LEFT, RIGHT, ABOVE, BELOW = 44, 22, 40, 40
 INK, GRID, PAPER = "#24292f", "#d8dee4", "#ffffff"
 REST = "#8c959f"
 COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df")
@@ -109,7 +109,7 @@ def _apart(xs: Sequence[float], low: float, high: float, wide: float) -> list[fl
     """Those whose labels do not touch."""
     kept: list[float] = []
     for x in xs:
-        if not kept or (log10(x) - log10(kept[-1])) / (high - low) * wide > 30:
+        if not kept or (log10(x) - log10(kept[-1])) / (high - low) * wide > 42:
             kept.append(x)
     return kept
 
