@@ -306,7 +306,8 @@ class Batch:
     them are valid; (1, C, *spatial) each.
     regions: of each tile, where its responses are measured.
     room: pixels of free memory around each plane of `values`, before and after along each axis, in
-    which a bank extends it beyond the image without a copy; empty where there is none.
+    which a bank extends it beyond the image without a copy; empty where there is none. With it the
+    strides of `values` are those of that memory, also along axes of one pixel.
     """
 
     tiles: tuple[Tile, ...]

@@ -191,18 +191,26 @@ def test_a_plane_alone_equals_the_plane_in_any_batch_bit_for_bit(data: st.DataOb
 def test_planes_extended_where_they_stand_give_the_same_bits(
     ndim: int, data: st.DataObject
 ) -> None:
-    """With room for all, some or none of the margin; other rules for the border; missing pixels."""
+    """With room for all, some or none of the margin; other rules for the border; missing pixels.
+
+    Axes may have one pixel, and images and bands lie further apart than they have to.
+    """
     modes = data.draw(st.lists(st.sampled_from(MODES), min_size=1, max_size=2, unique=True))
     rules = [Boundary(mode, 2.0 if mode == "constant" else 0.0) for mode in modes]
-    bank = compile_bank([(r.mode, data.draw(expressions(ndim)), r) for r in rules], ndim)
-    shape = tuple(data.draw(st.integers(1, 9)) for _ in range(ndim))
-    images = np.random.default_rng(6).normal(size=(2, 2, *shape)).astype(np.float32)
+    named = [(r.mode, Conv(Input(), data.draw(kernels(ndim))), r) for r in rules]
+    bank = compile_bank(named, ndim)
+    shape = tuple(data.draw(st.sampled_from([1, 5, 9])) for _ in range(ndim))
+    n, c = (data.draw(st.integers(1, 3)) for _ in range(2))
+    images = np.random.default_rng(6).normal(size=(n, c, *shape)).astype(np.float32)
     holes = np.random.default_rng(7).random(images.shape) > 0.2
     start = tuple(data.draw(st.integers(0, n - 1)) for n in shape)
     core = Region(start, shape) if data.draw(st.booleans()) else Region.whole(shape)
     given = batch(images, core, bank.box(core, shape), data.draw(st.sampled_from([None, holes])))
-    room = tuple(data.draw(st.tuples(st.integers(0, 9), st.integers(0, 9))) for _ in shape)
-    standing = roomy(tuple(given.values.shape), room).copy_(given.values)
+    room = tuple(data.draw(st.tuples(*[st.integers(0, 9)] * 2)) for _ in shape)
+    more = data.draw(st.integers(0, 2)), data.draw(st.integers(0, 2))
+    many = roomy((n + more[0], c + more[1], *given.values.shape[2:]), room)
+    standing = many[:n, more[1] :].copy_(given.values)
+    many[n:], many[:, : more[1]] = 7.0, 7.0
     wanted = list(apply_bank(bank, given))
     for _ in range(2):  # what the first has written does not matter
         for got, want in zip(
@@ -212,6 +220,8 @@ def test_planes_extended_where_they_stand_give_the_same_bits(
             assert (got.valid is None) == (want.valid is None)
             assert got.valid is None or torch.equal(got.valid, want.valid)
     assert torch.equal(standing, given.values)
+    assert (many[n:] == 7.0).all()
+    assert (many[:, : more[1]] == 7.0).all()
 
 
 def test_a_count_of_lines_that_no_tile_computes_is_an_error() -> None:

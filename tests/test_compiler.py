@@ -19,7 +19,7 @@ from pipeline.bank import lower as lowering
 from pipeline.bank.apply import apply_bank
 from pipeline.bank.compile import BankPlan, Step, compile_bank
 from pipeline.bank.costs import EVEN, ODD, PLAIN, STACKED, TOGETHER, cost, way
-from pipeline.bank.engine import correlate, correlate_through
+from pipeline.bank.engine import STRIP, correlate, correlate_through
 from pipeline.bank.explain import explain
 from pipeline.bank.expr import Blocks, Box, Conv, Edge, Input, Kernel, Map, Mix, Node, Product
 from pipeline.bank.groups import through
@@ -333,10 +333,15 @@ def test_kernels_computed_together_have_the_bits_of_each_alone(shape, how: int) 
 
 
 @pytest.mark.parametrize(
-    ("shape", "along"), [((1, 1), 0), ((700, 300), 0), ((2, 5, 9), 1), ((9, 150, 40), 0)], ids=str
+    ("shape", "along"),
+    [((1, 1), 0), ((7, 90), 0), ((700, 300), 0), ((2, 5, 9), 1), ((9, 150, 40), 0)],
 )
-def test_lines_of_columns_on_the_way_have_the_bits_of_one_after_the_other(shape, along) -> None:
-    """In one strip or several, and in volumes along either axis."""
+@pytest.mark.parametrize("strip", [1, 1 << 14, STRIP])
+def test_lines_of_columns_on_the_way_have_the_bits_of_one_after_the_other(
+    shape, along, strip: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one strip or many, of fewer lines than are computed together, too; along either axis."""
+    monkeypatch.setattr("pipeline.bank.engine.STRIP", strip)
     rng = np.random.default_rng(15)
     rank = len(shape)
     column = Kernel.of(rng.normal(size=[5 if axis == along else 1 for axis in range(rank)]))

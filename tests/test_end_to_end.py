@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pytest
 import scipy
 import tifffile
-from command import tree
+from command import rows, tree
 from PIL import Image
 from reference import tolerance
 from running import exact_responses, failures, look, run_bank, write_config
@@ -303,6 +303,41 @@ def crowd_config(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     filters = [ORACLES[name][0] for name in ("identity", "steep", "soft", "own")]
     output = {"path": "unused", "maps": request.param, "png": png}
     return bank(tmp_path, filters=filters, output=output)
+
+
+@pytest.mark.parametrize(
+    ("bands", "shape"), [(4, (64, 64)), (3, (40, 50)), (1, (1, 50)), (1, (50, 1))], ids=str
+)
+def test_images_filtered_together_equal_scipy_whatever_lies_between_their_planes(
+    bands: int, shape: tuple[int, int], tmp_path: Path
+) -> None:
+    """Some filters of all bands and some of a few; images of a single line or column."""
+    pixels = {}
+    (tmp_path / "in").mkdir()
+    for name in ("a.tif", "b.tif"):
+        pixels[name] = np.random.default_rng(len(pixels)).integers(
+            0, 256, (bands, *shape), np.uint8
+        )
+        planes = np.moveaxis(pixels[name], 0, -1) if bands > 1 else pixels[name][0]
+        tifffile.imwrite(
+            tmp_path / "in" / name,
+            planes,
+            photometric="minisblack",
+            planarconfig="contig" if bands > 1 else None,
+        )
+    few = {"bands": ["1", "2"]} if bands > 2 else {}
+    config = write_config(
+        tmp_path / "c.yaml",
+        filters=[{"gaussian": {"name": "soft", "sigma": 1.5, **few}}, ORACLES["own"][0]],
+        statistics=["min", "max", "mean"],
+    )
+    assert failures(run_bank(config, tmp_path / "out", tmp_path / "in")) == {}
+    found = rows(tmp_path / "out", "statistics")
+    assert len(found) == 2 * (bands + (2 if few else bands))
+    for (image, band, _, name), row in found.items():
+        want = ORACLES[name][1](pixels[image][int(band) - 1].astype(float))
+        for fn in (np.min, np.max, np.mean):
+            assert row[fn.__name__] == pytest.approx(fn(want), rel=1e-5, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -150,12 +150,26 @@ def _response(output: Output, value: Value, batch: Batch) -> Response:
 def input_planes(node: Input, margin: Reach, batch: Batch) -> Value:
     """The prepared pixels over core + margin: P is N * C, or N where the node names a band."""
     band = slice(None) if node.band is None else slice(node.band, node.band + 1)
-    data = batch.values[:, band].flatten(0, 1)
+    values, tile = batch.values[:, band], batch.tiles[0]
     valid = None if batch.valid is None else batch.valid[:, band].flatten(0, 1)
     base = None if batch.offset is None else batch.offset[:, band].flatten()
-    value = Value(data, margin, valid, None, base)
-    boundary = node.boundary or Boundary()
-    return extend(value, batch.box, batch.tiles[0], boundary, batch.room)
+    value = Value(values.flatten(0, 1), margin, valid, None, base)
+    room = _around(values, batch.box, tile.core.grow(margin), batch.room)
+    return extend(value, batch.box, tile, node.boundary or Boundary(), room)
+
+
+def _around(values: Tensor, have: Region, want: Region, room: Reach) -> Tensor | None:
+    """Planes of `want` in the memory of (N, C, *have) and the room around, if they fit there.
+
+    Planes (P, *want) have to follow one another at one distance. The strides are those of `values`,
+    as a view of another shape has made-up ones along axes of one pixel.
+    """
+    (n, c), (far, near, *steps) = values.shape[:2], values.stride()
+    if not room or want.overlap(have.grow(room)) != want or (min(n, c) > 1 and far != c * near):
+        return None
+    first = sum(s * (a - b) for s, a, b in zip(steps, want.start, have.start, strict=True))
+    strides = (far if c == 1 else near, *steps)
+    return values.as_strided((n * c, *want.shape), strides, values.storage_offset() + first)
 
 
 def _edge(node: Edge, value: Value, margin: Reach, batch: Batch) -> Value:

@@ -85,19 +85,21 @@ def correlate_through(
     out = [(spaced if passing else packed)(whole) for _ in kernels]
     if out[0].numel():
         first, then = _launches(column, kernels, corner, planes.stride(), whole, out[0].stride())
-        strips = ceil(int(then.counts[2]) * 4 * width / STRIP)
-        scratch = spaced((1, ceil(int(then.counts[2]) / strips), width))
+        lines, stack = int(then.counts[2]), len(first.rows)
+        strips = max(1, min(ceil(4 * lines * width / STRIP), lines // stack))
+        scratch = spaced((1, ceil(lines / strips), width))
+        step = 4 * scratch.stride(1)
         sum_through(
             (
                 first.taps + planes.data_ptr(),
                 first.steps,
                 first.weights,
-                first.rows * (4 * scratch.stride(1)),
+                step * np.arange(stack),
                 first.length,
                 first.way,
             ),
             scratch.data_ptr(),
-            4 * scratch.stride(1),
+            step,
             strips,
             then.taps,
             then.weights,
@@ -226,15 +228,13 @@ def _launches(
 ) -> tuple[_Launch, _Launch]:
     """The two of `correlate_through`, both with the loop along the column last.
 
-    rows of the first: counted, not in bytes.
+    Of the first, where its results go is not what it says.
     """
     width = out[-1] + kernels[0].shape[-1] - 1
     first = _launch((column,), corner, strides, (*out[:-1], width), out_strides)
     then = _launch(kernels, (0,) * len(corner), strides, out, out_strides)
     order = _inwards(len(out), column)
-    rows = np.arange(len(first.rows))
-    to_steps, counts = then.to_steps[order], then.counts[order]
-    return replace(first, rows=rows), replace(then, to_steps=to_steps, counts=counts)
+    return first, replace(then, to_steps=then.to_steps[order], counts=then.counts[order])
 
 
 @lru_cache(maxsize=4096)

@@ -37,13 +37,14 @@ def explain(plan: BankPlan) -> dict[str, Explained]:
     below = [nodes_of(node) for node in plan.fast.outputs]
     users = Counter(node for nodes in below for node in nodes)
     company = {node: len(step.nodes) for step in plan.fast.steps for node in step.nodes}
+    company |= {step.through: 1 for step in plan.fast.steps if step.through}
     found = {}
     for output, nodes in zip(plan.outputs, below, strict=True):
         work = [n for n in nodes if not isinstance(n, Input | Edge)]
         engines = dict.fromkeys(_engine(n) for n in work)
         engines.pop("", None)
         ranks = [_rank(n) for n in work]
-        price = sum(cost(n, company.get(n, 1)) / users[n] for n in work)
+        price = sum(cost(n, company[n]) / users[n] for n in work)
         rank = max(ranks, default=0) or None
         found[output.name] = Explained("+".join(engines) or "pixels", rank, price)
     return found

@@ -51,15 +51,12 @@ def through(steps: Sequence[Sequence[Node]], outputs: Collection[Node]) -> Mappi
     users = Counter(part for step in steps for node in step for part in children(node))
     found: dict[Node, Conv] = {}
     for step in steps:
-        line, column = step[0], getattr(step[0], "of", None)
-        if (
-            isinstance(line, Conv)
-            and isinstance(column, Conv)
-            and 1 < line.kernel.array.size == line.kernel.shape[-1]
-            and way(column.kernel) == STACKED
-            and users[column] == len(step)
-            and column not in outputs
-        ):
+        line = step[0]
+        if not isinstance(line, Conv) or not 1 < line.kernel.array.size == line.kernel.shape[-1]:
+            continue
+        column = line.of
+        alone = users[column] == len(step) and column not in outputs
+        if alone and isinstance(column, Conv) and way(column.kernel) == STACKED:
             found[line] = column
     return found
 

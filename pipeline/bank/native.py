@@ -168,7 +168,7 @@ def _sum_taps(
     taps, to: addresses of what the first line is computed from, and of the first lines of the
     results; steps, to_steps: bytes from one line to the next along each loop, for each tap or, in
     one row, for all; counts: lines along each loop. If stacked, the results are lines that follow
-    one another along the last loop, and the last of these overlap those before them.
+    one another along the last loop, which is at least as long, and the last overlap those before.
     """
     at, into = np.empty_like(taps), np.empty_like(to)
     together = len(to) if way == STACKED else 1
@@ -207,9 +207,9 @@ def _sum_through(
 ) -> None:
     """Weighted sums of lines of weighted sums, strip by strip along the last loop.
 
-    The lines of a strip lie in `scratch`, `step` bytes apart, and never leave the cache: `first`
-    are the taps, steps, weights, rows, length and way that they are computed with; `taps` are
-    places in a line. The rest is that of `_sum_taps`, for the results.
+    The lines of a strip, at least as many as are computed together, lie in `scratch`, `step` bytes
+    apart, and do not leave the cache. first: taps, steps, weights, rows, length and way that they
+    are computed with; taps: places in a line. The rest is that of `_sum_taps`, for the results.
     """
     at, steps, between, rows, width, how = first
     down = np.array([0, 0, step])

@@ -54,10 +54,12 @@ def settle(value: Value) -> Value:
     return replace(value, data=value.data + base, base=None)
 
 
-def extend(value: Value, have: Region, tile: Tile, boundary: Boundary, room: Reach = ()) -> Value:
+def extend(
+    value: Value, have: Region, tile: Tile, boundary: Boundary, room: Tensor | None = None
+) -> Value:
     """Gather core + margin out of the pixels of `have`, folding indices beyond the image.
 
-    room: memory around the data that may be written; where it is enough, they stay in place.
+    room: memory for them in which the data stand already, where they will be.
     """
     want, shape = tile.core.grow(value.margin), tile.source.header.shape
     outside: Strips = []
@@ -67,7 +69,7 @@ def extend(value: Value, have: Region, tile: Tile, boundary: Boundary, room: Rea
         index, *beyond = _places(span, start, size, boundary.mode)
         outside += [(axis + 1, strip) for strip in beyond]
         places.append(index)
-    data = gather(value.data, places, _around(value.data, have, want, room))
+    data = gather(value.data, places, room)
     valid = None if value.valid is None else gather(value.valid, places)
     support = None if value.support is None else gather(value.support, places)
     if boundary.mode == "constant":
@@ -80,15 +82,6 @@ def extend(value: Value, have: Region, tile: Tile, boundary: Boundary, room: Rea
         valid = torch.ones_like(data, dtype=torch.bool) if valid is None else valid
         _paint(valid, outside, False)
     return Value(data, value.margin, valid, support, value.base)
-
-
-def _around(x: Tensor, have: Region, want: Region, room: Reach) -> Tensor | None:
-    """The pixels of `want` in the memory of those of `have` and the room around, if they fit."""
-    if not room or want.overlap(have.grow(room)) != want:
-        return None
-    first = [a - b for a, b in zip(want.start, have.start, strict=True)]
-    start = sum(step * n for step, n in zip(x.stride()[1:], first, strict=True))
-    return x.as_strided((len(x), *want.shape), x.stride(), x.storage_offset() + start)
 
 
 @lru_cache(maxsize=64)

@@ -28,8 +28,8 @@ def prepare(plan: Plan, batch: Batch) -> Batch:
 
     Out: values (N, C, *box) float32 with the offset (N, C) removed. Invalid pixels hold 0. The
     sources, boxes and regions are those after the steps. On a CPU there is room around the planes
-    for the margin of a bank. Raises ReadError, kind `unsupported`,
-    where a step cannot take the images.
+    for the margin of a bank. Raises ReadError, kind `unsupported`, where a step cannot take the
+    images.
     """
     images, bands = _prepared(plan, batch)
     looked = images if batch.sample is None else _prepared(plan, _sample(batch, *batch.sample))[0]
