@@ -2,7 +2,9 @@
 
 For each bank, ns of CPU time per pixel and response (process_time, one thread, best of several,
 the tools in turn), the ratio to the compiled plan, and the largest error against scipy in
-float64, as a share of each response's range. Then the peak memory of a streamed bank.
+float64, as a share of each response's range. The plan gets images as a run hands them over, in
+memory with room for the border; the others make their borders themselves. Then the peak memory of
+a streamed bank.
 """
 
 from __future__ import annotations
