@@ -36,6 +36,7 @@ from pipeline.bank.expr import (
     add_reach,
 )
 from pipeline.bank.holes import around_holes
+from pipeline.bank.memory import around
 from pipeline.bank.pointwise import join_pixels, look_up, map_pixels
 from pipeline.bank.spectral import respond, transform
 from pipeline.bank.value import Value, extend, settle, trim
@@ -154,22 +155,8 @@ def input_planes(node: Input, margin: Reach, batch: Batch) -> Value:
     valid = None if batch.valid is None else batch.valid[:, band].flatten(0, 1)
     base = None if batch.offset is None else batch.offset[:, band].flatten()
     value = Value(values.flatten(0, 1), margin, valid, None, base)
-    room = _around(values, batch.box, tile.core.grow(margin), batch.room)
+    room = around(values, batch.box, tile.core.grow(margin), batch.room)
     return extend(value, batch.box, tile, node.boundary or Boundary(), room)
-
-
-def _around(values: Tensor, have: Region, want: Region, room: Reach) -> Tensor | None:
-    """Planes of `want` in the memory of (N, C, *have) and the room around, if they fit there.
-
-    Planes (P, *want) have to follow one another at one distance. The strides are those of `values`,
-    as a view of another shape has made-up ones along axes of one pixel.
-    """
-    (n, c), (far, near, *steps) = values.shape[:2], values.stride()
-    if not room or want.overlap(have.grow(room)) != want or (min(n, c) > 1 and far != c * near):
-        return None
-    first = sum(s * (a - b) for s, a, b in zip(steps, want.start, have.start, strict=True))
-    strides = (far if c == 1 else near, *steps)
-    return values.as_strided((n * c, *want.shape), strides, values.storage_offset() + first)
 
 
 def _edge(node: Edge, value: Value, margin: Reach, batch: Batch) -> Value:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.types import Ints, Reach
+from pipeline.types import Ints, Reach, Region
 
 LINE = 16
 """float32 numbers in a line of the cache."""
@@ -37,6 +37,20 @@ def roomy(shape: Ints, room: Reach) -> Tensor:
     pairs = list(zip(shape, around, strict=True))
     wide = spaced(tuple(before + n + after for n, (before, after) in pairs))
     return wide[tuple(slice(before, before + n) for n, (before, _) in pairs)]
+
+
+def around(values: Tensor, have: Region, want: Region, room: Reach) -> Tensor | None:
+    """Planes of `want` in the memory of (N, C, *have) and the room around, if they fit there.
+
+    Planes (P, *want) have to follow one another at one distance. The strides are those of `values`,
+    as a view of another shape has made-up ones along axes of one pixel.
+    """
+    (n, c), (far, near, *steps) = values.shape[:2], values.stride()
+    if not room or want.overlap(have.grow(room)) != want or (min(n, c) > 1 and far != c * near):
+        return None
+    first = sum(s * (a - b) for s, a, b in zip(steps, want.start, have.start, strict=True))
+    strides = (far if c == 1 else near, *steps)
+    return values.as_strided((n * c, *want.shape), strides, values.storage_offset() + first)
 
 
 def _aligned(shape: Ints, strides: Ints) -> Tensor:
