@@ -17,7 +17,7 @@ from pipeline.stages.measure import Columns, Tally
 from pipeline.stages.prepare import select
 from pipeline.statistics import Statistic
 from pipeline.statistics.base import Floats
-from pipeline.types import Batch, ImageInfo, Region
+from pipeline.types import Batch, ImageInfo, Ints, Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,19 @@ class Measured:
 
 
 def fits(part: BandPlan, batch: Batch) -> bool:
-    """Whether a batch has groups of responses to measure so: no pixel is missing in any region."""
+    """Whether a batch has groups of responses to measure so: no pixel is missing in any region.
+
+    And each region has some pixels of each response.
+    """
     regions = batch.regions
-    boxes = all(roi.mask is None for rois in regions for roi in rois)
-    alike = all(rois == regions[0] for rois in regions)
-    return bool(part.groups) and batch.valid is None and boxes and alike
+    if not part.groups or batch.valid is not None:
+        return False
+    if any(roi.mask is not None for rois in regions for roi in rois):
+        return False
+    shape = batch.tiles[0].source.header.shape
+    inner = [_inner(group, shape) for group in part.groups]
+    some = all(roi.box.overlap(box).size for roi in regions[0] for box in inner)
+    return some and all(rois == regions[0] for rois in regions)
 
 
 def measure(
@@ -56,9 +64,8 @@ def _measure(
     value = input_planes(group.source, group.margin, batch)
     base = None if value.base is None else _bases(value.base.cpu().numpy(), group)
     shape = batch.tiles[0].source.header.shape
-    inner = Region.whole(shape).grow(tuple((-a, -b) for a, b in group.lost))
     for roi in batch.regions[0]:
-        box = roi.box.overlap(inner)
+        box = roi.box.overlap(_inner(group, shape))
         computed = Recomputed(value.data, box, group.kernels, group.margin)
         block, n = Walked.of(computed, shape), computed.counts()
         tally = Tally(box.size, n, n, None, walked(block, statistics), base)
@@ -67,6 +74,11 @@ def _measure(
             mine = {key: column[f :: len(group.names)] for key, column in columns.items()}
             bands = ("all",) if group.joint else batch.bands
             yield Measured(name, bands, roi.region, box.size, mine)
+
+
+def _inner(group: Group, shape: Ints) -> Region:
+    """Where an image of this shape has responses."""
+    return Region.whole(shape).grow(tuple((-a, -b) for a, b in group.lost))
 
 
 def _bases(base: Floats, group: Group) -> Floats:

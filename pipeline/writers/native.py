@@ -40,20 +40,21 @@ codes = compiled(
 )
 
 
-def _histogram(data: Array, every: int, counts: Array) -> None:
-    """How often each byte occurs among every so manieth: counts (256,)."""
+def _histogram(data: Array, run: int, step: int, counts: Array) -> None:
+    """How often each byte occurs in runs of bytes that begin `step` bytes after one another."""
     tables = np.zeros((4, 256), np.int64)  # equal neighbours need not wait for each other
-    size = -(-len(data) // every)
-    whole = size // 4 * 4
-    for i in range(0, whole, 4):
-        for k in range(4):
-            tables[k, data[(i + k) * every]] += 1
-    for i in range(whole, size):
-        tables[0, data[i * every]] += 1
+    for start in range(0, len(data), step):
+        stop = min(start + run, len(data))
+        whole = start + (stop - start) // 4 * 4
+        for i in range(start, whole, 4):
+            for k in range(4):
+                tables[k, data[i + k]] += 1
+        for i in range(whole, stop):
+            tables[0, data[i]] += 1
     counts[:] = tables.sum(0)
 
 
-histogram = compiled(_histogram, "void(u1[::1], i8, i8[::1])")
+histogram = compiled(_histogram, "void(u1[::1], i8, i8, i8[::1])")
 
 
 def _code_lengths(counts: Array, lengths: Array) -> None:

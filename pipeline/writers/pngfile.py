@@ -21,8 +21,10 @@ UP = 2
 
 FEW, FLAT = 4096, 0.5
 """Bytes that the table of a code is too long for; share of one byte from which matches are long."""
-SAMPLE, MANY = 8, 1 << 18
-"""Of more bytes than MANY, one in SAMPLE tells how long codes should be."""
+RUN, STEP, MANY, ALIKE = 64, 509, 1 << 18, 1.02
+"""Of more bytes than MANY, RUN in every STEP tell how long codes should be, unless the result is
+ALIKE times as large as they say. Images have patterns: a run sees all of a short one, and a STEP
+that is prime keeps no step with rows."""
 HEADER = 3 + 5 + 5 + 4 + 3 * 19 + 4 * 259
 """Bits before the first byte's code: kind of block, numbers of codes, their lengths."""
 
@@ -49,16 +51,19 @@ def deflate(data: npt.NDArray[np.uint8]) -> bytes:
 
     from pipeline.writers.native import LONGEST, code_lengths, histogram, pack
 
-    counts = np.ones(257, np.int64)  # of the bytes, and of the end of the block
-    every = SAMPLE if len(data) > MANY else 1
-    histogram(data, every, counts[:256])
-    if len(data) < FEW or counts.max() * every > FLAT * len(data):
-        return bytes(deflate_encode(data, level=1))  # type: ignore[arg-type] # any buffer
-    counts += every > 1  # so that a byte that is not in the sample has a code, too
-    lengths = np.zeros(257, np.int64)
-    code_lengths(counts, lengths)
     words = np.empty((HEADER + LONGEST * (len(data) + 1)) // 64 + 2, np.uint64)
-    bits = pack(data, lengths, words)
+    whole = (max(1, len(data)),) * 2
+    for run, step in ((RUN, STEP), whole) if len(data) > MANY else (whole,):
+        counts = np.ones(257, np.int64)  # of the bytes, and of the end of the block
+        histogram(data, run, step, counts[:256])
+        if len(data) < FEW or counts.max() * step > FLAT * run * len(data):
+            return bytes(deflate_encode(data, level=1))  # type: ignore[arg-type] # any buffer
+        counts += step > run  # so that a byte that is not in the sample has a code, too
+        lengths = np.zeros(257, np.int64)
+        code_lengths(counts, lengths)
+        bits = pack(data, lengths, words)
+        if bits * run <= ALIKE * step * (counts @ lengths):
+            break
     stream = words[: -(-bits // 64)].astype("<u8", copy=False).view(np.uint8)[: -(-bits // 8)]
     check = int(deflate_adler32(data))  # type: ignore[arg-type] # any buffer
     return b"".join([b"\x78\x01", stream.data, check.to_bytes(4, "big")])

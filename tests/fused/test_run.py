@@ -166,6 +166,12 @@ def test_a_batch_with_missing_pixels_is_not_fused(
     (rois,) = batch.regions
     masked = replace(rois[0], mask=np.ones(INFO.shape, bool))
     assert not fused.fits(part, replace(batch, regions=((masked,),)))
+    alike = replace(masked, mask=np.ones(INFO.shape, bool))
+    both = replace(batch_of(2), regions=((masked,), (alike,)))
+    assert not fused.fits(part, both)
+    assert not fused.fits(replace(part, groups=()), both)
+    edge = replace(rois[0], box=Region((0, 0), (INFO.shape[0], 1)))  # `step` has no response there
+    assert not fused.fits(part, replace(batch, regions=((edge,),)))
 
 
 def test_without_such_a_device_nothing_is(plan: Callable[..., Plan]) -> None:
