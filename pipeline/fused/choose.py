@@ -63,6 +63,7 @@ def choose(outputs: Iterable[Output]) -> tuple[Group, ...]:
             and isinstance(node.of, Input)
             and output.boundary.mode != "nodata"
             and _taps(node.kernel) <= _LARGEST
+            and np.isfinite(node.kernel.array.astype(np.float32)).all()
         ):
             shrinks = output.boundary.mode == "valid"
             lost = node.kernel.reach if shrinks else ((0, 0),) * len(node.kernel.shape)

@@ -86,7 +86,9 @@ def _taps(kernels: Sequence[Kernel], margin: Reach) -> list[str]:
         )
         for f, taps in enumerate(weights):
             if place in taps:
-                lines.append(f"a{f} {'+=' if f in begun else '='} {taps[place]!r} * v")
+                weight = f"tl.full([BLOCK], {taps[place]!r}, tl.float32)"
+                fused = f"tl.fma({weight}, v, a{f})"  # else each text contracts in its own way
+                lines.append(f"a{f} = {fused if f in begun else f'{taps[place]!r} * v'}")
                 begun.add(f)
     empty = set(range(len(kernels))) - begun
     return lines + [f"a{f} = tl.zeros([BLOCK], tl.float32)" for f in sorted(empty)]
