@@ -1,10 +1,10 @@
 """The bank compiler against plain conv2d, OpenCV and scipy: CPU time in one run, and error.
 
-For each bank, ns of CPU time per pixel and response (process_time, one thread, best of several,
-the tools in turn), the ratio to the compiled plan, and the largest error against scipy in
-float64, as a share of each response's range. The plan gets images as a run hands them over, in
-memory with room for the border; the others make their borders themselves. Then the peak memory of
-a streamed bank.
+For each bank, ns of CPU time per pixel and response (process_time, one thread, the tools in turn
+for some seconds, the best of each), the ratio to the compiled plan, and the largest error against
+scipy in float64, as a share of each response's range. The plan gets images as a run hands them
+over, in memory with room for the border; the others make their borders themselves. Then the peak
+memory of a streamed bank.
 """
 
 from __future__ import annotations
@@ -230,7 +230,7 @@ def truth(image: Image, kernel: Array) -> Array:
     return np.fft.irfft2(spectrum, s=wide.shape)[: image.shape[0], : image.shape[1]]
 
 
-def compare(side: int, repeats: int) -> None:
+def compare(side: int, repeats: int, seconds: float = 0.0) -> None:
     rng = np.random.default_rng(0)
     image = ndimage.gaussian_filter(rng.normal(size=(side, side)), 1).astype(np.float32)
     image = np.float32(100) * (image - image.min()) / np.ptp(image)
@@ -245,10 +245,12 @@ def compare(side: int, repeats: int) -> None:
         for tool, run in TOOLS.items():
             spend(run, bank, little[tool])  # warm: caches, first calls
         best = dict.fromkeys(TOOLS, float("inf"))
-        for _ in range(repeats):
+        began, done = time.monotonic(), 0
+        while done < repeats or time.monotonic() - began < seconds:
             for tool, run in TOOLS.items():
                 if tool != "scipy":
                     best[tool] = min(best[tool], spend(run, bank, given[tool]) / image.size)
+            done += 1
         best["scipy"] = spend(by_scipy, bank, small) / small.size
         error = max(
             float(np.abs(got[0, 0].numpy() - (want := truth(image, kernel))).max() / np.ptp(want))
@@ -304,14 +306,15 @@ def stream(side: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--side", type=int, default=1024, help="of the image, in pixels")
-    parser.add_argument("--repeats", type=int, default=5, help="the best of them counts")
+    parser.add_argument("--repeats", type=int, default=5, help="at least; the best counts")
+    parser.add_argument("--seconds", type=float, default=5.0, help="at least, for each bank")
     parser.add_argument("--stream", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     keep_memory()
     torch.set_num_threads(1)
     if options.stream:
         return stream(options.stream)
-    compare(options.side, options.repeats)
+    compare(options.side, options.repeats, options.seconds)
     return measure(4096)
 
 

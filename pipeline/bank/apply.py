@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -51,16 +51,17 @@ def apply_bank(plan: BankPlan, batch: Batch) -> Iterator[Response]:
     each kernel's sum, so that data with a large mean keep their digits.
     """
     schedule = plan.fast if _complete(plan, batch) else plan.masked
-    if sum(isinstance(node, Input) for node in schedule.order) > 1:
+    if schedule.inputs > 1:
         batch = replace(batch, room=())  # each extends it in its own way
     due = deque(zip(schedule.answers, plan.outputs, strict=True))
     done: dict[int, Value] = {}
+    frames: dict[object, _Frame] = {}
     for step in schedule.steps:
         below = [done[part] for part in step.parts]
         done.update(zip(step.at, _evaluate(step, below, batch, plan.min_support), strict=True))
         while due and due[0][0] in done:
             answer, output = due.popleft()
-            yield _response(output, done[answer], batch)
+            yield _response(output, done[answer], batch, frames)
         for old in step.ends:
             del done[old]
 
@@ -125,33 +126,52 @@ def _evaluate_one(
     return respond(node, below, margin, batch.tiles[0])
 
 
-def _response(output: Output, value: Value, batch: Batch) -> Response:
-    """Cut the margin off; with the boundary `valid`, also what depends on pixels outside."""
-    tile = batch.tiles[0]
-    region, cut = tile.core, None
-    if output.boundary.mode == "valid":
-        shape = tile.source.header.shape
-        shrink = tuple((-before, -after) for before, after in output.reach)
-        region = region.overlap(Region.whole(shape).grow(shrink))
-    if region is not tile.core or any(map(any, value.margin)):
-        cut = (slice(None), *region.slices(tile.core.grow(value.margin).start))
-    bands = ("all",) if output.joint else batch.bands
-    planes = (len(batch.tiles), len(bands), *region.shape)
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What of planes over core + margin is the response, and the shape (N, C, *region) it has."""
+
+    region: Region
+    cut: tuple[slice, ...] | None
+    bands: tuple[str, ...]
+    shape: Ints
+
+    @classmethod
+    def of(cls, output: Output, margin: Reach, batch: Batch) -> _Frame:
+        """Without the margin; with the boundary `valid`, without what pixels outside decide."""
+        tile = batch.tiles[0]
+        region, cut = tile.core, None
+        if output.boundary.mode == "valid":
+            shrink = tuple((-before, -after) for before, after in output.reach)
+            region = region.overlap(Region.whole(tile.source.header.shape).grow(shrink))
+        if region is not tile.core or any(map(any, margin)):
+            cut = (slice(None), *region.slices(tile.core.grow(margin).start))
+        bands = ("all",) if output.joint else batch.bands
+        return cls(region, cut, bands, (len(batch.tiles), len(bands), *region.shape))
+
+
+def _response(output: Output, value: Value, batch: Batch, frames: dict[object, _Frame]) -> Response:
+    """Frame a value; most responses of a batch have the same frame, so that it is kept."""
+    key = value.margin, output.joint, output.boundary.mode == "valid" and output.reach
+    frame = frames.get(key)
+    if frame is None:
+        frame = frames[key] = _Frame.of(output, value.margin, batch)
+    cut, shape = frame.cut, frame.shape
 
     def view(x: Tensor) -> Tensor:
-        return (x if cut is None else x[cut]).reshape(planes)
+        return (x if cut is None else x[cut]).reshape(shape)
 
     valid = None if value.valid is None else view(value.valid)
     support = None if value.support is None else view(value.support)
-    base = None if value.base is None else value.base.reshape(planes[:2])
-    return Response(output.name, bands, region, view(value.data), valid, support, base)
+    base = None if value.base is None else value.base.reshape(shape[:2])
+    return Response(output.name, frame.bands, frame.region, view(value.data), valid, support, base)
 
 
 # ---------------------------------------------------------------- what lies beyond the image
 def input_planes(node: Input, margin: Reach, batch: Batch) -> Value:
     """The prepared pixels over core + margin: P is N * C, or N where the node names a band."""
     band = slice(None) if node.band is None else slice(node.band, node.band + 1)
-    values, tile = batch.values[:, band], batch.tiles[0]
+    values = batch.values if node.band is None else batch.values[:, band]
+    tile = batch.tiles[0]
     valid = None if batch.valid is None else batch.valid[:, band].flatten(0, 1)
     base = None if batch.offset is None else batch.offset[:, band].flatten()
     value = Value(values.flatten(0, 1), margin, valid, None, base)
@@ -179,6 +199,8 @@ def _correlate(step: Step, value: Value, batch: Batch) -> list[Value]:
         column = step.through.kernel
         found = correlate_through(part, column, step.kernels, shape, passing=passing)
         value = _weighted(value, value.data, column, value.margin)
+    if value.base is None:
+        return [Value(data, step.margin) for data in found]
     pairs = zip(found, step.kernels, strict=True)
     return [_weighted(value, data, kernel, step.margin) for data, kernel in pairs]
 

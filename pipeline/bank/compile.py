@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from pipeline.bank.expr import (
     MIN_SUPPORT,
@@ -82,7 +83,7 @@ class Step:
     through: Conv | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Schedule:
     """An order of evaluation with, for each node, the margin to keep and its last use.
 
@@ -97,8 +98,13 @@ class Schedule:
     steps: tuple[Step, ...]
     answers: Ints
 
+    @cached_property
+    def inputs(self) -> int:
+        """In how many ways the image itself is extended."""
+        return sum(isinstance(node, Input) for node in self.order)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class BankPlan:
     """Immutable and picklable; the same plan runs on a tile, an image or a volume.
 
@@ -113,7 +119,7 @@ class BankPlan:
     ndim: int
     min_support: float = MIN_SUPPORT
 
-    @property
+    @cached_property
     def halo(self) -> Ints:
         """Pixels of an image that the bank needs on either side of a core, per axis."""
         margins = [m for node, m in self.masked.margin.items() if isinstance(node, Input)]
@@ -133,7 +139,7 @@ class BankPlan:
         ]
         return Region(tuple(a for a, _ in spans), tuple(b for _, b in spans))
 
-    @property
+    @cached_property
     def boundaries(self) -> frozenset[Boundary]:
         """Every boundary rule that some node of the bank extends by."""
         return frozenset(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pipeline.bank.costs import EVEN, LINES, ODD, PLAIN, STACKED, way
 from pipeline.bank.expr import Kernel
-from pipeline.bank.memory import packed, spaced
+from pipeline.bank.memory import packed, spaced, strides_of
 from pipeline.bank.passes import separate
 from pipeline.types import Ints
 
@@ -84,23 +84,21 @@ def correlate_through(
     whole = (planes.shape[0], *shape)
     out = [(spaced if passing else packed)(whole) for _ in kernels]
     if out[0].numel():
-        first, then = _launches(column, kernels, corner, planes.stride(), whole, out[0].stride())
-        lines, stack = int(then.counts[2]), len(first.rows)
-        strips = max(1, min(ceil(4 * lines * width / STRIP), lines // stack))
-        scratch = spaced((1, ceil(lines / strips), width))
-        step = 4 * scratch.stride(1)
+        both = _through(column, kernels, corner, planes.stride(), whole, out[0].stride())
+        first, then = both.first, both.then
+        scratch = spaced(both.scratch)
         sum_through(
             (
                 first.taps + planes.data_ptr(),
                 first.steps,
                 first.weights,
-                step * np.arange(stack),
+                first.rows,
                 first.length,
                 first.way,
             ),
             scratch.data_ptr(),
-            step,
-            strips,
+            4 * scratch.stride(1),
+            both.strips,
             then.taps,
             then.weights,
             np.array([line.data_ptr() for line in out]),
@@ -217,24 +215,36 @@ def _launch(
     return _Launch(taps, steps[None], weights.ravel(), between, to_steps, counts, out[-1], how)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Through:
+    """What `native.sum_through` is told: a column whose results go to scratch, lines from there."""
+
+    first: _Launch
+    then: _Launch
+    scratch: Ints
+    strips: int
+
+
 @lru_cache(maxsize=4096)
-def _launches(
+def _through(
     column: Kernel,
     kernels: tuple[Kernel, ...],
     corner: Ints,
     strides: Ints,
     out: Ints,
     out_strides: Ints,
-) -> tuple[_Launch, _Launch]:
-    """The two of `correlate_through`, both with the loop along the column last.
-
-    Of the first, where its results go is not what it says.
-    """
+) -> _Through:
+    """The two of `correlate_through`, both with the loop along the column last."""
     width = out[-1] + kernels[0].shape[-1] - 1
     first = _launch((column,), corner, strides, (*out[:-1], width), out_strides)
     then = _launch(kernels, (0,) * len(corner), strides, out, out_strides)
     order = _inwards(len(out), column)
-    return first, replace(then, to_steps=then.to_steps[order], counts=then.counts[order])
+    then = replace(then, to_steps=then.to_steps[order], counts=then.counts[order])
+    lines, stack = int(then.counts[2]), len(first.rows)
+    strips = max(1, min(ceil(4 * lines * width / STRIP), lines // stack))
+    scratch = (1, ceil(lines / strips), width)
+    rows = 4 * strides_of(scratch, True)[1] * np.arange(stack)
+    return _Through(replace(first, rows=rows), then, scratch, strips)
 
 
 @lru_cache(maxsize=4096)

@@ -19,7 +19,7 @@ ALIASED = 32
 
 def packed(shape: Ints) -> Tensor:
     """Uninitialised float32 of this shape, contiguous and aligned to 64 bytes: for a response."""
-    return _aligned(shape, _strides(shape, spaced=False))
+    return _aligned(shape, strides_of(shape))
 
 
 def spaced(shape: Ints) -> Tensor:
@@ -28,7 +28,7 @@ def spaced(shape: Ints) -> Tensor:
     For what only a next pass reads: the lines under a column, and those that are written, stay
     in the cache together (twice as fast where an image is 1024 pixels wide).
     """
-    return _aligned(shape, _strides(shape, spaced=True))
+    return _aligned(shape, strides_of(shape, True))
 
 
 def roomy(shape: Ints, room: Reach) -> Tensor:
@@ -64,7 +64,8 @@ def _aligned(shape: Ints, strides: Ints) -> Tensor:
 
 
 @lru_cache(maxsize=1024)
-def _strides(shape: Ints, *, spaced: bool) -> Ints:
+def strides_of(shape: Ints, spaced: bool = False) -> Ints:
+    """In numbers, of what `packed` or `spaced` make."""
     strides = [1]
     for size in shape[:0:-1]:
         step = size * strides[-1]
