@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,13 @@ from torch import Tensor
 
 from pipeline.bank.expr import Kernel
 from pipeline.fused.block import Walked, walked
-from pipeline.fused.keys import Keys
-from pipeline.fused.launch import Tiles, build
-from pipeline.fused.moments import Moments
+from pipeline.fused.choose import STEPS
+from pipeline.fused.keys import keys
+from pipeline.fused.launch import BLOCK, ROWS, build
+from pipeline.fused.moments import moments
 from pipeline.fused.pixels import Recomputed
-from pipeline.fused.ranks import STEPS
-from pipeline.fused.reductions import Bins, Deviations, Frame, Reduction, Within
-from pipeline.fused.source import write
+from pipeline.fused.reductions import Reduction, bins, deviations, within
+from pipeline.fused.source import Stencil, write
 from pipeline.stages.measure import Tally
 from pipeline.statistics import accumulators
 from pipeline.statistics.histogram import BINS
@@ -51,11 +52,11 @@ REPEATS = 7
 
 
 # ---------------------------------------------------------------- the job, by both
-def fused(planes: Tensor, kernels: Sequence[Kernel], tiles: Tiles) -> Columns:
+def fused(planes: Tensor, kernels: Sequence[Kernel]) -> Columns:
     """Columns (N * F,) of padded planes (N, H, W); no response is ever written."""
     reach = kernels[0].reach
     shape = tuple(n - a - b for n, (a, b) in zip(planes.shape[1:], reach, strict=True))
-    computed = Recomputed(planes, Region.whole(shape), kernels, reach, tiles)
+    computed = Recomputed(planes, Region.whole(shape), Stencil(tuple(kernels), reach))
     block, n = Walked.of(computed, shape), computed.counts()
     statistics = accumulators(STATISTICS)
     tally = Tally(block.values[0].numel(), n, n, None, walked(block, statistics), None)
@@ -141,11 +142,8 @@ def deviation(found: Columns, right: Columns) -> tuple[float, str]:
 def interpret() -> None:
     images, kernels = job(1, 12, 2, 3)
     planes, right = padded(images, 3, "cpu"), wanted(images[0], kernels)
-    for name, found in (
-        ("fused", fused(planes, kernels, Tiles(16, 16))),
-        ("plain", plain(planes, kernels)),
-    ):
-        print(f"{name}: largest error {deviation(found, right)}")
+    for tool in (fused, plain):
+        print(f"{tool.__name__}: largest error {deviation(tool(planes, kernels), right)}")
 
 
 def measure() -> None:
@@ -156,7 +154,7 @@ def measure() -> None:
     images, kernels = job(64, 1024, 16, 7)
     planes, right = padded(images, 7, "cuda"), wanted(images[0], kernels)
     tools: dict[str, Callable[[], Columns]] = {
-        "fused": lambda: fused(planes, kernels, Tiles()),
+        "fused": lambda: fused(planes, kernels),
         "plain": lambda: plain(planes, kernels),
     }
     first = {name: _seconds(tool) for name, tool in tools.items()}
@@ -193,11 +191,11 @@ def compiled(filters: int, size: int) -> list[dict[str, Any]]:
     _, kernels = job(1, size, filters, size)
     none, slots = np.zeros((filters, 2)), torch.zeros((filters, 18), dtype=torch.int64)
     walks: dict[str, list[Reduction]] = {
-        "moments, extremes, first bits": [Moments(), Keys(slots[:, :1], STEPS[:1])],
-        "bins, next bits": [Bins(none, BINS), Keys(slots, STEPS[:2])],
-        "last bits": [Keys(slots, STEPS)],
-        "deviations": [Deviations(none)],
-        "within": [Within(none, none[:, 0])],
+        "moments, extremes, first bits": [moments(), keys(slots[:, :1], STEPS[:1])],
+        "bins, next bits": [bins(none, BINS, slots.device), keys(slots, STEPS[:2])],
+        "last bits": [keys(slots, STEPS)],
+        "deviations": [deviations(none, slots.device)],
+        "within": [within(none, none[:, 0], slots.device)],
     }
     return [{"walk": name, **_compiled(kernels, walk)} for name, walk in walks.items()]
 
@@ -207,12 +205,11 @@ def _compiled(kernels: Sequence[Kernel], walk: Sequence[Reduction]) -> dict[str,
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    tiles = Tiles()
-    frame = Frame(torch.device("cpu"), len(kernels), (1, 1), 16)
     types = {torch.float64: "*fp64", torch.int32: "*i32", torch.int16: "*i16"}
-    pointers = [types[buffer.dtype] for one in walk for buffer in one.buffers(frame)]
+    rooms = [(*one.given, one.room(1, (1,), torch.device("cpu"))) for one in walk]
+    pointers = [types[buffer.dtype] for buffer in chain.from_iterable(rooms)]
     kernel = build(write(kernels, kernels[0].reach, [one.template for one in walk]))
-    constants = {"CELL": 256, "ROWS": tiles.rows, "BLOCK": tiles.block}
+    constants = {"CELL": 256, "ROWS": ROWS, "BLOCK": BLOCK}
     names = [name for name in kernel.arg_names if name not in constants]
     numbers = ["i32"] * (len(names) - len(pointers) - 2)
     signature = dict(zip(names, ["*fp32", "i64", *numbers, *pointers], strict=True))

@@ -18,6 +18,7 @@ from pipeline.budget import PROCESS, READER, THREAD, WORKING, live_planes, machi
 from pipeline.config import Config, NamedFilter, expanded, response_id
 from pipeline.derive import derived_labels
 from pipeline.errors import PlanError
+from pipeline.fused.choose import COUNTERS, possible
 from pipeline.kept import draws, keeps
 from pipeline.readers.picture import COLOUR
 from pipeline.responses import any_rank
@@ -189,7 +190,15 @@ class Plan:
             for part in self.together(info)
             for schedule in (part.bank.fast, part.bank.masked)
         )
-        return pixels * (16 * max(len(info.bands), labels) + 4 * labels + work + kept)
+        planes = pixels * (16 * max(len(info.bands), labels) + 4 * labels + work + kept)
+        return planes + (self._counters(info) if possible(self.device) else 0)
+
+    def _counters(self, info: ImageInfo) -> int:
+        """Bytes in which a walk over responses counts, one by one or in groups."""
+        return COUNTERS * max(
+            len(part.bands) * max([1, *(len(group.names) for group in part.groups)])
+            for part in self.together(info)
+        )
 
     def _boxes(self, info: ImageInfo) -> tuple[Ints, Ints]:
         """Extents of what is computed at once, before and after the prepare steps, in pixels."""

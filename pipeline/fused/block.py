@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from pipeline.bank.expr import Kernel
 from pipeline.fused.launch import cells_of
 from pipeline.fused.pixels import Recomputed
+from pipeline.fused.source import Stencil
 from pipeline.statistics.base import Block, Counts, Floats, Statistic
 from pipeline.statistics.cells import sides_of
 from pipeline.types import Ints, Region
@@ -36,10 +38,8 @@ class Walked(Block):
     @classmethod
     def stored(cls, block: Block) -> Walked:
         """A block that is all of an image and misses no pixel, where it lies on a GPU."""
-        none = ((0, 0),) * len(block.shape)
-        one = Kernel.of(np.ones((1,) * len(block.shape)))
-        computed = Recomputed(block.values, Region.whole(block.shape), (one,), none)
-        return cls.of(computed, block.shape)
+        whole = Region.whole(block.shape)
+        return cls.of(Recomputed(block.values, whole, _itself(len(block.shape))), block.shape)
 
     @property
     def pixels(self) -> Recomputed:
@@ -51,25 +51,30 @@ class Walked(Block):
         return self.computed.ranked(ranks)
 
 
+@cache
+def _itself(ndim: int) -> Stencil:
+    """One tap of 1."""
+    return Stencil((Kernel.of(np.ones((1,) * ndim)),), ((0, 0),) * ndim)
+
+
 def walked(block: Walked, statistics: Sequence[Statistic]) -> tuple[Any, ...]:
     """The last state of each statistic, after as few walks as they need together.
 
     Each goes as far as it can with what is known, from the start, which is cheap.
     """
-    while True:
-        found = tuple(_advanced(block, statistic) for statistic in statistics)
-        if not block.computed.asked:
-            return found
+    found = [_advanced(block, statistic) for statistic in statistics]
+    while block.computed.asked:
         block.computed.walk()
+        found = [_advanced(block, statistic) for statistic in statistics]
+    return tuple(found)
 
 
 def _advanced(block: Walked, statistic: Statistic) -> Any:
     """The last state of a statistic; None where it had to guess."""
-    brief = None
+    brief, block.computed.guessed = None, False
     while True:
-        guesses = block.computed.guesses
         state = statistic.start(block, brief)
-        if block.computed.guesses > guesses:
+        if block.computed.guessed:
             return None
         brief = statistic.next(state)
         if brief is None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.bank.compile import Output
 from pipeline.bank.expr import Conv, Input, Kernel
+from pipeline.fused.source import Stencil
 from pipeline.types import Ints, Reach
 
 TOGETHER = 16
@@ -23,23 +24,26 @@ TOGETHER = 16
 LITERALS = 1024
 """Most taps that are written out in one text: Triton takes seconds to compile them."""
 
+STEPS = (14, 9, 9)
+"""Bits of a key that a walk finds: by `ranks`."""
+
+COUNTERS = 8 << STEPS[0]
+"""Bytes that a walk holds for each of its planes: int32 counters of keys, and their sums."""
+
 _LARGEST = 256
 """Most taps of one kernel: four such fill a text."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Convolutions of one input that are computed together.
+@dataclass(frozen=True)
+class Group(Stencil):
+    """Responses that are computed together.
 
-    margin: what the widest of them needs of the input; lost: of pixels at each end of each axis
-    that have no response, which only the boundary `valid` leaves out; joint: of all bands there is
-    one response.
+    lost: of pixels at each end of each axis that have no response, which only the boundary `valid`
+    leaves out; joint: of all bands there is one response.
     """
 
     source: Input
     names: tuple[str, ...]
-    kernels: tuple[Kernel, ...]
-    margin: Reach
     lost: Reach
     joint: bool
 
@@ -71,10 +75,10 @@ def choose(outputs: Iterable[Output]) -> tuple[Group, ...]:
             alike.setdefault(key, []).append((output.name, node.kernel))
     return tuple(
         Group(
-            source,
-            tuple(name for name, _ in members),
             tuple(kernel for _, kernel in members),
             _widest([kernel.reach for _, kernel in members]),
+            source,
+            tuple(name for name, _ in members),
             lost,
             joint,
         )

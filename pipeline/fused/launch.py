@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import linecache
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from pipeline.bank.expr import Kernel
-from pipeline.fused.reductions import Frame, Reduction
-from pipeline.fused.source import Template, write
+from pipeline.errors import DeviceError
+from pipeline.fused.reductions import Reduction
+from pipeline.fused.source import Stencil, write
 from pipeline.statistics.cells import CELL, sides_of
-from pipeline.types import Ints, Reach, Region
+from pipeline.types import Ints, Region
 
-
-@dataclass(frozen=True, slots=True)
-class Tiles:
-    """What one program of a kernel reduces, in pixels: rows, and lanes side by side."""
-
-    rows: int = 32
-    block: int = 128
-
-
-@lru_cache(maxsize=256)
-def _kernel(kernels: tuple[Kernel, ...], margin: Reach, templates: tuple[Template, ...]) -> Any:
-    return build(write(kernels, margin, templates))
+ROWS, BLOCK = 32, 128
+"""Pixels of a tile, which is what one program of a kernel reduces: rows, and lanes side by side."""
 
 
 def build(text: str) -> Any:
@@ -48,17 +38,19 @@ def build(text: str) -> Any:
 
 
 def reduce(
-    planes: Tensor,
-    box: Region,
-    kernels: Sequence[Kernel],
-    margin: Reach,
-    reductions: Sequence[Reduction],
-    tiles: Tiles,
-) -> list[tuple[Any, ...]]:
+    planes: Tensor, box: Region, stencil: Stencil, reductions: Sequence[Reduction]
+) -> list[Any]:
     """Walk over a box of the responses once, and answer what each reduction asks.
 
-    planes: (P, *shape) with a margin around the image; uint8, uint16 or float32. Planes of the
+    planes: (P, *shape) with the margin around the image; uint8, uint16 or float32. Planes of the
     answers are those of all kernels for the first plane, then those for the second, and so on.
+
+    Raises
+    ------
+    torch.OutOfMemoryError
+        Where the device's memory does not hold the results, or the kernel.
+    DeviceError
+        Where the kernel cannot be compiled or launched.
     """
     if planes.stride(-1) != 1:
         planes = planes.contiguous()
@@ -66,23 +58,46 @@ def reduce(
     z0, y0, x0 = (0, *box.start)[-3:]
     down, across = (
         -(-max(1, min(CELL, extent)) // size)
-        for extent, size in zip(box.shape[-2:], (tiles.rows, tiles.block), strict=True)
+        for extent, size in zip(box.shape[-2:], (ROWS, BLOCK), strict=True)
     )
-    frame = Frame(planes.device, len(kernels) * len(planes), cells, down * across)
-    buffers = [reduction.buffers(frame) for reduction in reductions]
-    templates = tuple(reduction.template for reduction in reductions)
-    kernel = _kernel(tuple(kernels), margin, templates)
-    every = prod(cells) * frame.tiles
-    kernel[(len(planes) * every,)](
-        planes,
-        *(planes.stride(0), *(0, *planes.stride()[1:])[-3:-1]),
-        *(z0, y0, x0, *box.stop[-2:], *cells[-2:], down, across, every),
-        *(pointer for pointers in buffers for pointer in pointers),
-        CELL=CELL,
-        ROWS=tiles.rows,
-        BLOCK=tiles.block,
+    many, tiles = len(stencil.kernels) * len(planes), down * across
+    results = [one.room(many, (*cells, tiles), planes.device) for one in reductions]
+    templates = tuple(one.template for one in reductions)
+    if templates not in stencil.programs:
+        stencil.programs[templates] = build(write(stencil.kernels, stencil.margin, templates))
+    every = prod(cells) * tiles
+    pointers = (
+        x for one, result in zip(reductions, results, strict=True) for x in (*one.given, result)
     )
-    return [reduction.answer(b) for reduction, b in zip(reductions, buffers, strict=True)]
+    with _launching():
+        stencil.programs[templates][(len(planes) * every,)](
+            planes,
+            *(planes.stride(0), *(0, *planes.stride()[1:])[-3:-1]),
+            *(z0, y0, x0, *box.stop[-2:], *cells[-2:], down, across, every),
+            *pointers,
+            CELL=CELL,
+            ROWS=ROWS,
+            BLOCK=BLOCK,
+        )
+    return [one.answer(result) for one, result in zip(reductions, results, strict=True)]
+
+
+@contextmanager
+def _launching() -> Iterator[None]:
+    """Say in our words what Triton, its compilers and the driver say: in errors of every kind."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, torch.AcceleratorError, DeviceError):
+        raise
+    except Exception as error:
+        said = getattr(error, "error_message", None) or str(error) or type(error).__name__
+        if said.startswith("Triton Error") and "out of memory" in said:
+            raise torch.OutOfMemoryError(said) from error
+        message = (
+            f"Triton cannot compile or launch a kernel: {said.strip().splitlines()[0]}; "
+            "use --device cpu with another output folder"
+        )
+        raise DeviceError(message) from error
 
 
 def cells_of(box: Region) -> Ints:

@@ -2,61 +2,51 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.fused.keys import Keys, first_alike
+from pipeline.fused.choose import STEPS
+from pipeline.fused.keys import first_alike, keys
+from pipeline.fused.reductions import Reduction
 from pipeline.statistics.base import Counts, Floats
 
-STEPS = (14, 9, 9)
-"""Bits of a key that a walk finds."""
+
+def ranked(ranks: Counts, device: torch.device) -> Reduction:
+    """The pixels at some ranks of each plane, (P, R) from 0, ascending; several walks find them."""
+    wanted = torch.from_numpy(ranks).to(device)
+    return _search(torch.zeros_like(wanted), wanted, 0)
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """A search for pixels at some ranks of each plane.
+def _search(leading: Tensor, ranks: Tensor, done: int) -> Reduction:
+    """Go on where `done` of the steps are known.
 
-    leading (P, R): bits of their keys that are known, those of the first `done` steps; ranks
-    (P, R): among the pixels whose keys begin alike.
+    leading (P, R): their bits of the wanted keys; ranks (P, R): among the pixels whose keys begin
+    alike.
     """
 
-    leading: Tensor
-    ranks: Tensor
-    done: int = 0
-
-    @classmethod
-    def begin(cls, ranks: Counts, device: torch.device) -> Ranked:
-        """Nothing is known yet. ranks (P, R): from 0, ascending."""
-        wanted = torch.from_numpy(ranks).to(device)
-        return cls(torch.zeros_like(wanted), wanted)
-
-    @property
-    def complete(self) -> bool:
-        """Whether all bits are known."""
-        return self.done == len(STEPS)
-
-    @property
-    def keys(self) -> Keys:
-        """What the next walk has to count."""
-        leading = self.leading if self.done else self.leading[:, :1]
-        return Keys(leading, STEPS[: self.done + 1])
-
-    def descend(self, counts: Tensor) -> Ranked:
+    def descend(counts: Tensor) -> Reduction | Floats:
         """Follow the ranks through the counts, (P, slots, 2^bits), of the bits that come next."""
         slots, bins = counts.shape[1:]
         below = counts.cumsum(2, dtype=torch.int32)
-        slot = first_alike(self.leading)[:, None]
-        wanted = self.ranks[:, None].expand(-1, slots, -1).to(torch.int32).contiguous()
+        slot = first_alike(leading)[:, None]
+        wanted = ranks[:, None].expand(-1, slots, -1).to(torch.int32).contiguous()
         places = torch.searchsorted(below, wanted, right=True).clamp_(max=bins - 1)
         passed = torch.where(places > 0, below.gather(2, (places - 1).clamp_(min=0)), 0)
         place, skip = (x.gather(1, slot)[:, 0] for x in (places, passed))
-        return Ranked(self.leading * bins + place, self.ranks - skip, self.done + 1)
+        found = leading * bins + place
+        return _values(found) if done + 1 == len(STEPS) else _search(found, ranks - skip, done + 1)
 
-    def values(self) -> Floats:
-        """The pixels, (P, R), when all bits are known."""
-        keys = self.leading.cpu().numpy().astype(np.uint32)
-        bits = np.where(keys >> np.uint32(31), keys ^ np.uint32(1 << 31), ~keys)
-        return bits.view(np.float32).astype(np.float64)
+    counting = keys(leading if done else leading[:, :1], STEPS[: done + 1])
+    return replace(counting, answer=descend)
+
+
+def _values(found: Tensor) -> Floats:
+    """The pixels that have these keys, (P, R)."""
+    from pipeline.statistics.finish import numbers
+
+    out = np.empty(tuple(found.shape))
+    numbers(found.cpu().numpy(), out)
+    return out

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, product
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +57,22 @@ class Template:
     begin: str = ""
     each: str = ""
     end: str = ""
+
+
+@dataclass(frozen=True)
+class Stencil:
+    """Convolutions of one input that are computed together.
+
+    margin: what the widest of them needs of the input around the image.
+    """
+
+    kernels: tuple[Kernel, ...]
+    margin: Reach
+
+    @cached_property
+    def programs(self) -> dict[tuple[Template, ...], Any]:
+        """What Triton made of them, by what each walk finds out: as lasting as the plan's bank."""
+        return {}
 
 
 def write(kernels: Sequence[Kernel], margin: Reach, templates: Sequence[Template]) -> str:

@@ -66,7 +66,7 @@ def _measure(
     shape = batch.tiles[0].source.header.shape
     for roi in batch.regions[0]:
         box = roi.box.overlap(_inner(group, shape))
-        computed = Recomputed(value.data, box, group.kernels, group.margin)
+        computed = Recomputed(value.data, box, group)
         block, n = Walked.of(computed, shape), computed.counts()
         tally = Tally(box.size, n, n, None, walked(block, statistics), base)
         columns = tally.columns(statistics, wanted)

@@ -17,8 +17,11 @@ from PIL import Image
 from running import look
 
 from pipeline import bands
+from pipeline import plan as planning
 from pipeline.config import load
 from pipeline.describe import describe_survey
+from pipeline.fused import launch
+from pipeline.fused.choose import COUNTERS
 from pipeline.fused.pixels import Recomputed
 from pipeline.plan import Plan
 from pipeline.stages import filter as stage
@@ -57,7 +60,7 @@ def plan(tmp_path: Path) -> Callable[..., Plan]:
 
 @pytest.fixture
 def on_this_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (bands, measure):
+    for module in (bands, measure, planning):
         monkeypatch.setattr(module, "possible", lambda device: True)
 
 
@@ -75,6 +78,10 @@ def batch_of(count: int, level: int = 0) -> Batch:
 
 def rows(plan: Plan, batch: Batch) -> Rows:
     (result,) = stage.compute(plan, batch)
+    return _rows(result)
+
+
+def _rows(result: stage.Result) -> Rows:
     keys = zip(*(result.rows[key] for key in ("image", "band", "region", "filter")), strict=True)
     columns = {
         name: np.concatenate([np.atleast_1d(values) for values in found]).tolist()
@@ -129,7 +136,9 @@ def test_what_is_written_is_measured_by_walks_too(
     monkeypatch.setattr(measure, "possible", lambda device: True)
     walks = []
     walk = Recomputed.walk
-    monkeypatch.setattr(Recomputed, "walk", lambda self: (walks.append(self.kernels), walk(self)))
+    monkeypatch.setattr(
+        Recomputed, "walk", lambda self: (walks.append(self.stencil.kernels), walk(self))
+    )
     agree(rows(keeping, batch), portable)
     assert {kernel.shape for (kernel,) in walks} == {(1, 1)}
 
@@ -154,6 +163,45 @@ def test_the_plan_says_so(plan: Callable[..., Plan], on_this_device: None, tmp_p
     engines = {row["filter"]: (row["engine"], row["ns_per_pixel"]) for row in found}
     assert engines.pop("sobel")[0] != "fused"
     assert set(engines.values()) == {("fused", None)}
+
+
+def test_the_plan_knows_of_the_counters_of_a_group(
+    plan: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two bands of `sum` and `smooth` are counted at once; of what is written, of one response."""
+    for kept, planes in (("", 2 * 2), (", maps: float32", 2)):
+        without = plan(kept=kept).bytes_needed(INFO)
+        with monkeypatch.context() as patched:
+            for module in (bands, planning):
+                patched.setattr(module, "possible", lambda device: True)
+            assert plan(kept=kept).bytes_needed(INFO) - without == planes * COUNTERS
+
+
+def test_a_launch_that_the_memory_does_not_hold_halves_the_batch(
+    plan: Callable[..., Plan], on_this_device: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = plan(statistics="mean, p50")
+    (wanted,) = stage.compute(whole, batch_of(3))
+    plain = launch.build
+
+    class OneImage:
+        def __init__(self, text: str) -> None:
+            self.program = plain(text)
+
+        def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+            def start(planes: torch.Tensor, *args: object, **constants: int) -> None:
+                if len(planes) > len(INFO.bands):
+                    message = "Triton Error [CUDA]: out of memory"
+                    raise RuntimeError(message)
+                self.program[grid](planes, *args, **constants)
+
+            return start
+
+    monkeypatch.setattr(launch, "build", OneImage)
+    parts = stage.compute(plan(statistics="mean, p50"), batch_of(3))
+    assert [len(part.sources) for part in parts] == [1, 1, 1]
+    found = {key: row for part in parts for key, row in _rows(part).items()}
+    assert found == _rows(wanted)
 
 
 def test_a_batch_with_missing_pixels_is_not_fused(
