@@ -28,10 +28,12 @@ from torch import Tensor
 from pipeline.statistics import COLUMNS, GROUPS, STATISTICS, Block, accumulators, expand, sums
 from pipeline.statistics.base import Pixels, Statistic
 from pipeline.statistics.cells import CELL
+from pipeline.statistics.census import Census
 from pipeline.statistics.dense import Dense
 from pipeline.statistics.fine import FEW, Fine
 from pipeline.statistics.finish import log2 as own_log2
 from pipeline.statistics.lazy import lazy
+from pipeline.statistics.packed import SPARSE
 from pipeline.statistics.ratios import RATIOS, ratios
 
 ROUNDING = 1e-11  # float64 sums in another order, at values near 1
@@ -568,6 +570,41 @@ def test_blocks_merged_equal_the_whole_on_torch(masked: bool) -> None:
     valid = planes(25, (2, 270, 300)) > -3 if masked else None
     blocks = list(cut(values, valid, [[256], [256]], Elsewhere))
     assert_bits(measure_all(blocks[::-1]), of(values, valid, Elsewhere))
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    bits=st.integers(1, 12),
+    sizes=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 300)), min_size=1, max_size=4),
+)
+def test_a_census_of_parts_is_that_of_the_whole(
+    seed: int, bits: int, sizes: list[tuple[int, int]]
+) -> None:
+    rng = np.random.default_rng(seed)
+    planes = [[rng.integers(0, 1 << bits, n) for n in pair] for pair in sizes]
+    dense = np.stack([np.bincount(np.concatenate(pair), minlength=1 << bits) for pair in planes])
+
+    def census(parts: list[Array]) -> Census:
+        bounds = np.cumsum([0, *map(len, parts)])
+        return Census.sorting(np.concatenate(parts).astype(np.uint32), bounds)
+
+    whole = Census.of(dense[:, None].astype(np.int64))
+    merged = census([a for a, _ in planes]).merge(census([b for _, b in planes]))
+    for field in ("places", "weights", "bounds"):
+        np.testing.assert_array_equal(getattr(merged, field), getattr(whole, field))
+
+
+@pytest.mark.parametrize("size", [SPARSE // 2, 2 * SPARSE], ids=["sorted", "counted"])
+def test_leading_bits_are_counted_of_few_and_many_pixels(size: int) -> None:
+    """Against numpy's view of the bits: non-negative floats sort as their bits do."""
+    values = np.abs(planes(26, (2, 1, size)).numpy())
+    keys = values.view(np.uint32) + (1 << 31)
+    first = Block(torch.from_numpy(values), None, (0, 0), (1, size)).searched
+    found = first.census(np.zeros((2, 1), np.int64), (18,))
+    for plane, (start, stop) in enumerate(pairwise(found.bounds)):
+        places, counts = np.unique(keys[plane] >> 14, return_counts=True)
+        np.testing.assert_array_equal(found.places[start:stop], places)
+        np.testing.assert_array_equal(found.weights[start:stop], counts)
 
 
 def test_volumes_may_be_cut_between_any_two_slices() -> None:

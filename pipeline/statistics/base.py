@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,10 @@ from pipeline.types import Ints
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pipeline.statistics.census import Census
+
 Floats: TypeAlias = npt.NDArray[np.float64]
 Counts: TypeAlias = npt.NDArray[np.int64]
-
-LARGE = 1 << 16
-"""Pixels of an image from which on fewer passes that count more at once are cheaper."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +78,18 @@ class Pixels(Protocol):
         """
         ...
 
-    def keys(self, leading: Counts, steps: Ints) -> Counts:
-        """Count the next bits of the keys that begin with given bits: (P, slots, 2^steps[-1]).
 
-        The key of a float32 is an unsigned integer that sorts as the float does, NaN last.
+class Searched(Pixels, Protocol):
+    """Pixels whose ranks are found pass by pass."""
+
+    @property
+    def steps(self) -> Ints:
+        """How many bits of a key each pass is to count, until all 32 are known."""
+        ...
+
+    def census(self, leading: Counts, steps: Ints) -> Census:
+        """Count the next steps[-1] bits of the keys that begin with given bits.
+
         leading: (P, slots), ascending, the first bits, found in steps[:-1]; of equal ones the
         first slot counts.
         """
@@ -137,12 +144,17 @@ class Block:
         pixels = self.pixels
         return pixels.ranked(ranks) if self.alone and isinstance(pixels, Packed) else None
 
+    @property
+    def searched(self) -> Searched:
+        """The pixels, where `ranked` does not know them."""
+        return cast("Searched", self.pixels)
+
 
 class Statistic(Protocol):
     """An accumulator shared by several columns. Constructed without arguments.
 
     A plane's bits depend on its own pixels only, never on P or on how blocks were cut.
-    passes: the most that it asks for over an image larger than `LARGE`.
+    passes: the most that it asks for over the tiles of a scene.
     """
 
     columns: ClassVar[Mapping[str, Column]]

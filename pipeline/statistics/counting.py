@@ -87,36 +87,43 @@ def _bins(pixels: Array, bounds: Array, extent: Array, out: Array) -> None:
 bins = compiled(_bins, "void(f4[::1], i8[::1], f8[:,::1], i8[:,::1])")
 
 
-def _count_first(pixels: Array, bounds: Array, bits: int, out: Array) -> None:
-    """Count the first bits of the keys of pixels; out (P, 1, 2^bits)."""
+def _count_first(pixels: Array, bounds: Array, bits: int, kept: tuple[Array, Array, Array]) -> None:
+    """Count the first bits of the keys of pixels; kept: what occurs, as a census has it."""
+    places, weights, starts = kept
     found = np.empty(STEP, np.uint32)
-    tables = np.empty((4, out.shape[2]), np.int32)
-    for p in range(len(out)):
-        tables[:] = 0
+    table = np.empty(1 << bits, np.int32)  # one: to read four takes longer than neighbours wait
+    k = np.uint64(0)  # unsigned: an index that need not be looked at for its sign
+    for p in range(len(bounds) - 1):
+        table[:] = 0
+        starts[p] = k
         for first in range(bounds[p], bounds[p + 1], STEP):
             run = pixels[first : min(first + STEP, bounds[p + 1])]
             _keys(run, found, 32 - bits)
-            tally(found[: len(run)], tables)
-        for i in range(out.shape[2]):
-            out[p, 0, i] = tables[0, i] + tables[1, i] + tables[2, i] + tables[3, i]
+            for j in range(len(run)):
+                table[found[j]] += 1
+        for place in range(1 << bits):
+            places[k], weights[k] = place, table[place]
+            k += np.uint64(table[place] != 0)
+    starts[len(bounds) - 1] = k
 
 
-count_first = compiled(_count_first, "void(f4[::1], i8[::1], i8, i8[:,:,::1])")
+_COUNTED = "Tuple((u4[::1], i8[::1], i8[::1]))"
+count_first = compiled(_count_first, f"void(f4[::1], i8[::1], i8, {_COUNTED})")
 
 
-def _sieve_first(
-    pixels: Array, bounds: Array, leading: Array, bits: int, kept: tuple[Array, Array, Array]
+def _sieve(
+    pixels: Array, bounds: Array, leading: Array, bits: int, kept: tuple[Array, Array]
 ) -> None:
-    """Keep the keys of pixels whose first bits are among leading (P, slots), ascending.
+    """Keep the last bits of keys whose others are among leading (P, slots), ascending.
 
-    kept: keys, the slot of each, and where planes begin; of equal slots the first.
+    kept: slot * 2^bits + the last bits, and where planes begin; of equal slots the first.
     """
-    fewer, places, starts = kept
+    places, starts = kept
     none = leading.shape[1]
-    down = np.uint32(32 - bits)
+    down, mask = np.uint32(bits), np.uint32((1 << bits) - 1)
     found = np.empty(STEP, np.uint32)
-    table = np.empty(1 << bits, np.uint8)
-    k = np.uint64(0)  # unsigned: an index that need not be looked at for its sign
+    table = np.empty(1 << (32 - bits), np.uint8)
+    k = np.uint64(0)
     for p in range(len(leading)):
         table[:] = none
         for slot in range(none - 1, -1, -1):
@@ -126,63 +133,10 @@ def _sieve_first(
             run = pixels[first : min(first + STEP, bounds[p + 1])]
             _keys(run, found, 0)
             for j in range(len(run)):
-                place = table[found[j] >> down]
-                fewer[k], places[k] = found[j], place
-                k += np.uint64(place != none)
+                slot = table[found[j] >> down]
+                places[k] = np.uint32(slot) << down | found[j] & mask
+                k += np.uint64(slot != none)
     starts[len(leading)] = k
 
 
-_SIEVED = "Tuple((u4[::1], u1[::1], i8[::1]))"
-sieve_first = compiled(_sieve_first, f"void(f4[::1], i8[::1], i8[:,::1], i8, {_SIEVED})")
-
-
-def _sieve(
-    given: tuple[Array, Array, Array],
-    leading: Array,
-    done: int,
-    step: int,
-    kept: tuple[Array, Array, Array],
-) -> None:
-    """Keep the keys whose first `done` bits are among leading (P, slots), ascending.
-
-    given, kept: keys, the slot of each, and where planes begin; of equal slots the first. The
-    given keys have been sieved by all but the last `step` of these bits.
-    """
-    keys, slots, bounds = given
-    fewer, places, starts = kept
-    none = leading.shape[1]
-    shift, mask = np.uint32(32 - done), np.uint32((1 << step) - 1)
-    table = np.empty((none, 1 << step), np.uint8)
-    first = np.zeros(none, np.int64)
-    k = np.uint64(0)  # unsigned: an index that need not be looked at for its sign
-    for p in range(len(leading)):
-        begin = leading[p]
-        for slot in range(1, none):
-            same = begin[slot] >> step == begin[slot - 1] >> step
-            first[slot] = first[slot - 1] if same else slot
-        table[:] = none
-        for slot in range(none - 1, -1, -1):
-            table[first[slot], begin[slot] & mask] = slot
-        starts[p] = k
-        run, before = keys[bounds[p] : bounds[p + 1]], slots[bounds[p] : bounds[p + 1]]
-        for i in range(len(run)):
-            place = table[before[i], (run[i] >> shift) & mask]
-            fewer[k], places[k] = run[i], place
-            k += np.uint64(place != none)
-    starts[len(leading)] = k
-
-
-sieve = compiled(_sieve, f"void({_SIEVED}, i8[:,::1], i8, i8, {_SIEVED})")
-
-
-def _count(keys: Array, slots: Array, bounds: Array, shift: int, out: Array) -> None:
-    """Count the bits from `shift` on of each slot's keys; out (P, slots, 2^bits), 0 before."""
-    down, mask = np.uint32(shift), np.uint32(out.shape[2] - 1)
-    for p in range(len(out)):
-        run, places = keys[bounds[p] : bounds[p + 1]], slots[bounds[p] : bounds[p + 1]]
-        counts = out[p]
-        for i in range(len(run)):
-            counts[places[i], (run[i] >> down) & mask] += 1
-
-
-count = compiled(_count, "void(u4[::1], u1[::1], i8[::1], i8, i8[:,:,::1])")
+sieve = compiled(_sieve, "void(f4[::1], i8[::1], i8[:,::1], i8, Tuple((u4[::1], i8[::1])))")

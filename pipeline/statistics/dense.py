@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pipeline.statistics.base import Block, Counts, Floats
 from pipeline.statistics.cells import first_of, grid_of, sides_of
+from pipeline.statistics.census import Census
 from pipeline.statistics.sums import chunks, tree
 from pipeline.types import Ints
 
@@ -86,6 +87,15 @@ class Dense:
         counts = self._counted(count, places)
         counts[~np.isfinite(_array(span))] = 0
         return counts
+
+    @property
+    def steps(self) -> Ints:
+        """What is counted stays small for many planes; of a tile there is one at a time."""
+        return (14, 9, 9) if self.block.alone else (18, 14)
+
+    def census(self, leading: Counts, steps: Ints) -> Census:
+        """Count the bits that follow."""
+        return Census.of(self.keys(leading, steps))
 
     def keys(self, leading: Counts, steps: Ints) -> Counts:
         """Count the bits that follow: (P, slots, 2^steps[-1])."""

@@ -73,27 +73,28 @@ def _begin(n: Array, shares: Array, ranks: Array) -> None:
 begin = compiled(_begin, "void(i8[::1], f8[::1], i8[:,::1])")
 
 
-def _descend(counts: Array, leading: Array, ranks: Array) -> None:
+def _descend(census: tuple[Array, Array, Array], bits: int, leading: Array, ranks: Array) -> None:
     """Follow ranks through the counts of the bits that come next; changes leading and ranks.
 
-    counts: (P, slots, bins), equal leading bits in the first slot; ranks: ascending, each among
-    the pixels whose keys begin alike.
+    census: places, weights and bounds of planes, equal leading bits in the first slot; ranks:
+    ascending, each among the pixels whose keys begin alike.
     """
-    size = counts.shape[2]
+    places, weights, bounds = census
     for p in range(len(leading)):
-        slot = place = passed = 0
-        before = leading[p, 0]
-        for i in range(leading.shape[1]):
+        at, stop = bounds[p], bounds[p + 1]
+        before, slot, passed = leading[p, 0], 0, 0
+        for i in range(leading.shape[1] if at < stop else 0):
             if leading[p, i] != before:
-                before, slot, place, passed = leading[p, i], i, 0, 0
-            while place < size - 1 and passed + counts[p, slot, place] <= ranks[p, i]:
-                passed += counts[p, slot, place]
-                place += 1
-            leading[p, i] = before * size + place
+                before, slot, passed = leading[p, i], i, 0
+            while np.int64(places[at]) >> bits < slot or passed + weights[at] <= ranks[p, i]:
+                passed += weights[at] if np.int64(places[at]) >> bits == slot else 0
+                at += 1
+            leading[p, i] = (before << bits) + np.int64(places[at]) % (1 << bits)
             ranks[p, i] -= passed
 
 
-descend = compiled(_descend, "void(i8[:,:,:], i8[:,::1], i8[:,::1])")
+_CENSUS = "Tuple((u4[::1], i8[::1], i8[::1]))"
+descend = compiled(_descend, f"void({_CENSUS}, i8, i8[:,::1], i8[:,::1])")
 
 
 def _numbers(keys: Array, out: Array) -> None:

@@ -3,27 +3,27 @@
 The block that is all of a response finds them itself. Else they are found by keys: a float32 has
 one, an unsigned integer that sorts as the float does. The first pass counts the leading bits of all
 keys; each further pass counts the next bits of those keys that begin like a wanted one, until all
-32 are known. The state stays small whatever a plane measures.
+32 are known. The state stays small whatever a plane measures: a scene takes two passes, of 18 bits
+and of 14.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from math import prod
-from typing import ClassVar, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import numpy as np
 
-from pipeline.statistics.base import LARGE, STATISTICS, Block, Column, Counts, Floats
+from pipeline.statistics.base import STATISTICS, Block, Column, Counts, Floats
 from pipeline.types import Ints
+
+if TYPE_CHECKING:
+    from pipeline.statistics.census import Census
 
 _PERCENTS = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 _SHARES = np.array([percent / 100 for percent in _PERCENTS])
 _CODES = {10: "QG58", 50: "Y12H", 90: "8DWT"}
-
-_STEPS = {"large": (14, 9, 9), "small": (12, 7, 7, 6)}
-"""Bits of a key that a pass counts; which way is cheaper depends on the pixels of an image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,19 @@ class Search:
     done: int
 
     @classmethod
-    def begin(cls, n: Counts, size: str) -> Search:
-        """Want the pixels that percentiles lie between; size: of the image, large or small."""
+    def begin(cls, n: Counts, steps: Ints) -> Search:
+        """Want the pixels that percentiles lie between; steps: bits that each pass finds."""
         ranks = _ranks(n)
-        return cls(n, ranks, np.zeros_like(ranks), ranks, _STEPS[size], 0)
+        return cls(n, ranks, np.zeros_like(ranks), ranks, steps, 0)
 
-    def descend(self, counts: Counts) -> Search:
+    def descend(self, census: Census) -> Search:
         """Follow the ranks through the counts of the bits that come next."""
         from pipeline.statistics.finish import descend
 
         leading, ranks = self.leading.copy(), self.ranks.copy()
-        descend(counts, leading, ranks)
-        done = self.done + 1
-        return Search(self.n, self.wanted, leading, ranks, self.steps, done)
+        counted = census.places, census.weights, census.bounds
+        descend(counted, self.steps[self.done], leading, ranks)
+        return replace(self, leading=leading, ranks=ranks, done=self.done + 1)
 
     def found(self) -> Found:
         """The pixels, when all bits are known."""
@@ -94,26 +94,23 @@ def _ranks(n: Counts) -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """First pass: valid pixels, (P,), and leading bits of all keys, (P, 1, 2^bits).
-
-    size: of the image, large or small.
-    """
+    """First pass: valid pixels, (P,), and leading bits of all keys; steps: of this and the next."""
 
     n: Counts
-    counts: Counts
-    size: str
+    census: Census
+    steps: Ints
 
     def descend(self) -> Search:
         """What is known after it."""
-        return Search.begin(self.n, self.size).descend(self.counts)
+        return Search.begin(self.n, self.steps).descend(self.census)
 
 
 @dataclass(frozen=True, slots=True)
 class Further:
-    """Some pass after it: the bits that follow, (P, 18, 2^bits)."""
+    """Some pass after it: the bits that follow."""
 
     search: Search
-    counts: Counts
+    census: Census
 
     @property
     def n(self) -> Counts:
@@ -122,7 +119,7 @@ class Further:
 
     def descend(self) -> Search:
         """What is known after it."""
-        return self.search.descend(self.counts)
+        return self.search.descend(self.census)
 
 
 State: TypeAlias = Start | Further | Found
@@ -163,27 +160,26 @@ class Order:
         },
         "iqr": Column("response", "p75 - p25", "SALO"),
     }
-    passes: ClassVar[int] = len(_STEPS["large"])
+    passes: ClassVar[int] = 2
 
     def start(self, block: Block, brief: Search | None) -> State:
         """Count bits of keys, unless the block knows the pixels."""
-        pixels = block.pixels
-        if brief is None:
-            n = pixels.counts()
-            values = block.ranked(ranks := _ranks(n))
-            if values is not None:
-                return Found(n, ranks, values)
-            leading = np.zeros((len(n), 1), np.int64)
-            size = "large" if prod(block.shape) > LARGE else "small"
-            return Start(n, pixels.keys(leading, _STEPS[size][:1]), size)
-        return Further(brief, pixels.keys(brief.leading, brief.steps[: brief.done + 1]))
+        if brief is not None:
+            steps = brief.steps[: brief.done + 1]
+            return Further(brief, block.searched.census(brief.leading, steps))
+        n = block.pixels.counts()
+        values = block.ranked(ranks := _ranks(n))
+        if values is not None:
+            return Found(n, ranks, values)
+        steps = block.searched.steps
+        return Start(n, block.searched.census(np.zeros((len(n), 1), np.int64), steps[:1]), steps)
 
     def merge(self, a: State, b: State) -> State:
         """Add the counts."""
         if isinstance(a, Start) and isinstance(b, Start):
-            return Start(a.n + b.n, a.counts + b.counts, a.size)
+            return Start(a.n + b.n, a.census.merge(b.census), a.steps)
         if isinstance(a, Further) and isinstance(b, Further):
-            return Further(a.search, a.counts + b.counts)
+            return Further(a.search, a.census.merge(b.census))
         message = "states of two different passes cannot be merged"
         raise TypeError(message)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pipeline.statistics import counting, native
 from pipeline.statistics.base import Block, Counts, Floats
 from pipeline.statistics.cells import CELL, first_of, grid_of
+from pipeline.statistics.census import Census
 from pipeline.statistics.fine import FEW, Fine
 from pipeline.statistics.lazy import lazy
 from pipeline.statistics.look import look
@@ -20,8 +21,9 @@ from pipeline.statistics.whole import Whole
 from pipeline.types import Ints
 
 Pixels: TypeAlias = npt.NDArray[np.float32]
-Sieve: TypeAlias = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8], Counts]
-"""Keys, the slot of each, and where the planes begin, with the end."""
+
+SPARSE = 1 << 14
+"""Pixels of a plane up to which sorting them is cheaper than a table of all first bits of keys."""
 
 _NOWHERE = np.empty((0, 0, 0, 0), np.bool_)
 _NONE = np.empty(0, np.int64)
@@ -42,15 +44,15 @@ class Packed:
     """Valid pixels of P planes.
 
     values: (P, Z, Y, X) float32; valid: bool of the same shape, or None for everywhere; shape:
-    (P, *cells); sieves, counted, found: keys that were looked for, how many there were, and pixels
-    at ranks, for the next statistic that asks.
+    (P, *cells); counted, found: of keys that were looked for, and pixels at ranks, for the next
+    statistic that asks.
     """
 
     values: Pixels
     valid: npt.NDArray[np.bool_] | None
     shape: Ints
-    sieves: dict[tuple[Ints, bytes], Sieve] = field(default_factory=dict, repr=False)
-    counted: dict[tuple[Ints, bytes], Counts] = field(default_factory=dict, repr=False)
+    steps: ClassVar[Ints] = (18, 14)
+    counted: dict[tuple[Ints, bytes], Census] = field(default_factory=dict, repr=False)
     found: dict[bytes, Floats | None] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -171,30 +173,27 @@ class Packed:
             out[p] = np.sort(self.pixels[start:stop])[ranks[p]] if start < stop else np.nan
         return out + 0.0  # -0 is 0
 
-    def keys(self, leading: Counts, steps: Ints) -> Counts:
-        """Count the bits that follow: (P, slots, 2^steps[-1])."""
+    def census(self, leading: Counts, steps: Ints) -> Census:
+        """Count the bits that follow."""
         if self.whole is not None:
-            return self.whole.keys(leading, steps)
+            return self.whole.census(leading, steps)
         mark = steps, leading.tobytes()
         if mark not in self.counted:
-            out = np.zeros((*leading.shape, 1 << steps[-1]), np.int64)
-            if len(steps) == 1:
-                counting.count_first(self.pixels, self.bounds, steps[0], out)
-            else:
-                counting.count(*self._sieve(leading, steps[:-1]), 32 - sum(steps), out)
-            self.counted[mark] = out
+            first = len(steps) == 1
+            self.counted[mark] = self._first(*steps) if first else self._further(leading, steps[-1])
         return self.counted[mark]
 
-    def _sieve(self, leading: Counts, steps: Ints) -> Sieve:
-        """The keys that begin like a leading one, from those that did after one step less."""
-        mark = steps, leading.tobytes()
-        if mark not in self.sieves:
-            given = self._sieve(leading >> steps[-1], steps[:-1]) if len(steps) > 1 else None
-            size = len(self.pixels) if given is None else int(given[2][-1])
-            kept = np.empty(size, np.uint32), np.empty(size, np.uint8), self.bounds.copy()
-            if given is None:
-                counting.sieve_first(self.pixels, self.bounds, leading, steps[0], kept)
-            else:
-                counting.sieve(given, leading, sum(steps), steps[-1], kept)
-            self.sieves[mark] = kept
-        return self.sieves[mark]
+    def _first(self, bits: int) -> Census:
+        if len(self.pixels) <= SPARSE * len(self.values):
+            places = np.empty(len(self.pixels), np.uint32)
+            counting.keys(self.pixels, places, 32 - bits)
+            return Census.sorting(places, self.bounds)
+        size = len(self.values) << bits
+        kept = np.empty(size, np.uint32), np.empty(size, np.int64), np.empty_like(self.bounds)
+        counting.count_first(self.pixels, self.bounds, bits, kept)
+        return Census(*kept).trimmed()
+
+    def _further(self, leading: Counts, bits: int) -> Census:
+        kept = np.empty(len(self.pixels) + 1, np.uint32), np.empty_like(self.bounds)
+        counting.sieve(self.pixels, self.bounds, leading, bits, kept)
+        return Census.sorting(*kept)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.statistics.base import Counts, Floats
+from pipeline.statistics.census import Census
 from pipeline.statistics.counting import STEP, keys, tally
 from pipeline.statistics.native import Array
 from pipeline.types import Ints
@@ -59,15 +60,14 @@ class Whole:
         _rank(self.values, self.weights, self.bounds, ranks, out)
         return out
 
-    def keys(self, leading: Counts, steps: Ints) -> Counts:
-        """Count the bits that follow: (P, slots, 2^steps[-1])."""
-        found, out = (
-            np.empty(len(self.values), np.uint32),
-            np.zeros((*leading.shape, 1 << steps[-1]), np.int64),
-        )
+    def census(self, leading: Counts, steps: Ints) -> Census:
+        """Count the bits that follow."""
+        size, bounds = len(self.values), self.bounds
+        found = np.empty(size, np.uint32)
         keys(self.values, found, 0)
-        _count(found, self.weights, self.bounds, leading, 32 - sum(steps), out)
-        return out
+        kept = np.empty(size, np.uint32), np.empty(size, np.int64), np.empty_like(bounds)
+        _count((found, self.weights, bounds), leading, sum(steps[:-1]), steps[-1], kept)
+        return Census(*kept).trimmed()
 
 
 def _make_table(
@@ -113,27 +113,39 @@ _bins = compiled(_count_bins, "void(f4[::1], i8[::1], i8[::1], f8[:,::1], i8[:,:
 
 
 def _count_keys(
-    keys: Array, weights: Array, bounds: Array, leading: Array, shift: int, out: Array
+    given: tuple[Array, Array, Array],
+    leading: Array,
+    done: int,
+    bits: int,
+    kept: tuple[Array, Array, Array],
 ) -> None:
-    """Count the bits from `shift` on of keys that begin like a leading one; out is 0 before.
+    """Count the bits after the first `done` of keys that begin with those of a leading one.
 
-    keys and leading (P, slots) ascend; of equal leading bits the first slot counts.
+    given: keys, weights and bounds, of planes; kept: what occurs, as a census has it. Keys and
+    leading (P, slots) ascend; of equal leading bits the first slot counts.
     """
-    down, width = np.uint64(shift), out.shape[2]
-    for p in range(len(out)):
-        slot = 0
+    keys, weights, bounds = given
+    places, sums, starts = kept
+    k = 0
+    for p in range(len(leading)):
+        slot, starts[p] = 0, k
         for i in range(bounds[p], bounds[p + 1]):
-            bits = np.int64(np.uint64(keys[i]) >> down)
-            begin = bits // width
-            while slot < leading.shape[1] and leading[p, slot] < begin:
+            key = np.int64(keys[i]) >> (32 - done - bits)
+            while slot < leading.shape[1] and leading[p, slot] < key >> bits:
                 slot += 1
             if slot == leading.shape[1]:
                 break
-            if leading[p, slot] == begin:
-                out[p, slot, bits % width] += weights[i]
+            if leading[p, slot] == key >> bits:
+                place = (slot << bits) + key % (1 << bits)
+                if k == starts[p] or places[k - 1] != place:
+                    places[k], sums[k] = place, 0
+                    k += 1
+                sums[k - 1] += weights[i]
+    starts[len(leading)] = k
 
 
-_count = compiled(_count_keys, "void(u4[::1], i8[::1], i8[::1], i8[:,::1], i8, i8[:,:,::1])")
+_COUNTED = "Tuple((u4[::1], i8[::1], i8[::1]))"
+_count = compiled(_count_keys, f"void({_COUNTED}, i8[:,::1], i8, i8, {_COUNTED})")
 
 
 def _find_ranks(values: Array, weights: Array, bounds: Array, ranks: Array, out: Array) -> None:

@@ -1,0 +1,109 @@
+"""How often bits of keys occur: what parts of an image say about order, and what merges of it say.
+
+The key of a float32 is an unsigned integer that sorts as the float does, NaN last. Few of its first
+bits occur in an image, and few keys begin like a wanted one: only what occurs is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.compiled import compiled
+from pipeline.statistics.native import Array
+
+Counts = npt.NDArray[np.int64]
+Places = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The numbers that occur in each of P planes, ascending, and how often.
+
+    places: slot * 2^bits + the bits of a key that were counted, the slot being that of the bits
+    before; weights: how often; bounds: where the planes begin, and the end.
+    """
+
+    places: Places
+    weights: Counts
+    bounds: Counts
+
+    @classmethod
+    def of(cls, counts: Counts) -> Census:
+        """What occurs in counts (P, slots, 2^bits)."""
+        flat = counts.reshape(len(counts), -1)
+        planes, places = np.nonzero(flat)
+        bounds = np.searchsorted(planes, np.arange(len(flat) + 1))
+        return cls(places.astype(np.uint32), flat[planes, places], bounds)
+
+    @classmethod
+    def sorting(cls, places: Places, bounds: Counts) -> Census:
+        """What occurs among places, which are sorted where they stand, plane by plane."""
+        for start, stop in pairwise(bounds):
+            places[start:stop].sort()
+        weights, starts = np.empty(len(places), np.int64), np.empty_like(bounds)
+        _runs(places, bounds, weights, starts)
+        return cls(places, weights, starts).trimmed()
+
+    def trimmed(self) -> Census:
+        """The same without room behind the last plane."""
+        stop = self.bounds[-1]
+        return Census(self.places[:stop].copy(), self.weights[:stop].copy(), self.bounds)
+
+    def merge(self, other: Census) -> Census:
+        """What occurs in two parts of the same planes."""
+        size = len(self.places) + len(other.places)
+        places, weights = np.empty(size, np.uint32), np.empty(size, np.int64)
+        both = Census(places, weights, np.empty_like(self.bounds))
+        parts = (self, other, both)
+        _merge(*((one.places, one.weights, one.bounds) for one in parts))
+        return both.trimmed()
+
+
+def _find_runs(places: Array, bounds: Array, weights: Array, starts: Array) -> None:
+    """Keep each number of ascending ones once, and how often it stood there."""
+    k = 0
+    for p in range(len(bounds) - 1):
+        starts[p] = k
+        for i in range(bounds[p], bounds[p + 1]):
+            if k > starts[p] and places[k - 1] == places[i]:
+                weights[k - 1] += 1
+            else:
+                places[k], weights[k] = places[i], 1
+                k += 1
+    starts[len(bounds) - 1] = k
+
+
+_runs = compiled(_find_runs, "void(u4[::1], i8[::1], i8[::1], i8[::1])")
+
+
+def _merge_two(
+    first: tuple[Array, Array, Array],
+    second: tuple[Array, Array, Array],
+    both: tuple[Array, Array, Array],
+) -> None:
+    """Merge ascending numbers and their weights, plane by plane."""
+    places, weights, starts = both
+    k = 0
+    for p in range(len(starts) - 1):
+        starts[p] = k
+        i, j = first[2][p], second[2][p]
+        while i < first[2][p + 1] or j < second[2][p + 1]:
+            a = np.int64(first[0][i]) if i < first[2][p + 1] else np.int64(1 << 32)
+            b = np.int64(second[0][j]) if j < second[2][p + 1] else np.int64(1 << 32)
+            places[k], weights[k] = np.uint32(min(a, b)), 0
+            if a <= b:
+                weights[k] += first[1][i]
+                i += 1
+            if b <= a:
+                weights[k] += second[1][j]
+                j += 1
+            k += 1
+    starts[len(starts) - 1] = k
+
+
+_COUNTED = "Tuple((u4[::1], i8[::1], i8[::1]))"
+_merge = compiled(_merge_two, f"void({_COUNTED}, {_COUNTED}, {_COUNTED})")
