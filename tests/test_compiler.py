@@ -209,6 +209,18 @@ def test_large_kernels_share_one_forward_transform() -> None:
     check(bank, image, Boundary("mirror"))
 
 
+@pytest.mark.parametrize("shape", [(1, 21, 19), (21, 1, 19), (21, 19, 1)], ids=str)
+def test_large_kernels_of_any_plane_of_a_volume_are_transformed(shape: tuple[int, ...]) -> None:
+    """Those that lie across the last axis, too, which was once all taps at once."""
+    rng = np.random.default_rng(4)
+    bank = [Kernel.of(rng.normal(size=shape), tuple(n // 3 for n in shape)) for _ in range(2)]
+    found = plan(bank, ndim=3)
+    assert len(nodes(found, Blocks)) == 1
+    assert len(nodes(found, Product)) == 2
+    image = (100 + rng.normal(size=(2, 31, 27, 30))).astype(np.float32)
+    check(bank, image, Boundary("mirror"))
+
+
 def test_zeros_of_a_dilated_kernel_cost_nothing() -> None:
     rng = np.random.default_rng(5)
     weights = np.zeros((33, 33))

@@ -33,9 +33,11 @@ LONGEST = {1: 4096, 2: 512, 3: 128}
 class Grid:
     """How a region of responses is cut: block b holds b * step to (b + 1) * step of the image.
 
-    lead: pixels between the first block's start and the region's.
+    order: the axes as they are worked on, of which all that follows is told: those that are
+    transformed come last; lead: pixels between the first block's start and the region's.
     """
 
+    order: Ints
     sides: Ints
     steps: Ints
     lead: Ints
@@ -45,14 +47,19 @@ class Grid:
     @classmethod
     def of(cls, region: Region, image: Ints, reach: Reach) -> Grid:
         """Cut a region, for kernels of this reach on an image of this shape."""
-        extents = tuple(a + b + 1 for a, b in reach)
+        order = tuple(sorted(range(len(reach)), key=lambda axis: sum(reach[axis]) > 0))
+        extents = tuple(sum(reach[axis]) + 1 for axis in order)
         longest = LONGEST[min(3, sum(n > 1 for n in extents))]
-        sides = tuple(_side(n, k, longest) for n, k in zip(image, extents, strict=True))
+        sides = tuple(_side(image[a], k, longest) for a, k in zip(order, extents, strict=True))
         steps = tuple(s - k + 1 for s, k in zip(sides, extents, strict=True))
-        lead = tuple(a % step for a, step in zip(region.start, steps, strict=True))
-        shape = region.shape
+        lead = tuple(region.start[a] % step for a, step in zip(order, steps, strict=True))
+        shape = tuple(region.shape[axis] for axis in order)
         counts = tuple(ceil((n + a) / s) for n, a, s in zip(shape, lead, steps, strict=True))
-        return cls(sides, steps, lead, counts, shape)
+        return cls(order, sides, steps, lead, counts, shape)
+
+    def turned(self, plane: Tensor) -> Tensor:
+        """A view of a plane with its axes in the order of work."""
+        return plane.permute(self.order)
 
     @property
     def half(self) -> Ints:
@@ -81,8 +88,8 @@ def forward(x: Tensor, grid: Grid) -> Tensor:
     out = torch.empty(size, dtype=torch.complex64, device=x.device)
     wide = [(n - 1) * p + s for n, p, s in zip(grid.counts, grid.steps, grid.sides, strict=True)]
     padded = x.new_zeros(wide)
-    inside = tuple(slice(a, a + n) for a, n in zip(grid.lead, x.shape[1:], strict=True))
-    for plane, spectra in zip(x, out, strict=True):
+    for plane, spectra in zip(map(grid.turned, x), out, strict=True):
+        inside = tuple(slice(a, a + n) for a, n in zip(grid.lead, plane.shape, strict=True))
         padded[inside] = plane
         for row, at in grid.rows:
             starts = (i * p for i, p in zip(at, grid.steps[:-1], strict=True))
@@ -95,13 +102,13 @@ def forward(x: Tensor, grid: Grid) -> Tensor:
 
 def inverse(spectra: Tensor, grid: Grid, kernel: Kernel, reach: Reach) -> Tensor:
     """Correlate with a kernel inside the reach: (P, *shape) real."""
-    corner = tuple(before - o for (before, _), o in zip(reach, kernel.origin, strict=True))
-    transfer = torch.from_numpy(_transfer(kernel, corner, grid.sides)).to(spectra.device)
+    transfer = torch.from_numpy(_transfer(kernel, reach, grid)).to(spectra.device)
     across = tuple(range(2, 1 + len(grid.sides)))
     keep = (slice(None), slice(None), *(slice(0, p) for p in grid.steps[:-1]))
-    size = (spectra.shape[0], *grid.shape)
+    shape = (grid.shape[grid.order.index(axis)] for axis in range(len(grid.order)))
+    size = (spectra.shape[0], *shape)
     out = torch.empty(size, dtype=torch.float32, device=spectra.device)
-    for plane, result in zip(spectra, out, strict=True):
+    for plane, result in zip(spectra, map(grid.turned, out), strict=True):
         for row, at in grid.rows:
             back = torch.fft.ifftn(plane[row] * transfer, dim=across)[keep]
             lines = torch.fft.irfft(back.movedim(1, -1).contiguous(), n=grid.sides[-1])
@@ -124,9 +131,11 @@ def _place(blocks: Tensor, at: Ints, grid: Grid, out: Tensor) -> None:
 
 
 @lru_cache(maxsize=64)
-def _transfer(kernel: Kernel, corner: Ints, sides: Ints) -> npt.NDArray[np.complex64]:
+def _transfer(kernel: Kernel, reach: Reach, grid: Grid) -> npt.NDArray[np.complex64]:
     """Of the kernel at a corner of the block; conjugate, as to correlate is to mirror."""
-    block = np.zeros(sides)
-    block[tuple(slice(c, c + n) for c, n in zip(corner, kernel.shape, strict=True))] = kernel.array
+    turned = kernel.array.transpose(grid.order)
+    corner = (reach[axis][0] - kernel.origin[axis] for axis in grid.order)
+    block = np.zeros(grid.sides)
+    block[tuple(slice(c, c + n) for c, n in zip(corner, turned.shape, strict=True))] = turned
     spectrum = np.moveaxis(np.fft.rfftn(block), -1, 0).conj()
     return np.ascontiguousarray(spectrum, dtype=np.complex64)

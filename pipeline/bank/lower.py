@@ -135,7 +135,7 @@ def _settle(
     blocks = not strict and sum(a + b > 0 for a, b in common_reach(kernels)) > 1
     takes: dict[Kernel, Recipe] = {k: Dense(k) for k in kernels}
     each: dict[Kernel, float] = {}
-    sharing, large = set(chains), [k for k in kernels if k.shape[-1] > 1]
+    sharing, large = set(chains), [k for k in kernels if not _is_column(k)]
     for _ in range(8):
         transforms = _transforms(large) if blocks else {}
         users = Counter(p for k in sharing for p in _prefixes(chains[k]))
@@ -164,6 +164,11 @@ def _settle(
         sharing = {k for k, r in takes.items() if isinstance(r, Separated)}
         large = [k for k in large if isinstance(takes[k], Transformed)]
     return takes, each
+
+
+def _is_column(kernel: Kernel) -> bool:
+    """Whether its taps stand above one another, and are cheap for that, or are only one."""
+    return kernel.shape[-1] == 1 and max(kernel.shape) == kernel.array.size
 
 
 def _transforms(kernels: Iterable[Kernel]) -> dict[Kernel, tuple[Reach, int]]:
