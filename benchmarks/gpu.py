@@ -186,7 +186,7 @@ def _seconds(tool: Callable[[], Any]) -> float:
 def compiled(filters: int, size: int) -> list[dict[str, Any]]:
     """What each walk of a full bank is compiled to; the loop runs from its first tap to its last.
 
-    spilled: loads and stores of the stack in the loop.
+    spilled: loads and stores of the stack in the loop; ptx: arithmetic in float32, each of a lane.
     """
     _, kernels = job(1, size, filters, size)
     none, slots = np.zeros((filters, 2)), torch.zeros((filters, 18), dtype=torch.int64)
@@ -223,12 +223,14 @@ def _compiled(kernels: Sequence[Kernel], walk: Sequence[Reduction]) -> dict[str,
         usage, listing = (_dumped(file.name, option) for option in ("-res-usage", "-sass"))
     found = re.findall(r"^\s+/\*\w+\*/\s+(?:@!?\w+\s+)?(\w+)", listing, re.MULTILINE)
     taps = [i for i, op in enumerate(found) if op in ("FFMA", "FMUL")]
-    loop = Counter(found[taps[0] : taps[-1] + 1])
+    loop = Counter(found[taps[0] : taps[-1] + 1] if taps else ())  # none where the only tap is 1
+    singles = Counter(re.findall(r"\b(fma|mul|add|sub)(?:\.\w+)*\.f32\b", binary.asm["ptx"]))
     return {
         "registers": int(re.search(r"REG:(\d+)", usage)[1]),  # type: ignore[index]
         "instructions": len(found),
         "loop": loop.total(),
         "multiply-adds": loop["FFMA"],
+        "ptx": singles,
         "spilled": loop["LDL"] + loop["STL"],
         "seconds": round(time.process_time() - began, 1),
     }
@@ -245,12 +247,15 @@ def _dumped(file: str, option: str) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--interpret", action="store_true", help="a tiny job on any machine")
-    parser.add_argument("--compile", metavar="FxK", help="such as 16x7: JSON lines; no device")
+    parser.add_argument(
+        "--compile", metavar="FxK", nargs="+", help="such as 16x7: JSON lines; no device"
+    )
     options = parser.parse_args()
     os.environ["TRITON_INTERPRET"] = str(int(options.interpret))  # before anything imports triton
     if options.compile:
-        for line in compiled(*map(int, options.compile.split("x"))):
-            print(json.dumps(line))
+        for bank in options.compile:
+            for line in compiled(*map(int, bank.split("x"))):
+                print(json.dumps({"bank": bank, **line}))
     elif options.interpret:
         interpret()
     else:

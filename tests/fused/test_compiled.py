@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,6 +29,17 @@ def ptxas() -> None:
         pytest.skip("this Triton brings no ptxas")
 
 
+@pytest.fixture(scope="module")
+def walks(ptxas: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What each walk of 16 kernels of 3 x 3 is compiled to, and of one tap of 1, by their names."""
+    cache = tmp_path_factory.mktemp("triton")
+    lines = run("--compile", "16x3", "1x1", TRITON_CACHE_DIR=str(cache)).splitlines()
+    found: dict[str, dict[str, Any]] = {"16x3": {}, "1x1": {}}
+    for walk in map(json.loads, lines):
+        found[walk["bank"]][walk["walk"]] = walk
+    return found
+
+
 def run(*options: str, **environment: str) -> str:
     """What the benchmark says, without the interpreter of the other tests."""
     given = {**os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": str(ROOT), **environment}
@@ -35,15 +47,29 @@ def run(*options: str, **environment: str) -> str:
     return subprocess.run(script, env=given, capture_output=True, text=True, check=True).stdout
 
 
-def test_16_kernels_are_compiled_without_spilling_registers(ptxas: None, tmp_path: Path) -> None:
+def test_16_kernels_are_compiled_without_spilling_registers(
+    walks: dict[str, dict[str, Any]],
+) -> None:
     """And most instructions of a row multiply and add, where nothing is looked up for a pixel."""
-    lines = run("--compile", "16x3", TRITON_CACHE_DIR=str(tmp_path)).splitlines()
-    walks = {walk["walk"]: walk for walk in map(json.loads, lines)}
-    assert len(walks) == 5
-    assert all(walk["spilled"] == 0 for walk in walks.values())
-    assert all(walk["registers"] < 255 for walk in walks.values())
+    full = walks["16x3"]
+    assert len(full) == 5
+    assert all(walk["spilled"] == 0 for walk in full.values())
+    assert all(walk["registers"] < 255 for walk in full.values())
     for name in ("moments, extremes, first bits", "deviations", "within"):
-        assert walks[name]["multiply-adds"] > walks[name]["loop"] / 2
+        assert full[name]["multiply-adds"] > full[name]["loop"] / 2
+
+
+@pytest.mark.parametrize(("bank", "filters", "taps"), [("16x3", 16, 9), ("1x1", 1, 1)])
+def test_the_first_tap_multiplies_and_each_other_one_is_a_fused_multiply_add(
+    bank: str, filters: int, taps: int, walks: dict[str, dict[str, Any]]
+) -> None:
+    """In PTX, of each copy of the loop; a tap of 1 is its pixel."""
+    assert len(walks[bank]) == 5
+    for name, walk in walks[bank].items():
+        multiplied, added = (walk["ptx"].get(op, 0) for op in ("mul", "fma"))
+        assert added == (taps - 1) * multiplied, name
+        assert multiplied % filters == 0, name
+        assert (multiplied > 0) == (taps > 1), name
 
 
 @pytest.mark.gpu
