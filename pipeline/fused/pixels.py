@@ -7,17 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from pipeline.fused.keys import keys
 from pipeline.fused.launch import cells_of, reduce
 from pipeline.fused.moments import moments
 from pipeline.fused.ranks import ranked
 from pipeline.fused.reductions import Reduction, bins, deviations, within
 from pipeline.fused.source import Stencil
 from pipeline.statistics.base import Counts, Floats
-from pipeline.types import Ints, Region
+from pipeline.types import Region
 
 Mark: TypeAlias = tuple[object, ...]
 """A question: its name, and the bytes of what is given with it."""
@@ -85,13 +83,6 @@ class Recomputed:
         mark = "bins", extremes.tobytes(), count
         blank = np.zeros((self.planes, count), np.int64)
         return self._find(mark, lambda: bins(extremes, count, self.inputs.device), blank)
-
-    def keys(self, leading: Counts, steps: Ints) -> Counts:
-        """Count the bits that follow: (P, slots, 2^steps[-1])."""
-        mark = "keys", leading.tobytes(), steps
-        blank = torch.zeros((*leading.shape, 1 << steps[-1]), dtype=torch.int32)
-        given = torch.from_numpy(leading).to(self.inputs.device)
-        return self._find(mark, lambda: keys(given, steps), blank).long().cpu().numpy()
 
     def ranked(self, ranks: Counts) -> Floats:
         """The pixels at ascending ranks of each plane: (P, R); several walks find them."""
