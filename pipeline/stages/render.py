@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -62,12 +63,44 @@ class Pictures:
         """Draw a response of every image that is to be drawn."""
         if not self.plan.draws(response.name) or not response.region.size:
             return
+        if self._on_device(response):
+            self._code(response)
+            return
         values = response.values.cpu().numpy()
         valid = None if response.valid is None else response.valid.cpu().numpy()
         for n, source in enumerate(self.sources):
             for c, band in enumerate(response.bands):
                 mask = None if valid is None else valid[n, c]
                 self.draw(source, response.name, band, values[n, c], mask)
+
+    def _on_device(self, response: Response) -> bool:
+        """Whether codes are made where a response is: of every pixel one, and no sheet."""
+        config, (_, _, *shape) = self.plan.config.output.png, response.residual.shape
+        return (
+            response.residual.device.type != "cpu"
+            and config is not None
+            and config.what == "maps"
+            and len(shape) == 2
+            and max(shape) <= config.size
+        )
+
+    def _code(self, response: Response) -> None:
+        """Draw all planes of a response by codes that are made where it is."""
+        from pipeline.stages.quantise import quantise
+
+        config = self.plan.config.output.png
+        assert config is not None
+        limits = config.range_of(response.name)
+        valid = None if response.valid is None else response.valid.flatten(0, 1)
+        lines, codes = quantise(response.values.flatten(0, 1), valid, limits, config.depth)
+        planes = zip(lines, codes.cpu().numpy(), strict=True)
+        for (source, band), (line, pixels) in zip(
+            product(self.sources, response.bands), planes, strict=True
+        ):
+            if source.drawn:
+                text = self._text(source, band, response.name)
+                data = png.coded(pixels, line, limits=limits, text=text)
+                self._file(source, band, response.name, data)
 
     def draw(
         self,
@@ -85,7 +118,6 @@ class Pictures:
         limits = config.range_of(name)
         spacing = self.plan.prepared(source.header).grid.spacing
         if config.what != "sheet":
-            folder = f"{picture_folder(source.key)}/{picture_part(band)}"
             text = {**self._text(source, band, name), **text}
             data = png.render(
                 plane,
@@ -96,9 +128,13 @@ class Pictures:
                 size=config.size,
                 spacing=spacing,
             )
-            self.files[source.key].append((f"{folder}/{self._ids[name]}.png", data))
+            self._file(source, band, name, data)
         if config.what != "maps":
             self._tiles[source.key].append((name, band, *captioned(plane, mask, limits, spacing)))
+
+    def _file(self, source: Source, band: str, response: str, data: bytes) -> None:
+        folder = f"{picture_folder(source.key)}/{picture_part(band)}"
+        self.files[source.key].append((f"{folder}/{self._ids[response]}.png", data))
 
     def _text(self, source: Source, band: str, response: str) -> dict[str, str]:
         digest = self.plan.digest[:16]

@@ -50,7 +50,7 @@ class Codes:
             scale = max(-lo, hi) / (top // 2)
             return cls(-scale * (top // 2 + 1), scale, top)
         scale = (hi - lo) / (top - 1)
-        return cls(lo - scale, scale, top)
+        return cls(lo - scale + 0.0, scale, top)  # no -0.0, which equals 0
 
     def encode(self, values: Floats, valid: Mask) -> Whole:
         """Nearest code of each value, clipped to 1..top; 0 where invalid. Shapes are kept."""
@@ -105,10 +105,7 @@ def render(
     """
     usable = finite(values, valid)
     codes = Codes.spanning(*(span(values, usable) if limits is None else checked(limits)), depth)
-    chunks = {**(text or {}), "offset": repr(codes.offset), "scale": repr(codes.scale)}
-    if limits is not None:
-        lowest, highest = (codes.offset + codes.scale * code for code in (1, codes.top))
-        chunks["limits"] = f"{lowest!r} {highest!r}"
+    chunks = {**(text or {}), **_said(codes, limits)}
     if values.ndim == 3:
         parts = parts_of(values.shape, spacing, size)
         chunks |= {"size": "{}x{}x{}".format(*values.shape), "parts": text_of(parts)}
@@ -117,6 +114,22 @@ def render(
         chunks |= {"size": "{}x{}".format(*values.shape), "reduced": str(step)}
         values, usable = reduce(values, usable, step)
     return encode(codes.encode(values, usable), chunks)
+
+
+def coded(
+    pixels: Whole, codes: Codes, *, limits: Limits | None = None, text: Mapping[str, str]
+) -> bytes:
+    """Draw a response whose pixels are codes already; as `render` does with what they stand for."""
+    return encode(pixels, {**text, **_said(codes, limits)})
+
+
+def _said(codes: Codes, limits: Limits | None) -> dict[str, str]:
+    """Chunks that say what codes stand for."""
+    said = {"offset": repr(codes.offset), "scale": repr(codes.scale)}
+    if limits is not None:
+        lowest, highest = (codes.offset + codes.scale * code for code in (1, codes.top))
+        said["limits"] = f"{lowest!r} {highest!r}"
+    return said
 
 
 def finite(values: Floats, valid: Mask | None) -> Mask:
