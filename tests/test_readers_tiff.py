@@ -18,6 +18,7 @@ from PIL import Image
 from pipeline.errors import ReadError
 from pipeline.readers.base import READERS
 from pipeline.readers.photometric import cmyk_to_rgb
+from pipeline.readers.recognise import identify
 from pipeline.types import ImageInfo, Region
 
 RNG = np.random.default_rng(2)
@@ -366,3 +367,22 @@ def test_a_volume_in_one_page_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(path, draw("u1", 4, 16, 16), photometric="minisblack", tile=(4, 16, 16))
     with pytest.raises(ReadError, match="volume within one TIFF page"):
         READERS["tiff"]().probe(str(path))
+
+
+@pytest.mark.parametrize(("description", "times"), [("a cell", 1), ("ImageJ=1.54f\nimages=1", 2)])
+def test_a_plain_file_is_parsed_once_to_be_recognised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, description: str, times: int
+) -> None:
+    """Only what speaks of planes is looked at again."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, draw("u1", 4, 5), description=description, metadata=None)
+    parsed: list[object] = []
+    begin = tifffile.TiffFile.__init__
+
+    def counted(self: tifffile.TiffFile, *args: Any, **kwargs: Any) -> None:
+        parsed.append(self)
+        begin(self, *args, **kwargs)
+
+    monkeypatch.setattr(tifffile.TiffFile, "__init__", counted)
+    assert identify(str(path)) in ("tiff", "hyperstack")
+    assert len(parsed) == times

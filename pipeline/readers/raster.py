@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.errors import ReadError
 from pipeline.gdal import CACHE, LARGEST_CACHE
-from pipeline.ranges import exists, stamp
+from pipeline.ranges import stamp
 from pipeline.readers.bands import Bands, bands_of
 from pipeline.readers.base import READERS, Mask, Pixels
 from pipeline.readers.datasets import Part, gdal, parts_of
@@ -21,13 +21,14 @@ from pipeline.readers.georeference import georeference_of, grid_of
 from pipeline.readers.picture import describe
 from pipeline.readers.segments import LARGEST_BLOCK
 from pipeline.readers.strips import Absent
-from pipeline.readers.tiff import pages, pick
+from pipeline.readers.tiff import pick
 from pipeline.readers.vrt import MASK_SUFFIX
 from pipeline.types import ImageInfo, Region
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
     from rasterio.windows import Window
+    from tifffile import TiffPage
 
 # Pixel scale, tie points, transformation, keys (GeoTIFF 1.1): any of them says where a TIFF lies.
 GEOTIFF_TAGS = (33550, 33922, 34264, 34735)
@@ -82,24 +83,11 @@ class Raster:
             return _scene(path, part, key)
 
 
-def is_georeferenced(path: str) -> bool:
-    """Whether a TIFF is to be read as a raster: by the tags of its first page, or a mask beside it.
-
-    A file whose tags are damaged is not: the reader of plain TIFF says what is wrong with it.
-    Raises ReadError, kind `io`.
-    """
-    if exists(path + MASK_SUFFIX):
-        return True
-    try:
-        with pages(path) as found:
-            tags = next(found)[0].tags
-            metadata = tags.valueof(GDAL_METADATA)
-            scaled = isinstance(metadata, str) and SCALED.search(metadata)
-            return bool(scaled) or any(code in tags for code in GEOTIFF_TAGS)
-    except ReadError as error:
-        if error.kind == "io":
-            raise
-        return False
+def is_georeferenced(page: TiffPage) -> bool:
+    """Whether a TIFF with this first page is to be read as a raster: by its tags."""
+    metadata = page.tags.valueof(GDAL_METADATA)
+    scaled = isinstance(metadata, str) and SCALED.search(metadata)
+    return bool(scaled) or any(code in page.tags for code in GEOTIFF_TAGS)
 
 
 @dataclass(frozen=True, slots=True)

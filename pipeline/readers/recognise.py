@@ -8,11 +8,13 @@ from os.path import splitext
 from pathlib import Path
 
 from pipeline.errors import ReadError
+from pipeline.ranges import exists
 from pipeline.readers.base import READERS
 from pipeline.readers.decoding import decoding
 from pipeline.readers.dicom_header import NO_IMAGE
 from pipeline.readers.hyperstack import is_hyperstack
 from pipeline.readers.raster import is_georeferenced
+from pipeline.readers.tiff import pages
 from pipeline.readers.vrt import MASK_SUFFIX, VRT_SUFFIX, sources_of
 from pipeline.storage import is_url
 
@@ -34,8 +36,30 @@ def identify(path: str) -> str | None:
     """
     name = _signed(_head(path))
     if name == "tiff":
-        return "raster" if is_georeferenced(path) else "hyperstack" if is_hyperstack(path) else name
+        return _kind_of_tiff(path)
     return named_reader(path) if name is None else name
+
+
+def _kind_of_tiff(path: str) -> str:
+    """The reader of a TIFF: by its first page, or a mask beside it.
+
+    A file whose tags are damaged is no raster: the reader of plain TIFF says what is wrong with it.
+    """
+    if exists(path + MASK_SUFFIX):
+        return "raster"
+    placed, described = False, True
+    try:
+        with pages(path) as found:
+            first = next(found)[0]
+            described = first.parent.is_ome or first.parent.is_imagej
+            placed = is_georeferenced(first)
+    except ReadError as error:
+        if error.kind == "io":
+            raise
+        placed = False
+    if placed:
+        return "raster"
+    return "hyperstack" if described and is_hyperstack(path) else "tiff"
 
 
 def named_reader(path: str) -> str | None:
