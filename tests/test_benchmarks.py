@@ -58,13 +58,17 @@ def test_statistics_of_copies_are_those_of_the_large_picture() -> None:
         assert by_copies[name] == pytest.approx(values, rel=1e-9, abs=1e-9)
 
 
-def test_curves_measure_what_is_right(tmp_path: Path) -> None:
+def test_curves_measure_what_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     curves, chart = load("curves"), load("chart")
     found = curves.measure(curves.curves(quick=True), 1, tmp_path, 0)
     for name, curve in found.items():
         for line, points in curve["lines"].items():
             assert len(points["errors"]) == len(points["costs"]) > 0
             assert max(points["errors"]) <= ERROR, (name, line)
+    curves.report(found, quick=True)  # of jobs whose costs say nothing
+    said = capsys.readouterr().out
+    assert "worst statistic" in said
+    assert "ms" not in said
     chart.draw(curves.panels(found), tmp_path / "curves.png")
     chart.draw_bars("ratios", {"a": 0.1, "b": 1.0}, tmp_path / "bars.png")
     for name in ("curves.png", "bars.png"):
