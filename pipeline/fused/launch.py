@@ -87,14 +87,14 @@ def _launching() -> Iterator[None]:
     """Say in our words what Triton, its compilers and the driver say: in errors of every kind."""
     try:
         yield
-    except (torch.OutOfMemoryError, torch.AcceleratorError, DeviceError):
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except Exception as error:
-        said = getattr(error, "error_message", None) or str(error) or type(error).__name__
+        said = str(getattr(error, "error_message", None) or error).strip() or type(error).__name__
         if said.startswith("Triton Error") and "out of memory" in said:
             raise torch.OutOfMemoryError(said) from error
         message = (
-            f"Triton cannot compile or launch a kernel: {said.strip().splitlines()[0]}; "
+            f"Triton cannot compile or launch a kernel: {said.splitlines()[0]}; "
             "use --device cpu with another output folder"
         )
         raise DeviceError(message) from error

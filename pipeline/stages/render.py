@@ -61,7 +61,8 @@ class Pictures:
 
     def add(self, response: Response) -> None:
         """Draw a response of every image that is to be drawn."""
-        if not self.plan.draws(response.name) or not response.region.size:
+        wanted = self.plan.draws(response.name) and any(source.drawn for source in self.sources)
+        if not wanted or not response.region.size:
             return
         if self._on_device(response):
             self._code(response)
