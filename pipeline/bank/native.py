@@ -28,9 +28,9 @@ from pipeline.compiled import compiled
 LANES = 16 if get_host_cpu_features().get("avx512f") else 8
 """float32 numbers in a vector register."""
 
-VECTORS = {1: 6, 2: 6, 3: 4, 4: 3} | ({5: 4, 6: 3} if LANES == 16 else {5: 2, 6: 2})
+VECTORS = {1: 4, 2: 4, 3: 4, 4: 3} | dict.fromkeys((5, 6), 3 if LANES == 16 else 2)
 """Vectors of each line in a tile, by how many lines are computed together: enough sums to keep the
-multipliers busy, and no more than there are registers for."""
+multipliers busy, and no more than leave registers for what is added up."""
 
 STEP = 4096
 """Pixels of a line worked on at a time, so that the lines under a kernel stay in the cache."""
