@@ -28,12 +28,11 @@ from torch import Tensor
 from pipeline.statistics import COLUMNS, GROUPS, STATISTICS, Block, accumulators, expand, sums
 from pipeline.statistics.base import Pixels, Statistic
 from pipeline.statistics.cells import CELL
-from pipeline.statistics.census import Census
+from pipeline.statistics.census import SPARSE, Census
 from pipeline.statistics.dense import Dense
 from pipeline.statistics.fine import FEW, Fine
 from pipeline.statistics.finish import log2 as own_log2
 from pipeline.statistics.lazy import lazy
-from pipeline.statistics.packed import SPARSE
 from pipeline.statistics.ratios import RATIOS, ratios
 
 ROUNDING = 1e-11  # float64 sums in another order, at values near 1
@@ -586,7 +585,7 @@ def test_a_census_of_parts_is_that_of_the_whole(
 
     def census(parts: list[Array]) -> Census:
         bounds = np.cumsum([0, *map(len, parts)])
-        return Census.sorting(np.concatenate(parts).astype(np.uint32), bounds)
+        return Census.counting(np.concatenate(parts).astype(np.uint32), bounds, 1 << bits)
 
     whole = Census.of(dense[:, None].astype(np.int64))
     merged = census([a for a, _ in planes]).merge(census([b for _, b in planes]))

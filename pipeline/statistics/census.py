@@ -18,6 +18,9 @@ from pipeline.statistics.native import Array
 Counts = npt.NDArray[np.int64]
 Places = npt.NDArray[np.uint32]
 
+SPARSE = 1 << 14
+"""Places of a plane up to which sorting them is cheaper than a table of all."""
+
 
 @dataclass(frozen=True, slots=True)
 class Census:
@@ -40,13 +43,18 @@ class Census:
         return cls(places.astype(np.uint32), flat[planes, places], bounds)
 
     @classmethod
-    def sorting(cls, places: Places, bounds: Counts) -> Census:
-        """What occurs among places, which are sorted where they stand, plane by plane."""
-        for start, stop in pairwise(bounds):
-            places[start:stop].sort()
-        weights, starts = np.empty(len(places), np.int64), np.empty_like(bounds)
-        _runs(places, bounds, weights, starts)
-        return cls(places, weights, starts).trimmed()
+    def counting(cls, places: Places, bounds: Counts, size: int) -> Census:
+        """What occurs among places below a size; few are sorted where they stand."""
+        stop, planes = bounds[-1], len(bounds) - 1
+        room = min(stop, planes * size) + 1
+        kept = np.empty(room, np.uint32), np.empty(room, np.int64), np.empty_like(bounds)
+        if stop > SPARSE * planes:
+            _count(places, bounds, size, kept)
+        else:
+            for start, end in pairwise(bounds):
+                places[start:end].sort()
+            _runs(places, bounds, kept)
+        return cls(*kept).trimmed()
 
     def trimmed(self) -> Census:
         """The same without room behind the last plane."""
@@ -63,21 +71,41 @@ class Census:
         return both.trimmed()
 
 
-def _find_runs(places: Array, bounds: Array, weights: Array, starts: Array) -> None:
-    """Keep each number of ascending ones once, and how often it stood there."""
+def _find_runs(sorted: Array, bounds: Array, kept: tuple[Array, Array, Array]) -> None:
+    """Keep each number of ascending ones once, and how often it stands there."""
+    places, weights, starts = kept
     k = 0
     for p in range(len(bounds) - 1):
         starts[p] = k
         for i in range(bounds[p], bounds[p + 1]):
-            if k > starts[p] and places[k - 1] == places[i]:
-                weights[k - 1] += 1
-            else:
-                places[k], weights[k] = places[i], 1
+            if k == starts[p] or places[k - 1] != sorted[i]:
+                places[k], weights[k] = sorted[i], 0
                 k += 1
+            weights[k - 1] += 1
     starts[len(bounds) - 1] = k
 
 
-_runs = compiled(_find_runs, "void(u4[::1], i8[::1], i8[::1], i8[::1])")
+_COUNTED = "Tuple((u4[::1], i8[::1], i8[::1]))"
+_runs = compiled(_find_runs, f"void(u4[::1], i8[::1], {_COUNTED})")
+
+
+def _find_counts(given: Array, bounds: Array, size: int, kept: tuple[Array, Array, Array]) -> None:
+    """Count numbers below a size in a table; keep those that occur."""
+    places, weights, starts = kept
+    table = np.empty(size, np.int32)  # one: to read four takes longer than neighbours wait
+    k = np.uint64(0)  # unsigned: an index that need not be looked at for its sign
+    for p in range(len(bounds) - 1):
+        table[:] = 0
+        starts[p] = k
+        for i in range(bounds[p], bounds[p + 1]):
+            table[given[i]] += 1
+        for place in range(size):
+            places[k], weights[k] = place, table[place]
+            k += np.uint64(table[place] != 0)
+    starts[len(bounds) - 1] = k
+
+
+_count = compiled(_find_counts, f"void(u4[::1], i8[::1], i8, {_COUNTED})")
 
 
 def _merge_two(
@@ -105,5 +133,4 @@ def _merge_two(
     starts[len(starts) - 1] = k
 
 
-_COUNTED = "Tuple((u4[::1], i8[::1], i8[::1]))"
 _merge = compiled(_merge_two, f"void({_COUNTED}, {_COUNTED}, {_COUNTED})")

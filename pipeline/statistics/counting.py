@@ -87,30 +87,6 @@ def _bins(pixels: Array, bounds: Array, extent: Array, out: Array) -> None:
 bins = compiled(_bins, "void(f4[::1], i8[::1], f8[:,::1], i8[:,::1])")
 
 
-def _count_first(pixels: Array, bounds: Array, bits: int, kept: tuple[Array, Array, Array]) -> None:
-    """Count the first bits of the keys of pixels; kept: what occurs, as a census has it."""
-    places, weights, starts = kept
-    found = np.empty(STEP, np.uint32)
-    table = np.empty(1 << bits, np.int32)  # one: to read four takes longer than neighbours wait
-    k = np.uint64(0)  # unsigned: an index that need not be looked at for its sign
-    for p in range(len(bounds) - 1):
-        table[:] = 0
-        starts[p] = k
-        for first in range(bounds[p], bounds[p + 1], STEP):
-            run = pixels[first : min(first + STEP, bounds[p + 1])]
-            _keys(run, found, 32 - bits)
-            for j in range(len(run)):
-                table[found[j]] += 1
-        for place in range(1 << bits):
-            places[k], weights[k] = place, table[place]
-            k += np.uint64(table[place] != 0)
-    starts[len(bounds) - 1] = k
-
-
-_COUNTED = "Tuple((u4[::1], i8[::1], i8[::1]))"
-count_first = compiled(_count_first, f"void(f4[::1], i8[::1], i8, {_COUNTED})")
-
-
 def _sieve(
     pixels: Array, bounds: Array, leading: Array, bits: int, kept: tuple[Array, Array]
 ) -> None:
@@ -123,7 +99,7 @@ def _sieve(
     down, mask = np.uint32(bits), np.uint32((1 << bits) - 1)
     found = np.empty(STEP, np.uint32)
     table = np.empty(1 << (32 - bits), np.uint8)
-    k = np.uint64(0)
+    k = np.uint64(0)  # unsigned: an index that need not be looked at for its sign
     for p in range(len(leading)):
         table[:] = none
         for slot in range(none - 1, -1, -1):

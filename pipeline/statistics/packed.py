@@ -22,9 +22,6 @@ from pipeline.types import Ints
 
 Pixels: TypeAlias = npt.NDArray[np.float32]
 
-SPARSE = 1 << 14
-"""Pixels of a plane up to which sorting them is cheaper than a table of all first bits of keys."""
-
 _NOWHERE = np.empty((0, 0, 0, 0), np.bool_)
 _NONE = np.empty(0, np.int64)
 
@@ -184,16 +181,11 @@ class Packed:
         return self.counted[mark]
 
     def _first(self, bits: int) -> Census:
-        if len(self.pixels) <= SPARSE * len(self.values):
-            places = np.empty(len(self.pixels), np.uint32)
-            counting.keys(self.pixels, places, 32 - bits)
-            return Census.sorting(places, self.bounds)
-        size = len(self.values) << bits
-        kept = np.empty(size, np.uint32), np.empty(size, np.int64), np.empty_like(self.bounds)
-        counting.count_first(self.pixels, self.bounds, bits, kept)
-        return Census(*kept).trimmed()
+        places = np.empty(len(self.pixels), np.uint32)
+        counting.keys(self.pixels, places, 32 - bits)
+        return Census.counting(places, self.bounds, 1 << bits)
 
     def _further(self, leading: Counts, bits: int) -> Census:
-        kept = np.empty(len(self.pixels) + 1, np.uint32), np.empty_like(self.bounds)
-        counting.sieve(self.pixels, self.bounds, leading, bits, kept)
-        return Census.sorting(*kept)
+        places, bounds = np.empty(len(self.pixels) + 1, np.uint32), np.empty_like(self.bounds)
+        counting.sieve(self.pixels, self.bounds, leading, bits, (places, bounds))
+        return Census.counting(places, bounds, leading.shape[1] << bits)
