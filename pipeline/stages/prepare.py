@@ -20,7 +20,8 @@ LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in luminance (ITU-R BT.601), as in JPEG and Pillow."""
 
 _SAMPLE = 4096
-_MEAN_DOMINATES = 8.0
+_NEAR = 0.5
+"""Numbers this near another, as a share of it, have a difference that float32 holds (Sterbenz)."""
 
 
 def prepare(plan: Plan, batch: Batch) -> Batch:
@@ -33,9 +34,7 @@ def prepare(plan: Plan, batch: Batch) -> Batch:
     """
     images, bands = _prepared(plan, batch)
     looked = images if batch.sample is None else _prepared(plan, _sample(batch, *batch.sample))[0]
-    changed = plan.config.prepare or plan.config.derive
-    integer = not (batch.values.is_floating_point() or changed)
-    offset = _offset(looked.values, looked.valid, integer=integer)
+    offset = _offset(looked.values, looked.valid)
     wide, valid = images.values, images.valid
     if offset is not None:
         wide -= offset.reshape(*offset.shape, *(1,) * (wide.ndim - 2))
@@ -138,11 +137,13 @@ def _choose(
     return red.add_(green).add_(blue), None if valid is None else valid.all(1, keepdim=True)
 
 
-def _offset(values: Tensor, valid: Tensor | None, *, integer: bool) -> Tensor | None:
-    """A constant per plane, (N, C) float64, or None: the median where it dwarfs the spread.
+def _offset(values: Tensor, valid: Tensor | None) -> Tensor | None:
+    """A constant per plane, (N, C) float64, or None: the median of whole numbers, which stay exact.
 
-    Estimated from a fixed sample of pixels, so that it does not depend on the batch. float32
-    keeps 7 digits: without the constant they all describe what varies.
+    Errors of float32 grow with the numbers that are added up: without the constant those are what
+    varies. Other numbers keep the digits of what is near 0, and lose their median only where more
+    than half of them are near it. Estimated from a fixed sample of pixels, so that it depends on
+    their values alone, and not on the batch.
     """
     flat = values.flatten(2)
     step = max(1, flat.shape[2] // _SAMPLE)
@@ -154,9 +155,7 @@ def _offset(values: Tensor, valid: Tensor | None, *, integer: bool) -> Tensor | 
         seen = valid.flatten(2)[..., ::step]
         sample, count = torch.where(seen, sample, torch.nan), seen.sum(-1)
     centre = sample.nanmedian(-1).values
-    # More than half are near: so is the median of the distances, which is not searched for.
-    near = (sample - centre[..., None]).abs_().mul_(_MEAN_DOMINATES) < centre.abs()[..., None]
-    offset = torch.where(near.sum(-1) > (count - 1) // 2, centre, 0.0).nan_to_num()
-    if integer:
-        offset = offset.round()
-    return offset
+    whole = sample.frac().nan_to_num_() == 0.0
+    near = (sample - centre[..., None]).abs_() < _NEAR * centre.abs()[..., None]
+    known = whole.all(-1) | (near.sum(-1) > (count - 1) // 2)
+    return torch.where(known, centre, 0.0).nan_to_num()
