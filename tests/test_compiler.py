@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,13 @@ from pipeline.bank.compile import BankPlan, Step, compile_bank
 from pipeline.bank.costs import EVEN, ODD, PLAIN, STACKED, TOGETHER, cost, way
 from pipeline.bank.engine import STRIP, correlate, correlate_through
 from pipeline.bank.explain import explain
-from pipeline.bank.expr import Blocks, Box, Conv, Edge, Input, Kernel, Map, Mix, Node, Product
+from pipeline.bank.expr import Blocks, Box, Conv, Edge, Input, Join, Kernel, Map, Mix, Node, Product
 from pipeline.bank.groups import through
 from pipeline.bank.lower import Dense, Recipe, Separated, Transformed, choose
 from pipeline.bank.passes import factors
 from pipeline.bank.reuse import Combined
 from pipeline.boundary import MODES, Boundary
+from pipeline.budget import live_planes
 from pipeline.config import load
 from pipeline.errors import ConfigError
 from pipeline.plan import Plan
@@ -219,6 +221,52 @@ def test_large_kernels_of_any_plane_of_a_volume_are_transformed(shape: tuple[int
     assert len(nodes(found, Product)) == 2
     image = (100 + rng.normal(size=(2, 31, 27, 30))).astype(np.float32)
     check(bank, image, Boundary("mirror"))
+
+
+@pytest.mark.parametrize("fn", ["sum", "mean", "product", "max", "min"])
+def test_however_many_parts_are_combined_few_of_them_exist_together(fn: str) -> None:
+    rng = np.random.default_rng(6)
+
+    def compiled(count: int) -> BankPlan:
+        parts = (Conv(Input(), Kernel.of(rng.normal(size=(3, 3)))) for _ in range(count))
+        return compile_bank([("r", Join(tuple(parts), fn), Boundary())], 2)
+
+    few, many = compiled(20), compiled(100)
+    assert live_planes(many.fast) <= live_planes(few.fast) + 1
+    assert live_planes(many.masked) <= live_planes(few.masked) + 1
+
+
+def test_a_great_many_parts_are_not_nested_too_deep_for_pickle() -> None:
+    parts = tuple(Map(Input(), "add", float(i)) for i in range(1000))
+    found = compile_bank([("r", Join(parts, "mean"), Boundary())], 2)
+    assert pickle.loads(pickle.dumps(found)) == found
+
+
+@pytest.mark.parametrize("holes", [False, True], ids=["whole", "holes"])
+@pytest.mark.parametrize("fn", ["sum", "mean", "product", "max", "min"])
+def test_parts_are_combined_in_their_order_to_the_last_bit(fn: str, holes: bool) -> None:
+    """As float32 does one after the other; a constant that is added at the end is one of them."""
+    rng = np.random.default_rng(7)
+    parts = [Conv(Input(), kernel(rng, 2, largest=5)) for _ in range(2 * TOGETHER + 5)]
+    nodes = [*parts, Join(tuple(parts), fn)]
+    known = np.ones((2, 1, 23, 31), bool)
+    known[0, 0, 5:7, 9] = known[1, 0, 20, 3:9] = not holes
+    x = rng.normal(100, 5, known.shape)
+    images = batch(x, valid=known if holes else None, offset=np.array([[100.0], [99.0]]))
+    plan = compile_bank([(str(i), node, Boundary()) for i, node in enumerate(nodes)], 2)
+    *single, found = apply_bank(plan, images)
+    linear = fn in ("sum", "mean")
+    planes = [(r.residual if linear else r.values).numpy() for r in single]
+    combine = {"product": np.multiply, "max": np.maximum, "min": np.minimum}.get(fn, np.add)
+    want = reduce(combine, planes) / np.float32(len(parts) if fn == "mean" else 1)
+    np.testing.assert_array_equal(found.residual.numpy(), want)
+    if linear:
+        bases = sum(r.base for r in single) / (len(parts) if fn == "mean" else 1)
+        np.testing.assert_allclose(found.base, bases, rtol=1e-14)
+    assert (found.valid is not None) == (found.support is not None) == holes
+    if holes:
+        assert torch.equal(found.valid, torch.stack([r.valid for r in single]).all(0))
+        assert torch.equal(found.support, torch.stack([r.support for r in single]).amin(0))
 
 
 def test_zeros_of_a_dilated_kernel_cost_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from math import prod
 
 import numpy as np
@@ -36,7 +37,7 @@ from pipeline.bank.expr import (
     add_reach,
 )
 from pipeline.bank.holes import around_holes
-from pipeline.bank.memory import around
+from pipeline.bank.memory import around, empty
 from pipeline.bank.pointwise import join_pixels, look_up, map_pixels
 from pipeline.bank.spectral import respond, transform
 from pipeline.bank.value import Value, extend, settle, trim
@@ -257,7 +258,8 @@ def _blocks(node: Blocks, value: Value, margin: Reach, tile: Tile) -> Value:
     grid = Grid.of(tile.core.grow(margin), tile.source.header.shape, node.reach)
     mean = torch.stack([plane.double().mean().to(plane.dtype) for plane in value.data])
     mean = torch.where(mean.isfinite(), mean, 0.0)
-    centred = value.data - mean.reshape(-1, *(1,) * (value.data.ndim - 1))
+    level = mean.reshape(-1, *(1,) * (value.data.ndim - 1))
+    centred = torch.sub(value.data, level, out=empty(value.data.shape, value.data.device))
     return replace(value, data=to_blocks(centred, grid), margin=margin, valid=None, centre=mean)
 
 
@@ -306,9 +308,9 @@ def _join(node: Join, parts: Sequence[Value]) -> Value:
         parts = [settle(part) for part in parts]
     data = join_pixels(node, [p.data for p in parts])
     bases = [p.base for p in parts if p.base is not None]
-    base = torch.stack(bases).sum(0) if bases else None
+    base = reduce(torch.add, bases) if bases else None
     if base is not None and node.fn == "mean":
-        base = base / len(parts)
+        base = base / node.count
     valids = [p.valid for p in parts if p.valid is not None]
     supports = [p.support for p in parts if p.support is not None]
     return Value(

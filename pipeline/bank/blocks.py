@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pipeline.bank.expr import Kernel
+from pipeline.bank.memory import empty
 from pipeline.types import Ints, Reach, Region
 
 FAST: Ints = tuple(
@@ -85,9 +86,9 @@ def forward(x: Tensor, grid: Grid) -> Tensor:
     spatial = tuple(range(-len(grid.sides), 0))
     rows, last = prod(grid.counts[:-1]), grid.counts[-1]
     size = (x.shape[0], rows, last, *grid.half)
-    out = torch.empty(size, dtype=torch.complex64, device=x.device)
-    wide = [(n - 1) * p + s for n, p, s in zip(grid.counts, grid.steps, grid.sides, strict=True)]
-    padded = x.new_zeros(wide)
+    out = torch.view_as_complex(empty((*size, 2), x.device))
+    cut = zip(grid.counts, grid.steps, grid.sides, strict=True)
+    padded = empty(tuple((n - 1) * p + s for n, p, s in cut), x.device).zero_()
     for plane, spectra in zip(map(grid.turned, x), out, strict=True):
         inside = tuple(slice(a, a + n) for a, n in zip(grid.lead, plane.shape, strict=True))
         padded[inside] = plane
@@ -106,8 +107,7 @@ def inverse(spectra: Tensor, grid: Grid, kernel: Kernel, reach: Reach) -> Tensor
     across = tuple(range(2, 1 + len(grid.sides)))
     keep = (slice(None), slice(None), *(slice(0, p) for p in grid.steps[:-1]))
     shape = (grid.shape[grid.order.index(axis)] for axis in range(len(grid.order)))
-    size = (spectra.shape[0], *shape)
-    out = torch.empty(size, dtype=torch.float32, device=spectra.device)
+    out = empty((spectra.shape[0], *shape), spectra.device)
     for plane, result in zip(spectra, map(grid.turned, out), strict=True):
         for row, at in grid.rows:
             back = torch.fft.ifftn(plane[row] * transfer, dim=across)[keep]

@@ -139,7 +139,7 @@ def run_sums(x: Tensor, kernel: Kernel) -> Tensor:
     from pipeline.bank.native import running_sums
 
     x = x.contiguous()
-    out = torch.empty([n - (size - 1) * (a == axis) for a, n in enumerate(x.shape)])
+    out = packed(tuple(n - (size - 1) * (a == axis) for a, n in enumerate(x.shape)))
     if out.numel():
         inner = prod(x.shape[axis + 1 :])
         shape = (prod(x.shape[:axis]), -1, inner)

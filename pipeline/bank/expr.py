@@ -116,10 +116,11 @@ class _Hashed:
 
 @dataclass(frozen=True, slots=True)
 class Join(_Hashed):
-    """Combine responses pixel by pixel; `index` matters to those of matrices only.
+    """Combine responses pixel by pixel; `index` matters to those of matrices, and to a mean.
 
-    norm: root of the sum of squares; ratio: of (x, y) x / y, 0 where y is 0 or has lost digits,
-    below the least normal float32; atan2: of (y, x);
+    mean: of `index` responses where that is not 0, some of which are added up already; norm: root
+    of the sum of squares; ratio: of (x, y) x / y, 0 where y is 0 or has lost digits, below the
+    least normal float32; atan2: of (y, x);
     argmax: the position, from 0, of the first largest; eigenvalue: the index-th, ascending, of the
     symmetric matrix whose upper triangle the parts are, row by row (xx, xy, yy); eigenvector: entry
     index % n of the one of eigenvalue index // n of an n x n matrix, of length 1, whose first entry
@@ -132,6 +133,11 @@ class Join(_Hashed):
         "eigenvalue", "eigenvector",
     ]  # fmt: skip
     index: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many responses a mean is of."""
+        return self.index or len(self.of)
 
     def __hash__(self) -> int:
         """Parts share parts: without memory, one is visited once for each way down to it."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from pipeline.bank.expr import (
     Blocks,
     Box,
     Conv,
+    Join,
     Kernel,
     Mix,
     Node,
@@ -59,6 +61,19 @@ class Transformed:
     reach: Reach
 
 
+_IN_TURN: Mapping[str, Literal["sum", "product", "max", "min"]] = {
+    "sum": "sum",
+    "mean": "sum",
+    "product": "product",
+    "max": "max",
+    "min": "min",
+}
+"""By functions that take their parts one after the other, the one that combines the first few."""
+
+_FEW, _DEEPEST = 5, 64
+"""Parts that are combined at once: fewer take small images longer, more take memory of volumes. And
+joins of joins: pickle and Python's stack end at some hundreds."""
+
 Recipe = Dense | Separated | Transformed | Combined
 Recipes = Mapping[Kernel, Recipe]
 
@@ -91,6 +106,8 @@ def lower(outputs: Sequence[Node], *, strict: bool = False) -> tuple[Nodes, Node
                     seen = Seen(of) if masked else of
                     plain = _build(node.kernel, seen, recipes[node.of], strict=strict)
                     done[node] = Repair(plain, of, node.kernel) if masked else plain
+                elif isinstance(node, Join):
+                    done[node] = _in_turn(replace(node, of=parts))
             return done[node]
 
         return tuple(visit(output) for output in outputs)
@@ -225,6 +242,17 @@ def _runs(kernel: Kernel, *, strict: bool) -> bool:
 
 
 # ---------------------------------------------------------------- nodes
+def _in_turn(node: Join) -> Join:
+    """Combine the first parts, what they give with the next ones, and so on: few live together."""
+    if node.fn not in _IN_TURN:
+        return node
+    parts = node.of
+    many = max(_FEW, 1 + len(parts) // _DEEPEST)
+    while len(parts) > many:
+        parts = (Join(parts[:many], _IN_TURN[node.fn]), *parts[many:])
+    return replace(node, of=parts, index=node.count if node.fn == "mean" else node.index)
+
+
 def _build(kernel: Kernel, of: Node, recipes: Recipes, *, strict: bool) -> Node:
     recipe = recipes[kernel]
     if isinstance(recipe, Combined) and not _cheaper_again(kernel, recipe, recipes):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 import torch
@@ -17,9 +18,20 @@ ALIASED = 32
 """Lines of the cache: pixels a multiple of them apart compete for the same few places in it."""
 
 
+LARGE = 1 << 16
+"""Pixels from which on it matters where memory comes from; below, how long it takes to ask."""
+
+
 def packed(shape: Ints) -> Tensor:
     """Uninitialised float32 of this shape, contiguous and aligned to 64 bytes: for a response."""
     return _aligned(shape, strides_of(shape))
+
+
+def empty(shape: Ints, device: torch.device) -> Tensor:
+    """Uninitialised float32, contiguous: as `packed` on a CPU, but for what is small."""
+    if device.type != "cpu" or prod(shape) < LARGE:
+        return torch.empty(shape, dtype=torch.float32, device=device)
+    return packed(shape)
 
 
 def spaced(shape: Ints) -> Tensor:

@@ -14,26 +14,25 @@ from torch import Tensor
 
 from pipeline.bank.eigen import eigenvalue, eigenvector
 from pipeline.bank.expr import Join, Map
+from pipeline.bank.memory import empty
 
-_EXACT: dict[str, Callable[[Tensor], Tensor]] = {
-    "abs": torch.abs,
-    "square": torch.square,
-    "sqrt": torch.sqrt,
-    "negate": torch.neg,
-    "rectify": lambda x: x.clamp_min(0.0),
+_EXACT: dict[str, Callable[[Tensor, float, Tensor], Tensor]] = {
+    "abs": lambda x, _, out: torch.abs(x, out=out),
+    "square": lambda x, _, out: torch.square(x, out=out),
+    "sqrt": lambda x, _, out: torch.sqrt(x, out=out),
+    "negate": lambda x, _, out: torch.neg(x, out=out),
+    "rectify": lambda x, _, out: torch.clamp_min(x, 0.0, out=out),
+    "add": lambda x, amount, out: torch.add(x, amount, out=out),
+    "multiply": lambda x, amount, out: torch.mul(x, amount, out=out),
+    "at_least": lambda x, amount, out: torch.ge(x, amount, out=out),
 }
-_SCALAR: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "add": torch.add,
-    "multiply": torch.mul,
-    "at_least": lambda x, amount: (x >= amount).to(x.dtype),
-}
-_ROUNDED: dict[str, Callable[[Tensor, float], Tensor]] = {
-    "exp": lambda x, _: x.exp(),
-    "expm1": lambda x, _: x.expm1(),
-    "log": lambda x, _: x.clamp_min(1e-30).log(),
-    "sin": lambda x, _: x.sin(),
-    "cos": lambda x, _: x.cos(),
-    "power": lambda x, amount: x.abs().pow(amount),
+_ROUNDED: dict[str, Callable[[Tensor, float, Tensor], Tensor]] = {
+    "exp": lambda x, _, out: torch.exp(x, out=out),
+    "expm1": lambda x, _, out: torch.expm1(x, out=out),
+    "log": lambda x, _, out: torch.clamp_min(x, 1e-30, out=out).log_(),
+    "sin": lambda x, _, out: torch.sin(x, out=out),
+    "cos": lambda x, _, out: torch.cos(x, out=out),
+    "power": lambda x, amount, out: torch.abs(x, out=out).pow_(amount),
 }
 
 
@@ -58,6 +57,15 @@ _DOUBLE: dict[str, Callable[[int, Sequence[Tensor]], Tensor]] = {
 }
 """Computed in float64, where no square of a float32 is 0 or infinite."""
 
+_FOLDED: dict[str, Callable[..., Tensor]] = {
+    "sum": torch.add,
+    "mean": torch.add,
+    "product": torch.mul,
+    "max": torch.maximum,
+    "min": torch.minimum,
+}
+"""Done part by part, in their order."""
+
 _FLOAT = torch.finfo(torch.float32)
 
 _PIECE = 1 << 15
@@ -66,11 +74,12 @@ _PIECE = 1 << 15
 
 def map_pixels(node: Map, x: Tensor) -> Tensor:
     """Apply the function of a Map to planes (P, *shape) float32."""
+    out = empty(x.shape, x.device)
     if node.fn in _EXACT:
-        return _EXACT[node.fn](x)
-    if node.fn in _SCALAR:
-        return _SCALAR[node.fn](x, node.amount)
-    return torch.stack([_ROUNDED[node.fn](plane, node.amount) for plane in x])
+        return _EXACT[node.fn](x, node.amount, out)
+    for plane, to in zip(x, out, strict=True):
+        _ROUNDED[node.fn](plane, node.amount, to)
+    return out
 
 
 def look_up(table: Sequence[float], x: Tensor) -> Tensor:
@@ -81,34 +90,31 @@ def look_up(table: Sequence[float], x: Tensor) -> Tensor:
 
 def join_pixels(node: Join, parts: Sequence[Tensor]) -> Tensor:
     """Combine planes (P, *shape) float32 by the function of a Join."""
-    if node.fn == "atan2":
-        return torch.stack([torch.atan2(y, x) for y, x in zip(*parts, strict=True)])
-    if node.fn in _DOUBLE:
-        function = partial(_DOUBLE[node.fn], node.index)
-        return torch.stack([_by_pieces(function, planes) for planes in zip(*parts, strict=True)])
     if node.fn == "argmax":
         return _argmax(parts)
-    total = parts[0]
-    for part in parts[1:]:
-        if node.fn == "max":
-            total = torch.maximum(total, part)
-        elif node.fn == "min":
-            total = torch.minimum(total, part)
-        elif node.fn == "product":
-            total = total * part
+    out = empty(parts[0].shape, parts[0].device)
+    if node.fn in _FOLDED:
+        total = parts[0]
+        for part in parts[1:]:
+            total = _FOLDED[node.fn](total, part, out=out)
+        return torch.div(total, node.count, out=out) if node.fn == "mean" else total
+    for to, *planes in zip(out, *parts, strict=True):
+        if node.fn == "atan2":
+            torch.atan2(*planes, out=to)
         else:
-            total = total + part
-    return total / len(parts) if node.fn == "mean" else total
+            _by_pieces(partial(_DOUBLE[node.fn], node.index), planes, to)
+    return out
 
 
-def _by_pieces(function: Callable[[Sequence[Tensor]], Tensor], parts: Sequence[Tensor]) -> Tensor:
+def _by_pieces(
+    function: Callable[[Sequence[Tensor]], Tensor], parts: Sequence[Tensor], out: Tensor
+) -> None:
     flat = [part.reshape(-1) for part in parts]
-    out = torch.empty_like(flat[0])
+    to = out.view(-1)
     step = _PIECE if out.device.type == "cpu" else 128 * _PIECE
     for start in range(0, out.numel(), step):
         piece = slice(start, start + step)
-        out[piece] = function([part[piece].double() for part in flat])
-    return out.reshape(parts[0].shape)
+        to[piece] = function([part[piece].double() for part in flat])
 
 
 def _argmax(parts: Sequence[Tensor]) -> Tensor:

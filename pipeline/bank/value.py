@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.bank.gather import Places, gather
+from pipeline.bank.memory import empty
 from pipeline.boundary import OUTSIDE, Boundary, Mode, fold
 from pipeline.types import Reach, Region, Tile
 
@@ -51,7 +52,8 @@ def settle(value: Value) -> Value:
     if value.base is None:
         return value
     base = value.base.to(value.data.dtype).reshape(-1, *(1,) * (value.data.ndim - 1))
-    return replace(value, data=value.data + base, base=None)
+    data = torch.add(value.data, base, out=empty(value.data.shape, value.data.device))
+    return replace(value, data=data, base=None)
 
 
 def extend(
