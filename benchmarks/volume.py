@@ -1,10 +1,11 @@
 """Filters of IBSI 2 on a volume, against MIRP: CPU and wall time, memory, and who is right.
 
 Laws' kernels over 24 rotations with an energy map, and Gabor wavelets in three planes and several
-directions; from NIfTI files to maps on the disk, with one thread. Seconds are those per volume, as
-the slope between two folders: start-up is excluded, and what a process pays once. The check of a
-small volume is scipy in float64, that of the large one the other tool: the largest difference, as
-a share of the map's range.
+directions; from NIfTI files to maps on the disk, with one thread. `alone` are the seconds of a
+process with one volume, from start to end; `more` are those of each further volume, as the slope
+between two folders: start-up is excluded, and what a process pays once. The check of a small volume
+is scipy in float64, that of the large one ours: the largest difference, as a share of the map's
+range.
 
 MIRP (pip install mirp) needs no place in this project: name a Python that has it.
 
@@ -23,18 +24,20 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import permutations, product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from timing import measured, spread
+from timing import measured
 
 Volume = npt.NDArray[np.floating]
 Array = npt.NDArray[np.float64]
 SMALL, FIRST = 40, "0.nii"
 OURS = "filterbank"
 MORE = {OURS: 8, "mirp": 1}
-"""Volumes by which the larger folder is larger: enough to tell them from what a start costs."""
+"""Volumes by which the larger folder is larger: enough to tell them from what a start costs, and
+few enough of a slow tool for all to take 7 minutes."""
 LAWS = {"L": [1, 2, 1], "E": [-1, 0, 1], "W": [-1, 2, 0, -2, 1], "R": [1, -4, 6, -4, 1]}
 SIGMA, WAVELENGTH, GAMMA, ANGLES, RADIUS = 5.0, 4.0, 1.5, (0, 45, 90, 135), 31
 
@@ -190,43 +193,44 @@ Figures = dict[str, dict[str, Any]]
 
 def compare(job: Job, tools: Mapping[str, Words], side: int, rounds: int, root: Path) -> Figures:
     """What a job takes of each tool, in turn, and how right they are."""
-    small, few = root / "small", root / "few"
+    small, alone = root / "small", root / "alone"
     right = job.right(make(small, SMALL))
-    make(few, side)
+    make(alone, side)
     for tool in tools:
         make(root / f"for-{tool}", side, 1 + MORE[tool])
-    found: Figures = {tool: {"cpu": [], "wall": [], "peak": 0} for tool in tools}
+    kinds = ("alone cpu", "alone wall", "cpu", "wall")
+    found: Figures = {tool: {"peak": 0} | {kind: [] for kind in kinds} for tool in tools}
     for tool, words in tools.items():
         measured(words(job, small, root / f"{tool}-small"))
         found[tool]["error"] = apart(answer(root / f"{tool}-small"), right)
     for turn, (tool, words) in product(range(rounds), tools.items()):
-        start = measured(words(job, few, root / f"{tool}-few-{turn}"))
+        one = measured(words(job, alone, root / f"{tool}-alone-{turn}"))
         used = measured(words(job, root / f"for-{tool}", root / f"{tool}-{turn}"))
-        found[tool]["cpu"].append((used.cpu - start.cpu) / MORE[tool])
-        found[tool]["wall"].append((used.wall - start.wall) / MORE[tool])
-        found[tool]["peak"] = max(found[tool]["peak"], used.peak)
+        more = ((used.cpu - one.cpu) / MORE[tool], (used.wall - one.wall) / MORE[tool])
+        for kind, seconds in zip(kinds, (one.cpu, one.wall, *more), strict=True):
+            found[tool][kind].append(seconds)
+        found[tool]["peak"] = max(found[tool]["peak"], one.peak, used.peak)
     ours = answer(root / f"{OURS}-0")
     for tool in tools:
         found[tool]["apart"] = apart(answer(root / f"{tool}-0"), ours)
     return found
 
 
-def report(title: str, found: Figures) -> None:
-    print(f"\n{title}")
-    heads = (
-        "CPU s / volume",
-        f"to {OURS}",
-        "wall s / volume",
-        "peak MiB",
-        "off scipy",
-        f"off {OURS}",
-    )
-    print(f"{'':12}" + "".join(f"{head:>24}" for head in heads))
-    for tool, one in found.items():
-        ratios = [a / b for a, b in zip(one["cpu"], found[OURS]["cpu"], strict=True)]
-        cells = [spread(one["cpu"], 1), spread(ratios, 1), spread(one["wall"], 1)]
-        cells += [f"{one['peak'] / 2**20:.0f}", f"{one['error']:.1e}", f"{one['apart']:.1e}"]
-        print(f"{tool:12}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
+def table(found: Mapping[str, Figures]) -> str:
+    """What was measured of all jobs; a ratio is to ours in the same round."""
+    heads = ("alone: CPU s", "ratio", "wall s", "more: CPU s", "ratio", "wall s")
+    heads += ("peak MiB", "off scipy", f"off {OURS}")
+    lines = [f"{'':42}" + "".join(f"{head:>16}" for head in heads)]
+    for title, figures in found.items():
+        for tool, one in figures.items():
+            cells = []
+            for cpu, wall in (("alone cpu", "alone wall"), ("cpu", "wall")):
+                pairs = zip(one[cpu], figures[OURS][cpu], strict=True)
+                ratios = [theirs / ours for theirs, ours in pairs]
+                cells += [f"{median(values):.2f}" for values in (one[cpu], ratios, one[wall])]
+            cells += [f"{one['peak'] / 2**20:.0f}", f"{one['error']:.1e}", f"{one['apart']:.1e}"]
+            lines.append(f"{title:30}{tool:>12}" + "".join(f"{cell:>16}" for cell in cells))
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -234,7 +238,7 @@ def main() -> None:
     parser.add_argument("--mirp", metavar="PYTHON", help="an interpreter that has it")
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    parser.add_argument("--json", type=Path, help="write the figures of each round here, too")
     options = parser.parse_args()
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     tools: dict[str, Words] = {OURS: by_filterbank}
@@ -246,7 +250,7 @@ def main() -> None:
     for title, job in JOBS.items():
         with tempfile.TemporaryDirectory() as name:
             found[title] = compare(job, tools, options.side, options.rounds, Path(name))
-        report(f"{title}, {options.side} voxels per axis", found[title])
+    print(f"{options.side} voxels per axis, median of {options.rounds}\n{table(found)}")
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
 
