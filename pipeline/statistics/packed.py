@@ -142,7 +142,7 @@ class Packed:
         """Count equal bins: (P, count)."""
         if self.whole is not None:
             return self.whole.bins(extremes, count)
-        if self.fine is not None and np.array_equal(extremes, self.fine.extremes):
+        if np.array_equal(extremes, self.extremes()) and self.fine is not None:  # not of a tile
             found = self.fine.bins(count)
             if found is not None:
                 return found
