@@ -37,7 +37,7 @@ SMALL, FIRST = 40, "0.nii"
 OURS = "filterbank"
 MORE = {OURS: 8, "mirp": 1}
 """Volumes by which the larger folder is larger: enough to tell them from what a start costs, and
-few enough of a slow tool for all to take 7 minutes."""
+few enough of a slow tool for all to end within minutes."""
 LAWS = {"L": [1, 2, 1], "E": [-1, 0, 1], "W": [-1, 2, 0, -2, 1], "R": [1, -4, 6, -4, 1]}
 SIGMA, WAVELENGTH, GAMMA, ANGLES, RADIUS = 5.0, 4.0, 1.5, (0, 45, 90, 135), 31
 
