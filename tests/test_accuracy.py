@@ -106,3 +106,14 @@ def test_an_image_of_integers_comes_back_as_it_is(tmp_path: Path) -> None:
         assert row["energy"] == (image**2).sum()
         assert (row["min"], row["max"]) == (image.min(), image.max())
         assert row["p10"] == np.percentile(image, 10)
+
+
+def test_a_black_background_is_answered_with_0(tmp_path: Path) -> None:
+    """By kernels of fractions, too, and so nothing is told from it: no ridge, no shape."""
+    image = IMAGES["bytes"].copy()
+    image[:, :40] = 0
+    filters = [{"log": {"sigma": 2}}, {"hessian": {"sigma": 2, "output": "shape_index"}}]
+    sections = {"filters": filters, "statistics": ["mean"]}
+    output = run(tmp_path, {"page": image}, **sections, output={"path": "-", "maps": "float32"})
+    for row in output.statistics.to_pylist():
+        assert (output.maps("page.npy", row["filter"])[:, :25] == 0).all()

@@ -20,8 +20,11 @@ LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in luminance (ITU-R BT.601), as in JPEG and Pillow."""
 
 _SAMPLE = 4096
-_NEAR = 0.5
-"""Numbers this near another, as a share of it, have a difference that float32 holds (Sterbenz)."""
+_BACKGROUND = 1 / 64
+"""Share of pixels from which on those that are 0 are a background."""
+
+_NEAR, _NEARER = 1 / 2, 1 / 8
+"""Most distance from a median, as a share of it, without and with a background."""
 
 
 def prepare(plan: Plan, batch: Batch) -> Batch:
@@ -138,12 +141,13 @@ def _choose(
 
 
 def _offset(values: Tensor, valid: Tensor | None) -> Tensor | None:
-    """A constant per plane, (N, C) float64, or None: the median of whole numbers, which stay exact.
+    """A constant per plane, (N, C) float64, or None: the median, or 0.
 
-    Errors of float32 grow with the numbers that are added up: without the constant those are what
-    varies. Other numbers keep the digits of what is near 0, and lose their median only where more
-    than half of them are near it. Estimated from a fixed sample of pixels, so that it depends on
-    their values alone, and not on the batch.
+    Errors of float32 grow with the numbers that are added up: without their median those are what
+    varies. Whole numbers stay exact, others lose digits where they are much nearer to 0 than to it:
+    there it is taken only if more than half of them are near it. A background of 0 stays what
+    every kernel answers with 0, unless the median dwarfs the spread. Estimated from a fixed sample
+    of pixels, so that it depends on their values alone, and not on the batch.
     """
     flat = values.flatten(2)
     step = max(1, flat.shape[2] // _SAMPLE)
@@ -155,7 +159,9 @@ def _offset(values: Tensor, valid: Tensor | None) -> Tensor | None:
         seen = valid.flatten(2)[..., ::step]
         sample, count = torch.where(seen, sample, torch.nan), seen.sum(-1)
     centre = sample.nanmedian(-1).values
-    whole = sample.frac().nan_to_num_() == 0.0
-    near = (sample - centre[..., None]).abs_() < _NEAR * centre.abs()[..., None]
-    known = whole.all(-1) | (near.sum(-1) > (count - 1) // 2)
-    return torch.where(known, centre, 0.0).nan_to_num()
+    whole = (sample.frac().nan_to_num_() == 0.0).all(-1)
+    background = (sample == 0.0).sum(-1) > _BACKGROUND * count
+    reach = torch.where(background, _NEARER, _NEAR) * centre.abs()
+    near = ((sample - centre[..., None]).abs_() < reach[..., None]).sum(-1)
+    taken = (near > (count - 1) // 2) | (whole & ~background)
+    return torch.where(taken, centre, 0.0).nan_to_num()
