@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from running import run_bank, write_config
 from scipy import ndimage
 
 from pipeline.output import Output
+from pipeline.stages.prepare import _offset
 
 Array = npt.NDArray[np.float64]
 
-NEAR = 4e-6
-"""Of the response's standard deviation: less than half of what is promised."""
+NEAR, PROMISED = 4e-6, 1e-5
+"""Of the response's standard deviation: of integers, and of floats, which keep their median."""
 
 SIDE = 112
 WANTED: dict[str, Callable[[Array], Any]] = {
@@ -91,7 +93,8 @@ def test_statistics_keep_to_a_share_of_the_spread(tmp_path: Path) -> None:
         image = IMAGES[row["image"].removesuffix(".npy")].astype(np.float64)
         right = ndimage.correlate(image, KERNELS[row["filter"]], mode="mirror")
         errors = {name: abs(row[name] - of(right)) / right.std() for name, of in WANTED.items()}
-        assert max(errors.values()) <= NEAR, (row["image"], row["filter"], errors)
+        limit = PROMISED if row["image"] == "floats.npy" else NEAR
+        assert max(errors.values()) <= limit, (row["image"], row["filter"], errors)
 
 
 def test_an_image_of_integers_comes_back_as_it_is(tmp_path: Path) -> None:
@@ -106,6 +109,29 @@ def test_an_image_of_integers_comes_back_as_it_is(tmp_path: Path) -> None:
         assert row["energy"] == (image**2).sum()
         assert (row["min"], row["max"]) == (image.min(), image.max())
         assert row["p10"] == np.percentile(image, 10)
+
+
+def test_numbers_of_any_size_come_back_as_exactly_as_float32_holds_them(tmp_path: Path) -> None:
+    """The median of words of 32 bits is too large to be taken from small ones exactly."""
+    wide = np.linspace(0, 2**32 - 1, 96 * 96).astype(np.uint32).reshape(96, 96)
+    wide[:20] = np.arange(1, 97)
+    floats = np.where(np.arange(96) < 40, 7.5e-7, 5 + np.linspace(0, 4, 96)).astype(np.float32)
+    images = {"words": wide, "floats": np.tile(floats, (96, 1))}
+    output = run(tmp_path, images, statistics=["min"], output={"path": "-", "maps": "float32"})
+    for row in output.statistics.to_pylist():
+        image = images[row["image"].removesuffix(".npy")]
+        held = image.astype(np.float32)
+        np.testing.assert_array_equal(output.maps(row["image"], "identity"), held)
+        assert row["min"] == held.min()
+
+
+@pytest.mark.parametrize("shape", [(4096, 40), (512, 513), (40, 4096)])
+def test_the_median_is_not_that_of_one_column(shape: tuple[int, int]) -> None:
+    """Pixels are sampled at a distance that shares no factor with the size of the image."""
+    image = np.full(shape, 30_000.0)
+    image[:, 0] = 0.0
+    (offset,) = _offset(torch.from_numpy(image[None, None]), None).flatten().tolist()
+    assert offset == 30_000
 
 
 def test_a_black_background_is_answered_with_0(tmp_path: Path) -> None:

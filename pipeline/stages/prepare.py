@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import gcd
 
 import torch
 from torch import Tensor
@@ -23,8 +24,11 @@ _SAMPLE = 4096
 _BACKGROUND = 1 / 64
 """Share of pixels from which on those that are 0 are a background."""
 
-_NEAR, _NEARER = 1 / 2, 1 / 8
-"""Most distance from a median, as a share of it, without and with a background."""
+_NEAR = 1 / 8
+"""Most distance, as a share of a median, of what it dwarfs."""
+
+_EXACT = 1 << 22
+"""Most of a median that float32 takes from whole numbers up to 2^23 without rounding them."""
 
 
 def prepare(plan: Plan, batch: Batch) -> Batch:
@@ -144,13 +148,15 @@ def _offset(values: Tensor, valid: Tensor | None) -> Tensor | None:
     """A constant per plane, (N, C) float64, or None: the median, or 0.
 
     Errors of float32 grow with the numbers that are added up: without their median those are what
-    varies. Whole numbers stay exact, others lose digits where they are much nearer to 0 than to it:
-    there it is taken only if more than half of them are near it. A background of 0 stays what
-    every kernel answers with 0, unless the median dwarfs the spread. Estimated from a fixed sample
-    of pixels, so that it depends on their values alone, and not on the batch.
+    varies. Whole numbers stay exact. Others lose digits where they are much nearer to 0 than to it:
+    there it is taken only where it dwarfs the spread. So it is with a background of 0, which every
+    kernel is to answer with 0. Estimated from a fixed sample of pixels, so that it depends on their
+    values alone, and not on the batch.
     """
     flat = values.flatten(2)
     step = max(1, flat.shape[2] // _SAMPLE)
+    while gcd(step, flat.shape[2]) > 1:  # else of 4096 lines it sees one column
+        step -= 1
     sample = flat[..., ::step]
     if not sample.numel():
         return None
@@ -159,9 +165,10 @@ def _offset(values: Tensor, valid: Tensor | None) -> Tensor | None:
         seen = valid.flatten(2)[..., ::step]
         sample, count = torch.where(seen, sample, torch.nan), seen.sum(-1)
     centre = sample.nanmedian(-1).values
-    whole = (sample.frac().nan_to_num_() == 0.0).all(-1)
+    size = centre.abs()
+    # More than half are near: so is the median of the distances, which is not searched for.
+    near = ((sample - centre[..., None]).abs_() < _NEAR * size[..., None]).sum(-1)
+    whole = (sample.frac().nan_to_num_() == 0.0).all(-1) & (size <= _EXACT)
     background = (sample == 0.0).sum(-1) > _BACKGROUND * count
-    reach = torch.where(background, _NEARER, _NEAR) * centre.abs()
-    near = ((sample - centre[..., None]).abs_() < reach[..., None]).sum(-1)
     taken = (near > (count - 1) // 2) | (whole & ~background)
     return torch.where(taken, centre, 0.0).nan_to_num()
