@@ -86,7 +86,9 @@ def _descend(census: tuple[Array, Array, Array], bits: int, leading: Array, rank
         for i in range(leading.shape[1] if at < stop else 0):
             if leading[p, i] != before:
                 before, slot, passed = leading[p, i], i, 0
-            while np.int64(places[at]) >> bits < slot or passed + weights[at] <= ranks[p, i]:
+            while at < stop - 1 and (
+                np.int64(places[at]) >> bits < slot or passed + weights[at] <= ranks[p, i]
+            ):
                 passed += weights[at] if np.int64(places[at]) >> bits == slot else 0
                 at += 1
             leading[p, i] = (before << bits) + np.int64(places[at]) % (1 << bits)
