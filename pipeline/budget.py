@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
+from math import prod
 from pathlib import Path
 
+from pipeline.bank.blockgrid import Grid
 from pipeline.bank.compile import Schedule
-from pipeline.bank.expr import Blocks, Input, Repair, Spectrum
+from pipeline.bank.expr import Blocks, Input, Node, Repair, Spectrum
+from pipeline.types import Ints, Region
 
 WORKING = 14
 """float32 planes of one response that statistics and rendering hold at the same time."""
 
 _PLANES: dict[type, int] = {Input: 2, Blocks: 4, Spectrum: 4, Repair: 3}
-"""float32 planes that a node takes, where not one: its copy, overlap, complex numbers, support."""
+"""float32 planes that a node takes, where not one: its copy, overlap, complex numbers, support. Of
+blocks at least: of an image not much larger than they are they take more."""
 
 _GAPS = 1.25
 """What planes of a few sizes take from malloc, by what they hold (measured: at most 1.26)."""
@@ -26,9 +30,9 @@ PROCESS, READER = 900 << 20, 200 << 20
 """Bytes of the main process and of one that reads, before the first image: libraries, mostly."""
 
 
-def live_planes(schedule: Schedule) -> int:
-    """The most planes that exist at one time while a schedule runs."""
-    size = {node: _PLANES.get(type(node), 1) for node in schedule.order}
+def live_planes(schedule: Schedule, shape: Ints) -> int:
+    """The most planes of this shape that exist at one time while a schedule runs."""
+    size = {node: _planes(node, shape) for node in schedule.order}
     ends: Counter[int] = Counter()
     for node, position in schedule.last_use.items():
         ends[position] += size[node]
@@ -38,6 +42,13 @@ def live_planes(schedule: Schedule) -> int:
         most = max(most, live)
         live -= ends[position]
     return math.ceil(_GAPS * most) + 2
+
+
+def _planes(node: Node, shape: Ints) -> int:
+    least = _PLANES.get(type(node), 1)
+    if not isinstance(node, Blocks) or not prod(shape):
+        return least
+    return max(least, math.ceil(Grid.of(Region.whole(shape), shape, node.reach).planes))
 
 
 def machine_memory() -> float:

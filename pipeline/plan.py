@@ -30,6 +30,10 @@ from pipeline.types import Grid, ImageInfo, Ints, Region, Source, Tile
 NUMERICS = 9
 """Raised when the same config gives other numbers than the version before."""
 
+SOUGHT = 2 << 20
+"""Bytes of a scene's keys that begin like those of percentiles, for each statistic that asks for
+them, response and band."""
+
 _PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 26}
 
 SCENE = 1 << 23
@@ -182,16 +186,23 @@ class Plan:
         return {}
 
     def _bytes_needed(self, info: ImageInfo) -> int:
-        pixels, labels = max(map(prod, self._boxes(info))), len(self.labels(info))
+        box, labels = max(self._boxes(info), key=prod), len(self.labels(info))
+        pixels = prod(box)
         maps = 0 if self.config.output.maps == "none" else 4
         kept = maps * len(self.responses) * labels
         work = max(
-            4 * len(part.bands) * (live_planes(schedule) + WORKING)
+            4 * len(part.bands) * (live_planes(schedule, box) + WORKING)
             for part in self.together(info)
             for schedule in (part.bank.fast, part.bank.masked)
         )
         planes = pixels * (16 * max(len(info.bands), labels) + 4 * labels + work + kept)
-        return planes + (self._counters(info) if possible(self.device) else 0)
+        counters = self._counters(info) if possible(self.device) else 0
+        return planes + counters + (self._gathered(info) if self.is_scene(info) else 0)
+
+    def _gathered(self, info: ImageInfo) -> int:
+        """Bytes of what the tiles of a scene say, added up."""
+        statistics = sum(one.passes > 1 for one in accumulators(self.config.statistics))
+        return SOUGHT * statistics * len(self.responses) * len(self.labels(info))
 
     def _counters(self, info: ImageInfo) -> int:
         """Bytes in which a walk over responses counts, one by one or in groups."""

@@ -16,6 +16,7 @@ from reference import cut_valid, evaluate, tolerance
 from running import write_config
 from test_bank import MADE_UP, batch, nodata_rule, run
 
+from pipeline.bank import blocks
 from pipeline.bank import lower as lowering
 from pipeline.bank.apply import apply_bank
 from pipeline.bank.compile import BankPlan, Step, compile_bank
@@ -232,8 +233,27 @@ def test_however_many_parts_are_combined_few_of_them_exist_together(fn: str) -> 
         return compile_bank([("r", Join(tuple(parts), fn), Boundary())], 2)
 
     few, many = compiled(20), compiled(100)
-    assert live_planes(many.fast) <= live_planes(few.fast) + 1
-    assert live_planes(many.masked) <= live_planes(few.masked) + 1
+    assert live_planes(many.fast, (256, 256)) <= live_planes(few.fast, (256, 256)) + 1
+    assert live_planes(many.masked, (256, 256)) <= live_planes(few.masked, (256, 256)) + 1
+
+
+def test_planned_memory_knows_of_blocks_much_larger_than_a_thin_volume() -> None:
+    """A slice is padded to a block along each axis that is transformed."""
+    found = plan([Kernel.of(np.random.default_rng(5).normal(size=(15, 15, 15)))], ndim=3)
+    assert nodes(found, Blocks)
+    thin, cube = (live_planes(found.fast, (n, 64, 64)) for n in (1, 64))
+    assert thin >= 6 * cube
+
+
+def test_the_transform_of_a_kernel_is_kept_for_tiles_of_all_places() -> None:
+    rng = np.random.default_rng(8)
+    found = plan([Kernel.of(rng.normal(size=(41, 41)))])
+    image = rng.normal(size=(1, 1, 190, 200)).astype(np.float32)
+    before = blocks._transfer.cache_info().misses
+    for corner in ((0, 0), (37, 51), (90, 99)):
+        core = Region(corner, tuple(n + 100 - n % 3 for n in corner))
+        list(apply_bank(found, batch(image, core, found.box(core, (190, 200)))))
+    assert blocks._transfer.cache_info().misses == before + 1
 
 
 def test_a_great_many_parts_are_not_nested_too_deep_for_pickle() -> None:

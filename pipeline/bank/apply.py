@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.bank.blocks import Grid
+from pipeline.bank.blockgrid import Grid
 from pipeline.bank.blocks import forward as to_blocks
 from pipeline.bank.blocks import inverse as from_blocks
 from pipeline.bank.compile import BankPlan, Output, Step
