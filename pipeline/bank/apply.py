@@ -200,8 +200,6 @@ def _correlate(step: Step, value: Value, batch: Batch) -> list[Value]:
         column = step.through.kernel
         found = correlate_through(part, column, step.kernels, shape, passing=passing)
         value = _weighted(value, value.data, column, value.margin)
-    if value.base is None:
-        return [Value(data, step.margin) for data in found]
     pairs = zip(found, step.kernels, strict=True)
     return [_weighted(value, data, kernel, step.margin) for data, kernel in pairs]
 
@@ -233,9 +231,9 @@ def _repair(plain: Value, of: Value, node: Repair, least: float) -> Value:
 
 def _weighted(value: Value, data: Tensor, kernel: Kernel, margin: Reach) -> Value:
     """The response `data` of a kernel; its sum is what a constant is multiplied by."""
-    base = value.base
-    if base is not None:
-        base = base * float(kernel.array.sum()) + 0.0  # no -0.0
+    if value.base is None:
+        return Value(data, margin)
+    base = value.base * float(kernel.array.sum()) + 0.0  # no -0.0
     return Value(data, margin, None, None, base)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import ceil, prod
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -77,8 +78,6 @@ def correlate_through(
     if planes.device.type != "cpu":
         (between,) = correlate(x, (column,), (*shape[:-1], width))
         return correlate((between, (0,) * len(shape)), kernels, shape)
-    from pipeline.bank.native import sum_through
-
     if planes.stride(-1) != 1:
         planes = planes.contiguous()
     whole = (planes.shape[0], *shape)
@@ -87,7 +86,7 @@ def correlate_through(
         both = _through(column, kernels, corner, planes.stride(), whole, out[0].stride())
         first, then = both.first, both.then
         scratch = spaced(both.scratch)
-        sum_through(
+        _native().sum_through(
             (
                 first.taps + planes.data_ptr(),
                 first.steps,
@@ -136,14 +135,12 @@ def run_sums(x: Tensor, kernel: Kernel) -> Tensor:
     if x.device.type != "cpu":
         total = torch.nn.functional.pad(x.double().movedim(axis, -1).cumsum(-1), (1, 0))
         return ((total[..., size:] - total[..., :-size]) * weight).movedim(-1, axis).to(x.dtype)
-    from pipeline.bank.native import running_sums
-
     x = x.contiguous()
     out = packed(tuple(n - (size - 1) * (a == axis) for a, n in enumerate(x.shape)))
     if out.numel():
         inner = prod(x.shape[axis + 1 :])
         shape = (prod(x.shape[:axis]), -1, inner)
-        running_sums(x.numpy().reshape(shape), size, weight, out.numpy().reshape(shape))
+        _native().running_sums(x.numpy().reshape(shape), size, weight, out.numpy().reshape(shape))
     return out
 
 
@@ -176,11 +173,17 @@ class _Launch:
     way: int
 
 
-def _sum_taps(launch: _Launch, taps: Words, out: Sequence[Tensor]) -> None:
-    from pipeline.bank.native import sum_taps
+@cache
+def _native() -> ModuleType:
+    """The loops, once there is a first one to run: to look them up each time is dear, too."""
+    from pipeline.bank import native
 
+    return native
+
+
+def _sum_taps(launch: _Launch, taps: Words, out: Sequence[Tensor]) -> None:
     to = launch.rows + np.array([x.data_ptr() for x in out])
-    sum_taps(
+    _native().sum_taps(
         taps,
         launch.steps,
         launch.weights,
