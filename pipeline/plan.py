@@ -1,4 +1,7 @@
-"""Everything decided before the first pixel is read: frozen, picklable, with a digest."""
+"""Everything decided before the first pixel is read: frozen, picklable, with a digest.
+
+Over 300 lines, because what a job needs of memory follows from all that is decided.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from typing import Any
 from pipeline.bands import BandPlan, choose_bands, compile_banks
 from pipeline.bank.expr import Node
 from pipeline.boundary import Boundary
-from pipeline.budget import PROCESS, READER, THREAD, WORKING, live_planes, machine_memory
+from pipeline.budget import PROCESS, READER, SOUGHT, THREAD, WORKING, live_planes, machine_memory
 from pipeline.config import Config, NamedFilter, expanded, response_id
 from pipeline.derive import derived_labels
 from pipeline.errors import PlanError
@@ -29,10 +32,6 @@ from pipeline.types import Grid, ImageInfo, Ints, Region, Source, Tile
 
 NUMERICS = 9
 """Raised when the same config gives other numbers than the version before."""
-
-SOUGHT = 2 << 20
-"""Bytes of a scene's keys that begin like those of percentiles, for each statistic that asks for
-them, response and band."""
 
 _PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 26}
 

@@ -1,4 +1,7 @@
-"""Run a bank on a batch: convolution is always `valid`, padding happens in `extend` alone."""
+"""Run a bank on a batch: convolution is always `valid`, padding happens in `extend` alone.
+
+Over 300 lines, because each kind of node has its few here.
+"""
 
 from __future__ import annotations
 

@@ -74,8 +74,8 @@ def correlate_through(
     The bits are those of the two one after the other.
     """
     planes, corner = x
-    width = shape[-1] + kernels[0].shape[-1] - 1
     if planes.device.type != "cpu":
+        width = shape[-1] + kernels[0].shape[-1] - 1
         (between,) = correlate(x, (column,), (*shape[:-1], width))
         return correlate((between, (0,) * len(shape)), kernels, shape)
     if planes.stride(-1) != 1:
@@ -84,8 +84,7 @@ def correlate_through(
     out = [(spaced if passing else packed)(whole) for _ in kernels]
     if out[0].numel():
         both = _through(column, kernels, corner, planes.stride(), whole, out[0].stride())
-        first, then = both.first, both.then
-        scratch = spaced(both.scratch)
+        first, then, scratch = both.first, both.then, spaced(both.scratch)
         _native().sum_through(
             (
                 first.taps + planes.data_ptr(),
