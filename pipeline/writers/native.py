@@ -14,8 +14,36 @@ from pipeline.compiled import compiled
 
 LONGEST = 15
 """The most bits of a code (RFC 1951)."""
+LANES, DEEP = 64, 4
+"""Pixels that are looked at side by side, and how many of a lane before it goes back to memory."""
 
 Array = npt.NDArray[Any]
+
+
+def _ends(values: Array, lanes: Array, ends: Array) -> None:
+    """ends = least and greatest value, NaN where one is not finite; lanes: room, (3, LANES)."""
+    low, high, off = lanes[0], lanes[1], lanes[2]
+    low[:], high[:], off[:] = np.inf, -np.inf, 0.0
+    whole = len(values) // (DEEP * LANES) * (DEEP * LANES)
+    for first in range(0, whole, DEEP * LANES):
+        run = values[first : first + DEEP * LANES]
+        for j in range(LANES):
+            a, b, c = low[j], high[j], off[j]
+            for k in range(DEEP):
+                v = run[k * LANES + j]
+                a = min(a, v)
+                b = max(b, v)
+                c += v - v  # NaN for what is not finite, and from then on
+            low[j], high[j], off[j] = a, b, c
+    for i in range(whole, len(values)):
+        v = values[i]
+        low[0], high[0], off[0] = min(low[0], v), max(high[0], v), off[0] + (v - v)
+    ends[0], ends[1] = low.min(), high.max()
+    if np.isnan(off).any():
+        ends[:] = np.nan
+
+
+ends = compiled(_ends, [f"void({x}[::1], {x}[:,::1], {x}[::1])" for x in ("f4", "f8")])
 
 
 def _codes(values: Array, valid: Array, offset: float, scale: float, top: int, out: Array) -> None:

@@ -52,12 +52,12 @@ class Codes:
         scale = (hi - lo) / (top - 1)
         return cls(lo - scale + 0.0, scale, top)  # no -0.0, which equals 0
 
-    def encode(self, values: Floats, valid: Mask) -> Whole:
+    def encode(self, values: Floats, valid: Mask | None) -> Whole:
         """Nearest code of each value, clipped to 1..top; 0 where invalid. Shapes are kept."""
         from pipeline.writers import native
 
         codes: Whole = np.empty(values.shape, np.uint8 if self.top < 256 else np.uint16)
-        known = _NOWHERE if valid.all() else np.ascontiguousarray(valid).reshape(-1)
+        known = _NOWHERE if valid is None else np.ascontiguousarray(valid).reshape(-1)
         flat = np.ascontiguousarray(values).reshape(-1)
         native.codes(flat, known, self.offset, self.scale, self.top, codes.reshape(-1))
         return codes
@@ -103,16 +103,16 @@ def render(
     ValueError
         Where there is no pixel to draw, or the limits are no span.
     """
-    usable = finite(values, valid)
-    codes = Codes.spanning(*(span(values, usable) if limits is None else checked(limits)), depth)
+    usable, ends = seen(values, valid)
+    codes = Codes.spanning(*(ends if limits is None else checked(limits)), depth)
     chunks = {**(text or {}), **_said(codes, limits)}
     if values.ndim == 3:
         parts = parts_of(values.shape, spacing, size)
         chunks |= {"size": "{}x{}x{}".format(*values.shape), "parts": text_of(parts)}
-        values, usable = assembled(values, usable, parts)
+        values, usable = assembled(values, finite(values, usable), parts)
     elif (step := -(-max(values.shape) // size)) > 1:
         chunks |= {"size": "{}x{}".format(*values.shape), "reduced": str(step)}
-        values, usable = reduce(values, usable, step)
+        values, usable = reduce(values, finite(values, usable), step)
     return encode(codes.encode(values, usable), chunks)
 
 
@@ -134,22 +134,37 @@ def _said(codes: Codes, limits: Limits | None) -> dict[str, str]:
 
 def finite(values: Floats, valid: Mask | None) -> Mask:
     """Where a response holds a number, as bool of its shape; refuse one without pixels."""
-    if values.ndim not in (2, 3) or values.size == 0:
-        message = f"a picture needs (H, W) or (D, H, W) pixels, got shape {values.shape}"
-        raise ValueError(message)
+    _require_picture(values)
     numbers = np.isfinite(values)
     return numbers if valid is None else numbers & valid
 
 
-def span(values: Floats, usable: Mask) -> Limits:
-    """Smallest and largest usable value; (0, 0) where there is none."""
+def _require_picture(values: Floats) -> None:
+    if values.ndim not in (2, 3) or values.size == 0:
+        message = f"a picture needs (H, W) or (D, H, W) pixels, got shape {values.shape}"
+        raise ValueError(message)
+
+
+def seen(values: Floats, valid: Mask | None) -> tuple[Mask | None, Limits]:
+    """Where a response holds a number, None for everywhere; the least and the greatest of them.
+
+    (0, 0) where there is none. Raises ValueError as `finite` does.
+    """
+    from pipeline.writers import native
+
+    _require_picture(values)
+    if valid is None:
+        ends = np.empty(2, values.dtype)
+        lanes = np.empty((3, native.LANES), values.dtype)
+        native.ends(np.ascontiguousarray(values).reshape(-1), lanes, ends)
+        if not np.isnan(ends[0]):
+            return None, (float(ends[0]), float(ends[1]))
+    usable = finite(values, valid)
     if not usable.any():
-        return 0.0, 0.0
-    if usable.all():
-        return float(values.min()), float(values.max())
+        return usable, (0.0, 0.0)
     lo = np.min(values, where=usable, initial=np.inf)
     hi = np.max(values, where=usable, initial=-np.inf)
-    return float(lo), float(hi)
+    return usable, (float(lo), float(hi))
 
 
 def checked(limits: Limits) -> Limits:
