@@ -18,8 +18,11 @@ FAST: Ints = tuple(
 )
 """Lengths whose transforms are fast."""
 
-LONGEST = {1: 4096, 2: 512, 3: 128}
+LONGEST = {1: 4096, 2: 640, 3: 128}
 """The longest block side, by the number of axes that are transformed."""
+
+TILE = 1024
+"""What divides the sides of tiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +46,8 @@ class Grid:
         order = tuple(sorted(range(len(reach)), key=lambda axis: sum(reach[axis]) > 0))
         extents = tuple(sum(reach[axis]) + 1 for axis in order)
         longest = LONGEST[min(3, sum(n > 1 for n in extents))]
-        sides = tuple(_side(image[a], k, longest) for a, k in zip(order, extents, strict=True))
-        steps = tuple(s - k + 1 for s, k in zip(sides, extents, strict=True))
+        cuts = [_cut(image[axis], k, longest) for axis, k in zip(order, extents, strict=True)]
+        sides, steps = zip(*cuts, strict=True)
         lead = tuple(region.start[a] % step for a, step in zip(order, steps, strict=True))
         shape = tuple(region.shape[axis] for axis in order)
         counts = tuple(ceil((n + a) / s) for n, a, s in zip(shape, lead, steps, strict=True))
@@ -72,9 +75,16 @@ class Grid:
         return enumerate(product(*(range(n) for n in self.counts[:-1])))
 
 
-def _side(size: int, extent: int, longest: int) -> int:
-    """The side of a block with the least to transform along an axis of this size."""
+def _cut(size: int, extent: int, longest: int) -> tuple[int, int]:
+    """The side of a block, and its part that is kept: of all there are, with the least to transform.
+
+    Where an image may be cut into tiles, blocks end where tiles do: none is needed for two of them.
+    """
     if extent == 1:
-        return 1
+        return 1, 1
     sides = [s for s in FAST if extent < s <= max(longest, 2 * extent)]
-    return min(sides, key=lambda s: (ceil(size / (s - extent + 1)) * s, s))
+    if size > TILE:
+        cuts = [(s, 1 << (s - extent + 1).bit_length() - 1) for s in sides]
+        return min(cuts, key=lambda cut: (cut[0] / min(cut[1], TILE), cut[0]))
+    side = min(sides, key=lambda s: (ceil(size / (s - extent + 1)) * s, s))
+    return side, side - extent + 1
