@@ -76,7 +76,7 @@ class Grid:
 
 
 def _cut(size: int, extent: int, longest: int) -> tuple[int, int]:
-    """The side of a block, and its part that is kept: of all there are, with the least to transform.
+    """The side of a block with the least to transform in all, and its part that is kept.
 
     Where an image may be cut into tiles, blocks end where tiles do: none is needed for two of them.
     """

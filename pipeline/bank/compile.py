@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from pipeline.bank.expr import (
@@ -103,6 +103,29 @@ class Schedule:
         """In how many ways the image itself is extended."""
         return sum(isinstance(node, Input) for node in self.order)
 
+    def only(self, places: Ints) -> Schedule:
+        """The steps that some of the outputs need, as they are: with the bits they have in all."""
+        answers = tuple(self.answers[i] for i in places)
+        needed, steps = set(answers), []
+        for step in reversed(self.steps):
+            if not needed.isdisjoint(step.at):
+                needed.update(step.parts)
+                steps.append(step)
+        steps.reverse()
+        made = {at: i for i, step in enumerate(steps) for at in step.at}
+        last = {at: i for i, step in enumerate(steps) for at in step.parts}
+        due = 0
+        for answer in answers:  # handed out in this order
+            due = max(due, made[answer])
+            last[answer] = max(due, last.get(answer, 0))
+        ends: dict[int, Ints] = {}
+        for at, i in made.items():
+            end = last.get(at, i)
+            ends[end] = (*ends.get(end, ()), at)
+        kept = tuple(replace(step, ends=ends.get(i, ())) for i, step in enumerate(steps))
+        outputs = tuple(self.outputs[i] for i in places)
+        return replace(self, outputs=outputs, steps=kept, answers=answers)
+
 
 @dataclass(frozen=True)
 class BankPlan:
@@ -124,6 +147,15 @@ class BankPlan:
         """Pixels of an image that the bank needs on either side of a core, per axis."""
         margins = [m for node, m in self.masked.margin.items() if isinstance(node, Input)]
         return tuple(max(max(m[axis]) for m in margins) for axis in range(self.ndim))
+
+    def only(self, names: Collection[str]) -> BankPlan:
+        """Some of the responses alone, which have the bits that they have among all."""
+        places = tuple(i for i, output in enumerate(self.outputs) if output.name in names)
+        if len(places) == len(self.outputs):
+            return self
+        outputs = tuple(self.outputs[i] for i in places)
+        fast, masked = self.fast.only(places), self.masked.only(places)
+        return replace(self, outputs=outputs, fast=fast, masked=masked)
 
     def box(self, core: Region, shape: Ints) -> Region:
         """The pixels to read for a core: core and halo, as far as the image has them."""

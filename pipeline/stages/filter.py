@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -86,10 +86,12 @@ def _cut(batch: Batch, part: slice) -> Batch:
     )
 
 
-def responses(plan: Plan, info: ImageInfo, prepared: Batch) -> Iterator[Response]:
+def responses(
+    plan: Plan, info: ImageInfo, prepared: Batch, names: Collection[str] | None = None
+) -> Iterator[Response]:
     """Every response of a prepared batch that is written, one at a time.
 
-    info: of its images as they are stored.
+    info: of its images as they are stored; names: of the responses that are wanted, if not all.
     """
     alone = plan.is_scene(info)
     for part in plan.together(info):
@@ -97,7 +99,7 @@ def responses(plan: Plan, info: ImageInfo, prepared: Batch) -> Iterator[Response
         bank = part.rest if part.rest is not None and fused.fits(part, batch) else part.bank
         if alone and batch.valid is not None and batch.valid.all():  # of these bands in this tile
             batch = replace(batch, valid=None)
-        yield from apply_bank(bank, batch)
+        yield from apply_bank(bank if names is None else bank.only(names), batch)
 
 
 def _compute(plan: Plan, batch: Batch) -> Result:

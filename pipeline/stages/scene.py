@@ -119,7 +119,8 @@ def _further(plan: Plan, batch: Batch, briefs: Mapping[Key, Briefs]) -> Piece:
     prepared = prepare(plan, batch)
     states: dict[Key, States] = {}
     _, shared = _parted(prepared.regions[0])
-    for response in responses(plan, batch.tiles[0].source.header, prepared):
+    asked = {name for name, _, _ in briefs}
+    for response in responses(plan, batch.tiles[0].source.header, prepared, asked):
         watch.lap("filter")
         for part in parts(response, prepared.tiles, shared, single=True):
             key = response.name, response.bands[part.rows.start], part.region

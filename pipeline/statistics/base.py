@@ -145,6 +145,17 @@ class Block:
         return pixels.ranked(ranks) if self.alone and isinstance(pixels, Packed) else None
 
     @property
+    def numbers(self) -> Census | None:
+        """How often each number occurs, by all bits of its key; None unless whole and few.
+
+        For tiles of a scene: it is what they say together.
+        """
+        from pipeline.statistics.packed import Packed
+
+        pixels = self.pixels
+        return None if self.alone or not isinstance(pixels, Packed) else pixels.numbers
+
+    @property
     def searched(self) -> Searched:
         """The pixels, where `ranked` does not know them."""
         return cast("Searched", self.pixels)

@@ -14,9 +14,17 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.statistics.native import Array
+from pipeline.types import Ints
 
 Counts = npt.NDArray[np.int64]
 Places = npt.NDArray[np.uint32]
+
+AT_ONCE: Ints = (32,)
+IN_TWO: Ints = (18, 14)
+"""Bits of keys that are counted in each pass: of few whole numbers, and of any."""
+
+FEW = 1 << 16
+"""Places of a plane up to which a census of all bits is kept."""
 
 SPARSE = 1 << 14
 """Places of a plane up to which sorting them is cheaper than a table of all."""
@@ -61,6 +69,18 @@ class Census:
         stop = self.bounds[-1]
         return Census(self.places[:stop].copy(), self.weights[:stop].copy(), self.bounds)
 
+    @property
+    def most(self) -> int:
+        """Places of the plane that has most of them."""
+        return int(np.diff(self.bounds).max())
+
+    def leading(self, bits: int) -> Census:
+        """How often the first bits occur, where all 32 were counted."""
+        room = len(self.places) + 1
+        kept = np.empty(room, np.uint32), np.empty(room, np.int64), np.empty_like(self.bounds)
+        _shorten((self.places, self.weights, self.bounds), 32 - bits, kept)
+        return Census(*kept).trimmed()
+
     def merge(self, other: Census) -> Census:
         """What occurs in two parts of the same planes."""
         size = len(self.places) + len(other.places)
@@ -87,6 +107,26 @@ def _find_runs(sorted: Array, bounds: Array, kept: tuple[Array, Array, Array]) -
 
 _COUNTED = "Tuple((u4[::1], i8[::1], i8[::1]))"
 _runs = compiled(_find_runs, f"void(u4[::1], i8[::1], {_COUNTED})")
+
+
+def _cut_keys(
+    given: tuple[Array, Array, Array], down: int, kept: tuple[Array, Array, Array]
+) -> None:
+    """Move ascending places down by some bits, and add the weights of those that become one."""
+    places, weights, starts = kept
+    k = 0
+    for p in range(len(starts) - 1):
+        starts[p] = k
+        for i in range(given[2][p], given[2][p + 1]):
+            place = np.uint32(given[0][i] >> np.uint32(down))
+            if k == starts[p] or places[k - 1] != place:
+                places[k], weights[k] = place, 0
+                k += 1
+            weights[k - 1] += given[1][i]
+    starts[len(starts) - 1] = k
+
+
+_shorten = compiled(_cut_keys, f"void({_COUNTED}, i8, {_COUNTED})")
 
 
 def _find_counts(given: Array, bounds: Array, size: int, kept: tuple[Array, Array, Array]) -> None:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import numpy as np
 
 from pipeline.statistics.base import STATISTICS, Block, Column, Counts, Floats
 from pipeline.statistics.extremes import widen
 
+if TYPE_CHECKING:
+    from pipeline.statistics.census import Census
+
 BINS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """First pass over few whole numbers: least and greatest, (P, 2), and how often each occurs."""
+
+    extremes: Floats
+    census: Census
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +32,8 @@ class Bins:
     counts: Counts
 
 
-State: TypeAlias = Floats | Bins
-"""The first pass finds least and greatest value, (P, 2) float64."""
+State: TypeAlias = Floats | Numbers | Bins
+"""The first pass over anything else finds least and greatest value, (P, 2) float64."""
 
 
 @STATISTICS.register("histogram")
@@ -55,7 +66,8 @@ class Histogram:
     def start(self, block: Block, brief: Floats | None) -> State:
         """Find the extremes of a block; count its pixels once those of the whole are known."""
         if brief is None:
-            return block.pixels.extremes()
+            extremes, census = block.pixels.extremes(), block.numbers
+            return extremes if census is None else Numbers(extremes, census)
         return Bins(block.pixels.bins(brief, BINS))
 
     def merge(self, a: State, b: State) -> State:
@@ -65,16 +77,32 @@ class Histogram:
         if isinstance(a, Bins) or isinstance(b, Bins):
             message = "states of two different passes cannot be merged"
             raise TypeError(message)
-        return widen(a, b)
+        extremes = widen(_extremes(a), _extremes(b))
+        if isinstance(a, Numbers) and isinstance(b, Numbers):
+            from pipeline.statistics.census import FEW
+
+            census = a.census.merge(b.census)
+            return Numbers(extremes, census) if census.most <= FEW else extremes
+        return extremes
 
     def next(self, state: State) -> Floats | None:
         """Ask for a second pass, with the extremes as brief."""
-        return None if isinstance(state, Bins) else state
+        return state if isinstance(state, np.ndarray) else None
 
-    def finish(self, state: Bins) -> Mapping[str, Floats]:
+    def finish(self, state: Numbers | Bins) -> Mapping[str, Floats]:
         """Turn counts into bits."""
         from pipeline.statistics.finish import entropies
 
-        out = np.empty(len(state.counts))
-        entropies(state.counts, out)
+        if isinstance(state, Numbers):
+            from pipeline.statistics.whole import Whole
+
+            counts = Whole.from_census(state.census).bins(state.extremes, BINS)
+        else:
+            counts = state.counts
+        out = np.empty(len(counts))
+        entropies(counts, out)
         return {"entropy": out}
+
+
+def _extremes(state: Floats | Numbers) -> Floats:
+    return state.extremes if isinstance(state, Numbers) else state

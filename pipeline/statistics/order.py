@@ -4,7 +4,7 @@ The block that is all of a response finds them itself. Else they are found by ke
 one, an unsigned integer that sorts as the float does. The first pass counts the leading bits of all
 keys; each further pass counts the next bits of those keys that begin like a wanted one, until all
 32 are known. The state stays small whatever a plane measures: a scene takes two passes, of 18 bits
-and of 14.
+and of 14, or one where it measures few whole numbers.
 """
 
 from __future__ import annotations
@@ -100,6 +100,20 @@ class Start:
     census: Census
     steps: Ints
 
+    def merge(self, other: Start) -> Start:
+        """What two parts say; as much of the keys as both know, and is kept of so many."""
+        from pipeline.statistics.census import AT_ONCE, FEW, IN_TWO
+
+        steps = max(self.steps, other.steps, key=len)
+        census = self._counted(steps).merge(other._counted(steps))
+        found = Start(self.n + other.n, census, steps)
+        if steps == AT_ONCE and census.most > FEW:
+            return Start(found.n, found._counted(IN_TWO), IN_TWO)
+        return found
+
+    def _counted(self, steps: Ints) -> Census:
+        return self.census if steps == self.steps else self.census.leading(steps[0])
+
     def descend(self) -> Search:
         """What is known after it."""
         return Search.begin(self.n, self.steps).descend(self.census)
@@ -177,7 +191,7 @@ class Order:
     def merge(self, a: State, b: State) -> State:
         """Add the counts."""
         if isinstance(a, Start) and isinstance(b, Start):
-            return Start(a.n + b.n, a.census.merge(b.census), a.steps)
+            return a.merge(b)
         if isinstance(a, Further) and isinstance(b, Further):
             return Further(a.search, a.census.merge(b.census))
         message = "states of two different passes cannot be merged"

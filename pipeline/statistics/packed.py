@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
-from typing import ClassVar, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pipeline.statistics import counting, native
 from pipeline.statistics.base import Block, Counts, Floats
 from pipeline.statistics.cells import CELL, first_of, grid_of
-from pipeline.statistics.census import Census
+from pipeline.statistics.census import AT_ONCE, IN_TWO, Census
 from pipeline.statistics.fine import FEW, Fine
 from pipeline.statistics.lazy import lazy
 from pipeline.statistics.look import look
@@ -41,14 +41,14 @@ class Packed:
     """Valid pixels of P planes.
 
     values: (P, Z, Y, X) float32; valid: bool of the same shape, or None for everywhere; shape:
-    (P, *cells); counted, found: of keys that were looked for, and pixels at ranks, for the next
-    statistic that asks.
+    (P, *cells); alone: no other block will be merged; counted, found: of keys that were looked for,
+    and pixels at ranks, for the next statistic that asks.
     """
 
     values: Pixels
     valid: npt.NDArray[np.bool_] | None
     shape: Ints
-    steps: ClassVar[Ints] = (18, 14)
+    alone: bool = True
     counted: dict[tuple[Ints, bytes], Census] = field(default_factory=dict, repr=False)
     found: dict[bytes, Floats | None] = field(default_factory=dict, repr=False)
 
@@ -60,7 +60,7 @@ class Packed:
         flat = (planes, prod(extents[:-2]), *([1, *extents][-2:]))
         values = block.values.float().contiguous().numpy().reshape(flat)
         valid = None if block.valid is None else block.valid.contiguous().numpy().reshape(flat)
-        return cls(values, valid, (planes, *grid_of(tuple(extents))))
+        return cls(values, valid, (planes, *grid_of(tuple(extents))), block.alone)
 
     @lazy
     def runs(self) -> tuple[Pixels, Counts]:
@@ -74,9 +74,13 @@ class Packed:
     @lazy
     def pixels(self) -> Pixels:
         """The pixels plane after plane, within one in any order; every NaN has the same bits."""
-        if self.valid is None and not np.isnan(self.extremes()).any():
+        if self.valid is None and not self._any_nan():
             return self.values.reshape(-1)
         return self.runs[0]
+
+    def _any_nan(self) -> bool:
+        looked = self.__dict__.get("seen")  # in a further pass nobody needs all that a look tells
+        return bool(np.isnan(self.values.min() if looked is None else looked.extremes).any())
 
     @lazy
     def bounds(self) -> Counts:
@@ -140,9 +144,9 @@ class Packed:
 
     def bins(self, extremes: Floats, count: int) -> Counts:
         """Count equal bins: (P, count)."""
-        if self.whole is not None:
+        if self.alone and self.whole is not None:
             return self.whole.bins(extremes, count)
-        if np.array_equal(extremes, self.extremes()) and self.fine is not None:  # not of a tile
+        if self.alone and np.array_equal(extremes, self.extremes()) and self.fine is not None:
             found = self.fine.bins(count)
             if found is not None:
                 return found
@@ -170,10 +174,20 @@ class Packed:
             out[p] = np.sort(self.pixels[start:stop])[ranks[p]] if start < stop else np.nan
         return out + 0.0  # -0 is 0
 
+    @lazy
+    def numbers(self) -> Census | None:
+        """How often each number occurs, by all bits of its key, where all are whole and few."""
+        return None if self.whole is None else self.whole.census()
+
+    @property
+    def steps(self) -> Ints:
+        """How many bits of a key each pass is to count."""
+        return IN_TWO if self.numbers is None else AT_ONCE
+
     def census(self, leading: Counts, steps: Ints) -> Census:
         """Count the bits that follow."""
-        if self.whole is not None:
-            return self.whole.census(leading, steps)
+        if steps == AT_ONCE and self.numbers is not None:
+            return self.numbers
         mark = steps, leading.tobytes()
         if mark not in self.counted:
             first = len(steps) == 1

@@ -15,8 +15,8 @@ from pipeline.compiled import compiled
 from pipeline.statistics.base import Counts, Floats
 from pipeline.statistics.census import Census
 from pipeline.statistics.counting import STEP, keys, tally
+from pipeline.statistics.finish import numbers
 from pipeline.statistics.native import Array
-from pipeline.types import Ints
 
 SPAN = 1 << 16
 """Most numbers between the least and the greatest of a plane, and no more than it has pixels."""
@@ -48,6 +48,13 @@ class Whole:
         _tabulate(pixels, bounds, extents, values, weights, starts)
         return cls(values[: starts[-1]], weights[: starts[-1]], starts)
 
+    @classmethod
+    def from_census(cls, census: Census) -> Whole:
+        """The numbers whose keys were counted, all bits of them."""
+        values = np.empty((1, len(census.places)))
+        numbers(census.places.astype(np.int64)[None], values)
+        return cls(values[0].astype(np.float32), census.weights, census.bounds)
+
     def bins(self, extremes: Floats, count: int) -> Counts:
         """Count equal bins: (P, count)."""
         out = np.empty((len(self.bounds) - 1, count), np.int64)
@@ -60,14 +67,11 @@ class Whole:
         _rank(self.values, self.weights, self.bounds, ranks, out)
         return out
 
-    def census(self, leading: Counts, steps: Ints) -> Census:
-        """Count the bits that follow."""
-        size, bounds = len(self.values), self.bounds
-        found = np.empty(size, np.uint32)
+    def census(self) -> Census:
+        """How often each number occurs, by all bits of its key."""
+        found = np.empty(len(self.values), np.uint32)
         keys(self.values, found, 0)
-        kept = np.empty(size, np.uint32), np.empty(size, np.int64), np.empty_like(bounds)
-        _count((found, self.weights, bounds), leading, sum(steps[:-1]), steps[-1], kept)
-        return Census(*kept).trimmed()
+        return Census(found, self.weights, self.bounds)
 
 
 def _make_table(
@@ -110,42 +114,6 @@ def _count_bins(values: Array, weights: Array, bounds: Array, extent: Array, out
 
 
 _bins = compiled(_count_bins, "void(f4[::1], i8[::1], i8[::1], f8[:,::1], i8[:,::1])")
-
-
-def _count_keys(
-    given: tuple[Array, Array, Array],
-    leading: Array,
-    done: int,
-    bits: int,
-    kept: tuple[Array, Array, Array],
-) -> None:
-    """Count the bits after the first `done` of keys that begin with those of a leading one.
-
-    given: keys, weights and bounds, of planes; kept: what occurs, as a census has it. Keys and
-    leading (P, slots) ascend; of equal leading bits the first slot counts.
-    """
-    keys, weights, bounds = given
-    places, sums, starts = kept
-    k = 0
-    for p in range(len(leading)):
-        slot, starts[p] = 0, k
-        for i in range(bounds[p], bounds[p + 1]):
-            key = np.int64(keys[i]) >> (32 - done - bits)
-            while slot < leading.shape[1] and leading[p, slot] < key >> bits:
-                slot += 1
-            if slot == leading.shape[1]:
-                break
-            if leading[p, slot] == key >> bits:
-                place = (slot << bits) + key % (1 << bits)
-                if k == starts[p] or places[k - 1] != place:
-                    places[k], sums[k] = place, 0
-                    k += 1
-                sums[k - 1] += weights[i]
-    starts[len(leading)] = k
-
-
-_COUNTED = "Tuple((u4[::1], i8[::1], i8[::1]))"
-_count = compiled(_count_keys, f"void({_COUNTED}, i8[:,::1], i8, i8, {_COUNTED})")
 
 
 def _find_ranks(values: Array, weights: Array, bounds: Array, ranks: Array, out: Array) -> None:
