@@ -1,7 +1,8 @@
 """What does the whole product cost as the job grows? It should cost the same per unit of work.
 
 CPU time of runs in this process with one thread, a run on one tiny image taken away, over Mpixels,
-filters or images; for threads, wall time. Rounds are interleaved; what a curve is worth is its
+filters or images; for threads, wall time. The best of three runs or more counts, as memory that the
+system has never handed out is dear. Rounds are interleaved; what a curve is worth is its
 dearest point over its cheapest, within a round. Checked against scipy in float64.
 
     python benchmarks/curves.py [--quick] [--rounds 2] [--only size,images] [--json FILE]

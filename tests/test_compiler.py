@@ -16,7 +16,7 @@ from reference import cut_valid, evaluate, tolerance
 from running import write_config
 from test_bank import MADE_UP, batch, nodata_rule, run
 
-from pipeline.bank import blocks
+from pipeline.bank import blockgrid, blocks
 from pipeline.bank import lower as lowering
 from pipeline.bank.apply import apply_bank
 from pipeline.bank.compile import BankPlan, Step, compile_bank
@@ -369,6 +369,49 @@ def test_a_strict_tile_inside_a_scene_has_the_bits_of_the_whole() -> None:
         assert part.valid is None
         assert full.valid is not None
         assert torch.equal(part.values, full.values[..., 17:40, 20:46])
+
+
+@pytest.mark.parametrize("holes", [False, True], ids=["complete", "holes"])
+def test_some_of_a_bank_have_the_bits_that_they_have_among_all(holes: bool) -> None:
+    """Passes, windows and transforms are shared as if all were asked for."""
+    rng = np.random.default_rng(26)
+    bank = [kernel(rng, 2) for _ in range(12)]
+    bank += [Kernel.of(rng.normal(size=(25, 25))) for _ in range(3)]
+    nodes = [Conv(Input(), k) for k in bank]
+    nodes += [Join(tuple(nodes[i : i + 3]), "sum") for i in (0, 5, 12)]
+    image = rng.normal(size=(1, 2, 60, 71)).astype(np.float32)
+    valid = rng.random(image.shape) > 0.01 if holes else None
+    plan = compile_bank([(str(i), node, Boundary()) for i, node in enumerate(nodes)], 2)
+    given = batch(image, valid=valid)
+    whole = {response.name: response for response in apply_bank(plan, given)}
+    for _ in range(20):
+        names = {str(i) for i in rng.choice(len(nodes), rng.integers(1, 5), replace=False)}
+        part = plan.only(names)
+        assert len(part.fast.steps) < len(plan.fast.steps)
+        found = list(apply_bank(part, given))
+        assert [one.name for one in found] == [o.name for o in plan.outputs if o.name in names]
+        for one in found:
+            assert torch.equal(one.residual, whole[one.name].residual)
+            assert (one.valid is None) == (not holes)
+
+
+@pytest.mark.parametrize("edge", [15, 31, 101])
+def test_blocks_of_large_images_end_where_tiles_do(edge: int) -> None:
+    """No block is transformed for two tiles; a tile is as exact as the whole."""
+    rng = np.random.default_rng(edge)
+    image = rng.normal(size=(1, 1, 1100, 1300)).astype(np.float32)
+    node = Conv(Input(), Kernel.of(rng.normal(size=(edge, edge))))
+    plan = compile_bank([("0", node, Boundary())], 2)
+    assert nodes(plan, Blocks)
+    (whole,) = apply_bank(plan, batch(image))
+    core = Region((1024, 1024), (1100, 1300))
+    grid = blockgrid.Grid.of(core, (1100, 1300), node.kernel.reach)
+    assert grid.lead == (0, 0)
+    assert all(1024 % step == 0 for step in grid.steps)
+    (tile,) = apply_bank(plan, batch(image, core, plan.box(core, (1100, 1300))))
+    scale = float(whole.values.std())
+    difference = tile.values - whole.values[..., 1024:, 1024:]
+    assert float(difference.abs().max()) < 1e-5 * scale
 
 
 @pytest.mark.parametrize("engine", ENGINES)

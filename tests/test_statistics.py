@@ -606,6 +606,38 @@ def test_leading_bits_are_counted_of_few_and_many_pixels(size: int) -> None:
         np.testing.assert_array_equal(found.weights[start:stop], counts)
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "passes"),
+    [
+        (lambda rng: rng.integers(-90, 90, 256 * 70), lambda rng: rng.integers(5, 900, 99 * 70), 1),
+        (lambda rng: rng.integers(-9, 9, 256 * 70), lambda rng: rng.normal(0, 9, 99 * 70), 2),
+        (  # each has few numbers, both have too many
+            lambda rng: rng.permutation(250 * 250)[: 256 * 240],
+            lambda rng: rng.permutation(250 * 250)[: 256 * 240] - 10**5,
+            2,
+        ),
+        (lambda rng: rng.integers(0, 9, 256 * 70), lambda rng: np.zeros(70), 1),
+    ],
+    ids=["whole", "one of two", "too many", "masked"],
+)
+def test_whole_numbers_of_tiles_are_asked_once(left, right, passes: int) -> None:
+    rng = np.random.default_rng(4)
+    parts = [np.asarray(draw(rng), np.float32) for draw in (left, right)]
+    height = 240 if parts[0].size == 256 * 240 else 70
+    values = torch.from_numpy(np.hstack([part.reshape(height, -1) for part in parts]))[None]
+    valid = torch.ones_like(values, dtype=torch.bool)
+    if parts[1].size == height:
+        valid[..., 256:] = False
+    mask = None if valid.all() else valid
+    blocks = list(cut(values, mask, [[], [256]]))
+    assert_bits(measure_all(blocks), of(values, mask))
+    assert_bits(measure_all(blocks[::-1]), of(values, mask))
+    for name in ("order", "histogram"):
+        statistic = STATISTICS[name]()
+        state = statistic.merge(*(statistic.start(block, None) for block in blocks))
+        assert (statistic.next(state) is None) == (passes == 1), name
+
+
 def test_volumes_may_be_cut_between_any_two_slices() -> None:
     values = planes(14, (2, 5, 300, 20))
     blocks = list(cut(values, None, [[1, 3], [256], []]))
