@@ -393,6 +393,8 @@ def test_pfm_rows_run_from_the_bottom_up(tmp_path: Path, kind: str, depth: int, 
     samples = RNG.normal(size=(3, 4, depth)).astype(np.float32)
     scale = "-1.0" if order == "<" else "1.0"
     body = samples[::-1].astype(f"{order}f4").tobytes()
+    body = b"\n \r\n" + body[4:]  # pixels that could be taken for the header's end
+    samples[-1].flat[0] = np.frombuffer(body, f"{order}f4", 1)[0]
     (tmp_path / "x.pfm").write_bytes(f"{kind}\n4 3\n{scale}\n".encode() + body)
     info, values, _ = read("pnm", tmp_path / "x.pfm")
     assert info.dtype == "float32"

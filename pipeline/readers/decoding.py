@@ -14,7 +14,10 @@ from typing import BinaryIO
 from pipeline.errors import FailureKind, ReadError
 from pipeline.ranges import opened
 
-LOGGERS = ("tifffile", "imagecodecs", "netpbmfile", "pydicom", "rasterio")
+LOGGERS = tuple(
+    logging.getLogger(name)
+    for name in ("tifffile", "imagecodecs", "netpbmfile", "pydicom", "rasterio")
+)
 
 # A seek to a place that no file has is the header's fault, not the disk's.
 BAD_SEEK = (errno.EINVAL, errno.EOVERFLOW)
@@ -52,8 +55,18 @@ def decoding(path: str, form: str, *, private: bool = False) -> Iterator[BinaryI
         warnings and log records that put the pixels in doubt.
     """
     notes: list[str] = []
+    with reading(path, form, private=private) as file, _listen(notes):
+        yield file
+    for note in notes:
+        if not private and SUSPECT.search(note):
+            raise ReadError("corrupt", f"damaged {form} file: {_clean(note, path)}")
+
+
+@contextmanager
+def reading(path: str, form: str, *, private: bool = False) -> Iterator[BinaryIO]:
+    """As `decoding`, for what neither warns nor logs: bytes as they are. Raises ReadError."""
     try:
-        with opened(path) as file, _listen(notes):
+        with opened(path) as file:
             yield file
     except ReadError:
         raise
@@ -62,18 +75,14 @@ def decoding(path: str, form: str, *, private: bool = False) -> Iterator[BinaryI
         said = "" if private else f": {_clean(str(error), path)}"
         message = _message(kind, error, said, form)
         raise ReadError(kind, message) from (None if private else error)
-    for note in notes:
-        if not private and SUSPECT.search(note):
-            raise ReadError("corrupt", f"damaged {form} file: {_clean(note, path)}")
 
 
 @contextmanager
 def _listen(notes: list[str]) -> Iterator[None]:
     """Collect warnings and log records instead of showing them."""
     ear = _Ear(notes)
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    before = [logger.propagate for logger in loggers]
-    for logger in loggers:
+    before = [logger.propagate for logger in LOGGERS]
+    for logger in LOGGERS:
         logger.addHandler(ear)
         logger.propagate = False
     try:
@@ -82,7 +91,7 @@ def _listen(notes: list[str]) -> Iterator[None]:
             yield
             notes.extend(str(warning.message) for warning in caught)
     finally:
-        for logger, propagate in zip(loggers, before, strict=True):
+        for logger, propagate in zip(LOGGERS, before, strict=True):
             logger.removeHandler(ear)
             logger.propagate = propagate
 

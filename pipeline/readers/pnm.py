@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 BLACK_AND_WHITE = "BLACKANDWHITE"
 
+LAST_LINE = re.compile(r"[ \t]*(\r\n|\r|\n)")
+"""What ends the header of a PFM."""
+
 
 @READERS.register("pnm")
 class Pnm:
@@ -51,6 +54,9 @@ def _header(file: BinaryIO) -> NetpbmFile:
     from netpbmfile import NetpbmFile
 
     header = NetpbmFile(file)
+    if header.magicnumber in ("PF", "Pf"):  # it takes first bytes of pixels for the header's last
+        end = LAST_LINE.match(header.header, len(header.header.rstrip()))
+        header.dataoffset -= len(header.header) - end.end() if end else 0
     if header.depth < 1 or (header.dtype.kind != "f" and header.maxval < 1):
         message = f"{header.depth} bands up to {header.maxval}; the header is damaged"
         raise ReadError("corrupt", message)

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.errors import ReadError
 from pipeline.ranges import exists
 from pipeline.readers.base import READERS
-from pipeline.readers.decoding import decoding
+from pipeline.readers.decoding import reading
 from pipeline.readers.dicom_header import NO_IMAGE
 from pipeline.readers.hyperstack import is_hyperstack
 from pipeline.readers.raster import is_georeferenced
@@ -128,7 +128,7 @@ def _ends(path: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _head(path: str) -> bytes:
-    with decoding(path, "image") as file:
+    with reading(path, "image") as file:
         head = file.read(HEAD)
         if head.startswith(GZIP):
             with suppress(zlib.error):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from math import gcd
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +20,9 @@ from pipeline.types import Batch, ImageInfo, Ints, Reach, Region, Tile
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in luminance (ITU-R BT.601), as in JPEG and Pillow."""
+
+_SMALL = (torch.uint8, torch.int8, torch.uint16, torch.int16)
+"""Types whose numbers, and what lies between two of them, float32 tells apart."""
 
 _SAMPLE = 4096
 _BACKGROUND = 1 / 64
@@ -44,7 +48,7 @@ def prepare(plan: Plan, batch: Batch) -> Batch:
     offset = _offset(looked.values, looked.valid)
     wide, valid = images.values, images.valid
     if offset is not None:
-        wide -= offset.reshape(*offset.shape, *(1,) * (wide.ndim - 2))
+        wide -= offset.to(wide.dtype).reshape(*offset.shape, *(1,) * (wide.ndim - 2))
     tiles = tuple(map(_moved, batch.tiles, images.infos))
     narrow, room = _narrow(wide, tiles[0].core, images.box, plan.halo(batch.tiles[0].source.header))
     if valid is not None:
@@ -83,7 +87,8 @@ def _sample(batch: Batch, values: Tensor, valid: Tensor | None) -> Batch:
 
 def _prepared(plan: Plan, batch: Batch) -> tuple[Prepared, tuple[str, ...]]:
     """The chosen bands of a batch after the steps, those derived from them, and their labels."""
-    wide = batch.values.to(plan.device, non_blocking=True).to(torch.float64, copy=True)
+    working = torch.float32 if _exact(plan, batch) else torch.float64
+    wide = batch.values.to(plan.device, non_blocking=True).to(working, copy=True)
     valid = None if batch.valid is None else batch.valid.to(plan.device, non_blocking=True)
     if valid is not None:
         wide.masked_fill_(~valid, 0.0)
@@ -99,6 +104,13 @@ def _prepared(plan: Plan, batch: Batch) -> tuple[Prepared, tuple[str, ...]]:
     except PlanError as error:
         raise ReadError("unsupported", str(error)) from error
     return replace(images, values=wide, valid=valid), bands
+
+
+def _exact(plan: Plan, batch: Batch) -> bool:
+    """Whether float32 holds all that is computed before the bank: nothing, and whole numbers."""
+    config, whole = plan.config, batch.values.dtype in _SMALL
+    mixed = config.input.bands == "luminance" and batch.values.shape[1] > 1
+    return whole and not (mixed or config.prepare or config.derive)
 
 
 def _moved(tile: Tile, info: ImageInfo) -> Tile:
@@ -157,18 +169,28 @@ def _offset(values: Tensor, valid: Tensor | None) -> Tensor | None:
     step = max(1, flat.shape[2] // _SAMPLE)
     while gcd(step, flat.shape[2]) > 1:  # else of 4096 lines it sees one column
         step -= 1
-    sample = flat[..., ::step]
+    sample = flat[..., ::step].contiguous()
     if not sample.numel():
         return None
     count: Tensor | int = sample.shape[-1]
     if valid is not None:
         seen = valid.flatten(2)[..., ::step]
         sample, count = torch.where(seen, sample, torch.nan), seen.sum(-1)
-    centre = sample.nanmedian(-1).values
+    centre = _medians(sample)
     size = centre.abs()
     # More than half are near: so is the median of the distances, which is not searched for.
     near = ((sample - centre[..., None]).abs_() < _NEAR * size[..., None]).sum(-1)
     whole = (sample.frac().nan_to_num_() == 0.0).all(-1) & (size <= _EXACT)
     background = (sample == 0.0).sum(-1) > _BACKGROUND * count
     taken = (near > (count - 1) // 2) | (whole & ~background)
-    return torch.where(taken, centre, 0.0).nan_to_num()
+    return torch.where(taken, centre, 0.0).nan_to_num().double()
+
+
+def _medians(sample: Tensor) -> Tensor:
+    """Of each line the lower median of what is not NaN."""
+    if sample.device.type != "cpu":
+        return sample.nanmedian(-1).values
+    ordered = np.sort(sample.numpy())  # NaN last; five times as fast as torch selects
+    count = ordered.shape[-1] - np.isnan(ordered).sum(-1, keepdims=True)
+    found = np.take_along_axis(ordered, (count - 1).clip(0) // 2, -1)
+    return torch.from_numpy(found[..., 0])
