@@ -12,7 +12,7 @@ from pipeline.errors import ReadError
 from pipeline.fetch import fetched
 from pipeline.pairing import band_of
 from pipeline.placement import placement_of
-from pipeline.readers import identify, named_reader
+from pipeline.readers import look, named_reader
 from pipeline.readers.base import READERS
 from pipeline.readers.joined import join_bands, short_name
 from pipeline.storage import is_url
@@ -59,13 +59,16 @@ def _open_headers(source: Source, config: Input, limits: Limits) -> tuple[Source
 
 def _probe(member: Member, limits: Limits) -> tuple[str, Sequence[ImageInfo]]:
     """The reader of a file, and the headers of its pages. Raises ReadError."""
-    name, large = identify(member.path), member.bytes > limits.bytes
+    (name, known), large = look(member.path), member.bytes > limits.bytes
     if name is None:
         raise ReadError("unsupported", "no reader knows this format; exclude it, or convert it")
     if is_url(member.path) and name not in WINDOWS:
         suffix = PurePosixPath(member.path).suffix
         raise ReadError("unsupported", f"an object called {suffix} that is none; rename it")
-    pages = () if large and name not in WINDOWS else READERS[name]().probe(member.path)
+    if known is not None:
+        pages = known
+    else:
+        pages = () if large and name not in WINDOWS else READERS[name]().probe(member.path)
     if large and not (pages and all(page.windowed for page in pages)):
         message = f"file of {member.bytes} bytes is over limits.bytes ({limits.bytes})"
         raise ReadError("limit", message)

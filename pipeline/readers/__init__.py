@@ -13,6 +13,7 @@ from pipeline.readers import tiff as tiff
 from pipeline.readers.recognise import identify as identify
 from pipeline.readers.recognise import is_dicom as is_dicom
 from pipeline.readers.recognise import known_suffixes as known_suffixes
+from pipeline.readers.recognise import look as look
 from pipeline.readers.recognise import named_reader as named_reader
 from pipeline.readers.recognise import parts_beside as parts_beside
 from pipeline.readers.recognise import why_no_image as why_no_image

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import chain
 from os.path import splitext
 from pathlib import Path
 
@@ -14,9 +16,10 @@ from pipeline.readers.decoding import reading
 from pipeline.readers.dicom_header import NO_IMAGE
 from pipeline.readers.hyperstack import is_hyperstack
 from pipeline.readers.raster import is_georeferenced
-from pipeline.readers.tiff import pages
+from pipeline.readers.tiff import info_of, pages
 from pipeline.readers.vrt import MASK_SUFFIX, VRT_SUFFIX, sources_of
 from pipeline.storage import is_url
+from pipeline.types import ImageInfo
 
 HEAD = 352
 NAMED = (".jp2", ".j2k", VRT_SUFFIX)  # tiles by the thousand, and files that name other files
@@ -34,32 +37,39 @@ def identify(path: str) -> str | None:
     Raises ReadError, kind `io`: what a disk lets nobody read now may be readable the next moment,
     and must not be read as something else then.
     """
+    return look(path)[0]
+
+
+def look(path: str) -> tuple[str | None, Sequence[ImageInfo] | None]:
+    """As `identify`, and the headers of the file's pages where they had to be parsed for that."""
     name = _signed(_head(path))
     if name == "tiff":
-        return _kind_of_tiff(path)
-    return named_reader(path) if name is None else name
+        return _look_at_tiff(path)
+    return named_reader(path) if name is None else name, None
 
 
-def _kind_of_tiff(path: str) -> str:
+def _look_at_tiff(path: str) -> tuple[str, Sequence[ImageInfo] | None]:
     """The reader of a TIFF: by its first page, or a mask beside it.
 
     A file whose tags are damaged is no raster: the reader of plain TIFF says what is wrong with it.
     """
     if exists(path + MASK_SUFFIX):
-        return "raster"
+        return "raster", None
     placed, described = False, True
     try:
         with pages(path) as found:
-            first = next(found)[0]
-            described = first.parent.is_ome or first.parent.is_imagej
-            placed = is_georeferenced(first)
+            first = next(found)
+            described = first[0].parent.is_ome or first[0].parent.is_imagej
+            placed = is_georeferenced(first[0])
+            if not placed and not described:
+                return "tiff", tuple(info_of(page) for page, _ in chain([first], found))
     except ReadError as error:
         if error.kind == "io":
             raise
         placed = False
     if placed:
-        return "raster"
-    return "hyperstack" if described and is_hyperstack(path) else "tiff"
+        return "raster", None
+    return "hyperstack" if described and is_hyperstack(path) else "tiff", None
 
 
 def named_reader(path: str) -> str | None:
