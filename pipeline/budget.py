@@ -27,8 +27,8 @@ THREAD = 256 << 20
 """Bytes of a thread that computes, however small its images: gaps in its heap, its tables."""
 
 SOUGHT = 2 << 20
-"""Bytes of a scene's keys that begin like those of percentiles, for each statistic that asks for
-them, response and band."""
+"""Bytes of a scene's keys that begin like those of percentiles, or of all of few whole numbers, for
+each statistic that asks for them, response and band."""
 
 PROCESS, READER = 900 << 20, 200 << 20
 """Bytes of the main process and of one that reads, before the first image: libraries, mostly."""

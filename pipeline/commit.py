@@ -116,7 +116,8 @@ class Staging:
         os.fsync(file.fileno())
         read_soon = isinstance(self.root, ObjectPath)
         if not read_soon and hasattr(os, "posix_fadvise"):  # macOS has none
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):  # a file system may not know of advice
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def commit(self, remove: Iterable[str] = ()) -> None:
         """Give every added file its final name, in the order added; delete what `remove` names.

@@ -15,6 +15,7 @@ from running import run_bank, write_config
 from scipy import ndimage
 
 from pipeline.output import Output
+from pipeline.stages import prepare
 from pipeline.stages.prepare import _offset
 
 Array = npt.NDArray[np.float64]
@@ -143,3 +144,22 @@ def test_a_black_background_is_answered_with_0(tmp_path: Path) -> None:
     output = run(tmp_path, {"page": image}, **sections, output={"path": "-", "maps": "float32"})
     for row in output.statistics.to_pylist():
         assert (output.maps("page.npy", row["filter"])[:, :25] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int16"])
+def test_small_integers_need_no_float64(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are prepared in float32, with the bits that float64 would give."""
+    low, high = np.iinfo(kind).min, np.iinfo(kind).max
+    rng = np.random.default_rng(5)
+    for name, start in (("all", low), ("high", high - 9)):
+        values = rng.integers(start, high, (2, 60, 71), endpoint=True).astype(kind)
+        np.save(tmp_path / f"{name}.npy", values[0])
+    config = write_config(
+        tmp_path / "b.yaml", filters=["identity", {"gaussian": {"sigma": 1.5}}], statistics=["all"]
+    )
+    files = [tmp_path / "all.npy", tmp_path / "high.npy"]
+    short = run_bank(config, tmp_path / "short", files).statistics
+    monkeypatch.setattr(prepare, "_SMALL", ())
+    assert short.equals(run_bank(config, tmp_path / "long", files).statistics)

@@ -317,3 +317,16 @@ def test_a_careless_writer_is_caught_by_these_cuts(
         except pa.ArrowInvalid:
             torn += 1
     assert torn
+
+
+def test_a_file_system_that_takes_no_advice_keeps_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.EINVAL, "no advice")
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse)
+    staging = Staging(place(str(tmp_path)), "0")
+    staging.write("a.txt", b"results")
+    staging.commit()
+    assert (tmp_path / "a.txt").read_bytes() == b"results"

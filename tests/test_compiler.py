@@ -399,19 +399,32 @@ def test_some_of_a_bank_have_the_bits_that_they_have_among_all(holes: bool) -> N
 def test_blocks_of_large_images_end_where_tiles_do(edge: int) -> None:
     """No block is transformed for two tiles; a tile is as exact as the whole."""
     rng = np.random.default_rng(edge)
-    image = rng.normal(size=(1, 1, 1100, 1300)).astype(np.float32)
+    image = rng.normal(size=(1, 1, 1100, 2000)).astype(np.float32)
     node = Conv(Input(), Kernel.of(rng.normal(size=(edge, edge))))
     plan = compile_bank([("0", node, Boundary())], 2)
     assert nodes(plan, Blocks)
     (whole,) = apply_bank(plan, batch(image))
-    core = Region((1024, 1024), (1100, 1300))
-    grid = blockgrid.Grid.of(core, (1100, 1300), node.kernel.reach)
+    core = Region((1024, 1024), (1100, 2000))
+    grid = blockgrid.Grid.of(core, (1100, 2000), node.kernel.reach)
     assert grid.lead == (0, 0)
     assert all(1024 % step == 0 for step in grid.steps)
-    (tile,) = apply_bank(plan, batch(image, core, plan.box(core, (1100, 1300))))
+    (tile,) = apply_bank(plan, batch(image, core, plan.box(core, (1100, 2000))))
     scale = float(whole.values.std())
     difference = tile.values - whole.values[..., 1024:, 1024:]
     assert float(difference.abs().max()) < 1e-5 * scale
+
+
+@pytest.mark.parametrize("edge", [15, 31, 41, 101, 151, 401])
+def test_blocks_that_end_where_tiles_do_cost_whole_images_nothing(edge: int) -> None:
+    """Against blocks that are free to end anywhere; small images have those."""
+
+    def transformed(side: int) -> float:
+        shape = (side, side)
+        grid = blockgrid.Grid.of(Region.whole(shape), shape, ((edge // 2, edge // 2),) * 2)
+        return max(n * length for n, length in zip(grid.counts, grid.sides, strict=True)) / side
+
+    assert transformed(2048) <= 1.1 * transformed(1024)
+    assert transformed(4096) <= 1.1 * transformed(1024)
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -56,6 +56,24 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(7).normal(size=shape).astype(np.float32)
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 63, 256, 300, 1000])
+def test_one_look_finds_extremes_and_what_is_no_number(kind: type, size: int) -> None:
+    """Wherever it stands: in a lane, in the rest, alone; against numpy."""
+    plane = np.random.default_rng(size).normal(size=(1, size)).astype(kind)
+    usable, ends = png.seen(plane, None)
+    assert (usable, ends) == (None, (plane.min(), plane.max()))
+    for at in {0, size // 2, size - 1}:
+        for odd in (np.nan, np.inf, -np.inf):
+            holed = plane.copy()
+            holed[0, at] = odd
+            numbers = holed[np.isfinite(holed)]
+            usable, ends = png.seen(holed, None)
+            assert usable is not None
+            np.testing.assert_array_equal(usable, np.isfinite(holed))
+            assert ends == ((numbers.min(), numbers.max()) if size > 1 else (0.0, 0.0))
+
+
 @depths
 @given(values=images)
 def test_values_come_back_within_half_a_step(depth, values):

@@ -18,7 +18,7 @@ from PIL import Image
 from pipeline.errors import ReadError
 from pipeline.readers.base import READERS
 from pipeline.readers.photometric import cmyk_to_rgb
-from pipeline.readers.recognise import identify
+from pipeline.readers.recognise import identify, look
 from pipeline.types import ImageInfo, Region
 
 RNG = np.random.default_rng(2)
@@ -386,3 +386,15 @@ def test_a_plain_file_is_parsed_once_to_be_recognised(
     monkeypatch.setattr(tifffile.TiffFile, "__init__", counted)
     assert identify(str(path)) in ("tiff", "hyperstack")
     assert len(parsed) == times
+
+
+@pytest.mark.parametrize("pages", [1, 3])
+def test_what_is_parsed_to_recognise_a_file_is_what_a_probe_finds(
+    tmp_path: Path, pages: int
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((pages, 8, 9), np.uint16), photometric="minisblack")
+    name, known = look(str(path))
+    found = READERS["tiff"]().probe(str(path))
+    assert (name, len(found)) == ("tiff", pages)
+    assert known == (found if pages == 1 else None)

@@ -18,8 +18,10 @@ from rasterio import Affine
 from running import failures, look, run_bank, write_config
 
 import pipeline.plan
+from pipeline.bank.apply import apply_bank
 from pipeline.output import Output
 from pipeline.readers import raster
+from pipeline.stages import filter as filtering
 from pipeline.stages.filter import Result
 from pipeline.stages.scene import Piece, Scene
 from pipeline.writers.parquet import map_rows
@@ -371,3 +373,32 @@ def test_a_scene_that_its_sample_misses_keeps_its_digits(tmp_path: Path, tiled: 
     seen = pixels[pixels != -1].astype(np.float64)
     assert (row["mean"], row["max"]) == (seen.mean(), seen.max())
     assert row["std"] == pytest.approx(seen.std(), rel=1e-9)
+
+
+def test_a_further_pass_computes_what_still_asks(
+    tmp_path: Path, tiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of whole numbers one pass tells all; another response alone is computed again."""
+    pixels = np.random.default_rng(9).integers(0, 256, (1, *SHAPE)).astype(np.uint8)
+    scene = write_scene(tmp_path / "scene.tif", pixels)
+    computed: list[str] = []
+
+    def counted(bank: Any, batch: Any) -> Any:
+        for response in apply_bank(bank, batch):
+            computed.append(response.name)
+            yield response
+
+    monkeypatch.setattr(filtering, "apply_bank", counted)
+    edge = {"kernel": {"name": "edge", "weights": [[1, 0, -1], [2, 0, -2], [1, 0, -1]]}}
+    filters = ["identity", edge, {"gaussian": {"sigma": 2}}]
+    config = write_config(
+        tmp_path / "b.yaml", filters=filters, statistics=["p50", "entropy", "max"]
+    )
+    rows = statistics(run_bank(config, tmp_path / "out", scene))
+    times = sorted(computed.count(name) // 9 for name in set(computed))
+    assert times == [1, 1, 2]
+    row = rows["1", "image", "identity"]
+    shares = np.bincount((pixels.ravel().astype(np.float64) * 64 / 255).astype(int).clip(0, 63))
+    shares = shares[shares > 0] / pixels.size
+    assert row["p50"] == np.median(pixels)
+    assert row["entropy"] == pytest.approx(-(shares * np.log2(shares)).sum(), abs=1e-12)

@@ -21,8 +21,11 @@ FAST: Ints = tuple(
 LONGEST = {1: 4096, 2: 640, 3: 128}
 """The longest block side, by the number of axes that are transformed."""
 
-TILE = 1024
-"""What divides the sides of tiles."""
+TILE, TILED = 1024, 1 << 21
+"""What divides the sides of tiles, and pixels from which on an image of two axes may be cut into
+them: scenes have more, of all bands."""
+TILE_LONGEST = 768
+"""The longest side of a block that ends where tiles do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ class Grid:
         order = tuple(sorted(range(len(reach)), key=lambda axis: sum(reach[axis]) > 0))
         extents = tuple(sum(reach[axis]) + 1 for axis in order)
         longest = LONGEST[min(3, sum(n > 1 for n in extents))]
-        cuts = [_cut(image[axis], k, longest) for axis, k in zip(order, extents, strict=True)]
+        cut = _cut_tiled if len(image) == 2 and prod(image) > TILED else _cut
+        cuts = [cut(image[axis], k, longest) for axis, k in zip(order, extents, strict=True)]
         sides, steps = zip(*cuts, strict=True)
         lead = tuple(region.start[a] % step for a, step in zip(order, steps, strict=True))
         shape = tuple(region.shape[axis] for axis in order)
@@ -76,15 +80,22 @@ class Grid:
 
 
 def _cut(size: int, extent: int, longest: int) -> tuple[int, int]:
-    """The side of a block with the least to transform in all, and its part that is kept.
-
-    Where an image may be cut into tiles, blocks end where tiles do: none is needed for two of them.
-    """
+    """The side of a block with the least to transform in all, and its part that is kept."""
     if extent == 1:
         return 1, 1
-    sides = [s for s in FAST if extent < s <= max(longest, 2 * extent)]
-    if size > TILE:
-        cuts = [(s, 1 << (s - extent + 1).bit_length() - 1) for s in sides]
-        return min(cuts, key=lambda cut: (cut[0] / min(cut[1], TILE), cut[0]))
+    sides = _sides(extent, max(longest, 2 * extent))
     side = min(sides, key=lambda s: (ceil(size / (s - extent + 1)) * s, s))
     return side, side - extent + 1
+
+
+def _cut_tiled(size: int, extent: int, longest: int) -> tuple[int, int]:
+    """The same where blocks end with the tiles of an image: none is needed for two of them."""
+    if extent == 1 or size <= TILE:
+        return _cut(size, extent, longest)
+    sides = _sides(extent, max(TILE_LONGEST, 3 * extent))
+    cuts = [(s, min(TILE, 1 << (s - extent + 1).bit_length() - 1)) for s in sides]
+    return min(cuts, key=lambda cut: (ceil(size / cut[1]) * cut[0], cut[0]))
+
+
+def _sides(extent: int, longest: int) -> list[int]:
+    return [s for s in FAST if extent < s <= longest]

@@ -149,7 +149,10 @@ class BankPlan:
         return tuple(max(max(m[axis]) for m in margins) for axis in range(self.ndim))
 
     def only(self, names: Collection[str]) -> BankPlan:
-        """Some of the responses alone, which have the bits that they have among all."""
+        """Some of the responses alone, which have the bits that they have among all.
+
+        Halo and margins stay those of all, for the same reason.
+        """
         places = tuple(i for i, output in enumerate(self.outputs) if output.name in names)
         if len(places) == len(self.outputs):
             return self

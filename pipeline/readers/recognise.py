@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import chain
 from os.path import splitext
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def identify(path: str) -> str | None:
 
 
 def look(path: str) -> tuple[str | None, Sequence[ImageInfo] | None]:
-    """As `identify`, and the headers of the file's pages where they had to be parsed for that."""
+    """As `identify`, and the header of the only page, where it had to be parsed for that."""
     name = _signed(_head(path))
     if name == "tiff":
         return _look_at_tiff(path)
@@ -61,8 +60,8 @@ def _look_at_tiff(path: str) -> tuple[str, Sequence[ImageInfo] | None]:
             first = next(found)
             described = first[0].parent.is_ome or first[0].parent.is_imagej
             placed = is_georeferenced(first[0])
-            if not placed and not described:
-                return "tiff", tuple(info_of(page) for page, _ in chain([first], found))
+            if not placed and not described and next(found, None) is None:
+                return "tiff", (info_of(first[0]),)
     except ReadError as error:
         if error.kind == "io":
             raise

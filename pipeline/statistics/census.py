@@ -20,10 +20,11 @@ Counts = npt.NDArray[np.int64]
 Places = npt.NDArray[np.uint32]
 
 AT_ONCE: Ints = (32,)
+"""Bits of keys that each pass counts, where one tells all: of few whole numbers."""
 IN_TWO: Ints = (18, 14)
-"""Bits of keys that are counted in each pass: of few whole numbers, and of any."""
+"""The same for any numbers."""
 
-FEW = 1 << 16
+KEPT = 1 << 16
 """Places of a plane up to which a census of all bits is kept."""
 
 SPARSE = 1 << 14

@@ -79,10 +79,10 @@ class Histogram:
             raise TypeError(message)
         extremes = widen(_extremes(a), _extremes(b))
         if isinstance(a, Numbers) and isinstance(b, Numbers):
-            from pipeline.statistics.census import FEW
+            from pipeline.statistics.census import KEPT
 
             census = a.census.merge(b.census)
-            return Numbers(extremes, census) if census.most <= FEW else extremes
+            return Numbers(extremes, census) if census.most <= KEPT else extremes
         return extremes
 
     def next(self, state: State) -> Floats | None:

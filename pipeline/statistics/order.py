@@ -102,12 +102,12 @@ class Start:
 
     def merge(self, other: Start) -> Start:
         """What two parts say; as much of the keys as both know, and is kept of so many."""
-        from pipeline.statistics.census import AT_ONCE, FEW, IN_TWO
+        from pipeline.statistics.census import AT_ONCE, IN_TWO, KEPT
 
         steps = max(self.steps, other.steps, key=len)
         census = self._counted(steps).merge(other._counted(steps))
         found = Start(self.n + other.n, census, steps)
-        if steps == AT_ONCE and census.most > FEW:
+        if steps == AT_ONCE and census.most > KEPT:
             return Start(found.n, found._counted(IN_TWO), IN_TWO)
         return found
 

@@ -48,7 +48,7 @@ class Packed:
     values: Pixels
     valid: npt.NDArray[np.bool_] | None
     shape: Ints
-    alone: bool = True
+    alone: bool
     counted: dict[tuple[Ints, bytes], Census] = field(default_factory=dict, repr=False)
     found: dict[bytes, Floats | None] = field(default_factory=dict, repr=False)
 
@@ -144,7 +144,7 @@ class Packed:
 
     def bins(self, extremes: Floats, count: int) -> Counts:
         """Count equal bins: (P, count)."""
-        if self.alone and self.whole is not None:
+        if self.alone and self.whole is not None:  # a tile would pay for tables in a further pass
             return self.whole.bins(extremes, count)
         if self.alone and np.array_equal(extremes, self.extremes()) and self.fine is not None:
             found = self.fine.bins(count)

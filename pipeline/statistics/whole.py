@@ -71,7 +71,7 @@ class Whole:
         """How often each number occurs, by all bits of its key."""
         found = np.empty(len(self.values), np.uint32)
         keys(self.values, found, 0)
-        return Census(found, self.weights, self.bounds)
+        return Census(found, self.weights, self.bounds).trimmed()  # the table is larger
 
 
 def _make_table(
