@@ -34,6 +34,8 @@ NUMERICS = 10
 """Raised when the same config gives other numbers than the version before."""
 
 _PIXELS_PER_BATCH = {"cpu": 1 << 20, "cuda": 1 << 26}
+_LANES = 2
+"""Batches that a GPU has at once: one is computed while another comes or goes."""
 
 SCENE = 1 << 23
 """Pixels, of all bands, above which an image that can be read by windows is cut into tiles."""
@@ -289,7 +291,7 @@ class Plan:
 
     def parallel(self, sources: Iterable[Source]) -> int:
         """How many batches of these sources are computed at once within the memory budget."""
-        most = self.threads if self.device == "cpu" else 1
+        most = self.threads if self.device == "cpu" else _LANES
         sizes = {source.header for source in sources if source.failure is None}
         need = max((self.bytes_needed(i) * self.batch_size(i) for i in sizes), default=1)
         left = self.memory - PROCESS - self.workers * READER

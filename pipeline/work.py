@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
+from typing import TypeAlias
 
 # Spinning OpenMP threads collapse on busy machines; must be set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -21,6 +23,7 @@ from pipeline.commit import writing
 from pipeline.errors import DeviceError
 from pipeline.plan import Plan
 from pipeline.stages.filter import Result, compute
+from pipeline.stages.lanes import Lanes
 from pipeline.stages.loader import read
 from pipeline.stages.measure import Briefs
 from pipeline.stages.read import Loaded
@@ -29,6 +32,9 @@ from pipeline.stages.write import Sink
 from pipeline.types import Progress, Shard, ShardReport
 from pipeline.watch import COMPUTED, Timesheet
 
+Outcome: TypeAlias = Result | Piece
+"""What a batch amounts to, or a tile."""
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Names of malloc.h for mallopt."""
 
@@ -36,22 +42,24 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 def work(plan: Plan, shards: Sequence[Shard], room: str = "") -> Iterator[ShardReport | Progress]:
     """Read, filter, measure and write shards in order, and commit each when it is complete.
 
-    Decoding runs ahead in reader processes; on a CPU several batches are computed at once, each
-    in one thread. Neither changes a bit of any result. room: where shards wait for the driver to
+    Decoding runs ahead in reader processes; several batches are computed at once, each in one
+    thread. Neither changes a bit of any result. room: where shards wait for the driver to
     commit them, if it is another process. Raises ReaderCrashed, WriteError and
     DeviceError; what was committed before stays.
     """
     configure(plan)
     threads = plan.parallel(source for shard in shards for source in shard.sources)
     waiting = iter(shards)
-    lanes = {"read": max(1, plan.workers), "write": 1, **dict.fromkeys(COMPUTED, threads)}
-    sheet = Timesheet(lanes)
+    sheet = Timesheet(
+        {"read": max(1, plan.workers), "write": 1, **dict.fromkeys(COMPUTED, threads)}
+    )
     open_sink: Sink | None = None
     position = -1
     with writing(plan.root), _discarding(lambda: open_sink), closing(Scenes(plan, room)) as scenes:
         loads = read(plan, shards, passes=plan.passes, wanted=scenes.wanted)
+        lanes = Lanes(plan.device, threads)
         with _pool(threads) as pool:
-            for loaded, results in _in_order(pool, threads + 1, plan, loads, scenes):
+            for loaded, results in _in_order(pool, lanes, plan, loads, scenes):
                 while position < loaded.job.shard:
                     if open_sink is not None:
                         yield _commit(open_sink, sheet)
@@ -98,7 +106,7 @@ def _absorb(
     sink: Sink,
     scenes: Scenes,
     loaded: Loaded,
-    outcomes: Sequence[Result | Piece],
+    outcomes: Sequence[Outcome],
     sheet: Timesheet,
 ) -> Progress:
     """Keep what was computed of a load; tiles of a scene until it is complete.
@@ -115,9 +123,7 @@ def _absorb(
         return _keep(sink, scenes, loaded, outcomes)
 
 
-def _keep(
-    sink: Sink, scenes: Scenes, loaded: Loaded, outcomes: Sequence[Result | Piece]
-) -> Progress:
+def _keep(sink: Sink, scenes: Scenes, loaded: Loaded, outcomes: Sequence[Outcome]) -> Progress:
     sink.identify(loaded)
     for source, _ in loaded.failures:
         scenes.end(source.key)
@@ -138,36 +144,54 @@ def _keep(
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, ahead: int, plan: Plan, batches: Iterator[Loaded], scenes: Scenes
-) -> Iterator[tuple[Loaded, Sequence[Result | Piece]]]:
-    """Compute in the pool, at most `ahead` loads in flight, and hand results out in order.
+    pool: ThreadPoolExecutor, lanes: Lanes, plan: Plan, batches: Iterator[Loaded], scenes: Scenes
+) -> Iterator[tuple[Loaded, Sequence[Outcome]]]:
+    """Compute in the pool, and hand results out in order; one load more than there are lanes waits.
 
     A further pass over a scene begins when all of the one before it is gathered.
     """
-    flying: deque[tuple[Loaded, Future[Sequence[Result | Piece]]]] = deque()
+    flying: deque[tuple[Loaded, Future[Sequence[Outcome]]]] = deque()
     for loaded in batches:
         while flying and loaded.job.turn and loaded.job.first:
             first, future = flying.popleft()
             yield first, future.result()
         if loaded.job.turn is None:
-            flying.append((loaded, pool.submit(_compute, plan, loaded)))
+            task = partial(_images, plan, loaded)
         elif scenes.wanted(loaded.job.tiles[0]):
-            briefs = scenes.briefs(loaded.job.tiles[0])
-            flying.append((loaded, pool.submit(_compute_tile, plan, loaded, briefs)))
-        if len(flying) >= ahead:
+            task = partial(_tiles, plan, loaded, scenes.briefs(loaded.job.tiles[0]))
+        else:
+            continue
+        flying.append((loaded, pool.submit(_tried, lanes, task)))
+        if len(flying) > lanes.count:
             first, future = flying.popleft()
             yield first, future.result()
     for first, future in flying:
         yield first, future.result()
 
 
-def _compute(plan: Plan, loaded: Loaded) -> Sequence[Result | Piece]:
+def _tried(lanes: Lanes, compute: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
+    """Compute in a lane; what memory did not hold beside others is tried without them.
+
+    What fails must not depend on what happened to be computed at the same time.
+    """
+    with lanes.one():
+        found = compute()
+    if lanes.count > 1 and any(_lacked_memory(outcome) for outcome in found):
+        with lanes.alone():
+            found = compute()
+    return found
+
+
+def _lacked_memory(outcome: Outcome) -> bool:
+    failure = outcome.failure if isinstance(outcome, Result) else None
+    return failure is not None and failure.kind == "limit"
+
+
+def _images(plan: Plan, loaded: Loaded) -> Sequence[Outcome]:
     return [result for batch in loaded.batches for result in compute(plan, batch)]
 
 
-def _compute_tile(
-    plan: Plan, loaded: Loaded, briefs: Mapping[Key, Briefs] | None
-) -> Sequence[Result | Piece]:
+def _tiles(plan: Plan, loaded: Loaded, briefs: Mapping[Key, Briefs] | None) -> Sequence[Outcome]:
     return [compute_tile(plan, batch, briefs) for batch in loaded.batches]
 
 

@@ -7,6 +7,7 @@ import linecache
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
+from threading import Lock
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from pipeline.types import Ints, Region
 
 ROWS, BLOCK = 32, 128
 """Pixels of a tile, which is what one program of a kernel reduces: rows, and lanes side by side."""
+
+_ONE_BY_ONE = Lock()
+"""Triton does not promise that threads may compile side by side; a launch takes no time."""
 
 
 def build(text: str) -> Any:
@@ -63,13 +67,13 @@ def reduce(
     many, tiles = len(stencil.kernels) * len(planes), down * across
     results = [one.room(many, (*cells, tiles), planes.device) for one in reductions]
     templates = tuple(one.template for one in reductions)
-    if templates not in stencil.programs:
-        stencil.programs[templates] = build(write(stencil.kernels, stencil.margin, templates))
     every = prod(cells) * tiles
     pointers = (
         x for one, result in zip(reductions, results, strict=True) for x in (*one.given, result)
     )
-    with _launching():
+    with _ONE_BY_ONE, _launching():
+        if templates not in stencil.programs:
+            stencil.programs[templates] = build(write(stencil.kernels, stencil.margin, templates))
         stencil.programs[templates][(len(planes) * every,)](
             planes,
             *(planes.stride(0), *(0, *planes.stride()[1:])[-3:-1]),

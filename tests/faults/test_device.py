@@ -1,8 +1,10 @@
-"""A device that is lost during a run. No GPU here: the exception is raised by hand."""
+"""A device that is lost or full during a run. No GPU here: the exceptions are raised by hand."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from threading import Lock
 
 import pytest
 import torch
@@ -35,4 +37,29 @@ def test_a_device_that_is_lost_ends_the_run_and_the_next_one_goes_on(
     )
     assert len(status_of(tmp_path / "out")) == 64
     assert filterbank("run", config).code == 0
+    assert tree(tmp_path / "out") == tree(undisturbed)
+
+
+def test_what_does_not_fit_beside_another_batch_is_computed_alone(
+    images: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches in flight share a device: which of them fails must not be a matter of luck."""
+    config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run={"threads": 2})
+    plain, memory, refused = stage._compute, Lock(), []
+
+    def greedy(plan: Plan, batch: Batch) -> stage.Result:
+        if not memory.acquire(blocking=False):
+            refused.append(len(batch.tiles))
+            message = "CUDA out of memory"
+            raise torch.OutOfMemoryError(message)
+        try:
+            time.sleep(0.05)  # until a neighbour asks, too
+            return plain(plan, batch)
+        finally:
+            memory.release()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stage, "_compute", greedy)
+        assert filterbank("run", config).code == 0
+    assert 1 in refused
     assert tree(tmp_path / "out") == tree(undisturbed)
