@@ -102,6 +102,30 @@ def torch(image: Image, kernels: Bank) -> Iterator[tuple[str, Image]]:
             yield name, y[0, 0].numpy()
 
 
+def kornia(image: Image, kernels: Bank) -> Iterator[tuple[str, Image]]:
+    """filter2d_separable for what is a sum of one or two passes, else filter2d."""
+    import torch
+    from kornia.filters import filter2d, filter2d_separable
+
+    torch.set_num_threads(1)
+    x = torch.from_numpy(image)[None, None]
+
+    def tensor(taps: Array) -> torch.Tensor:
+        return torch.from_numpy(taps.astype(np.float32))[None]
+
+    with torch.inference_mode():
+        for name, kernel in kernels.items():
+            passes = separated(kernel)
+            if len(passes) <= 2:
+                y = sum(
+                    filter2d_separable(x, tensor(row), tensor(column), "reflect")
+                    for column, row in passes
+                )
+            else:
+                y = filter2d(x, tensor(kernel), "reflect")
+            yield name, y[0, 0].numpy()
+
+
 def skimage(image: Image, kernels: Bank) -> Iterator[tuple[str, Image]]:
     """Its filters are scipy's dense correlation, as `gabor` and `laplace` call it."""
     from scipy import ndimage
@@ -110,7 +134,13 @@ def skimage(image: Image, kernels: Bank) -> Iterator[tuple[str, Image]]:
         yield name, ndimage.correlate(image, kernel.astype(np.float32), mode="mirror")
 
 
-TOOLS: dict[str, Tool] = {"opencv": opencv, "scipy": scipy, "torch": torch, "skimage": skimage}
+TOOLS: dict[str, Tool] = {
+    "opencv": opencv,
+    "scipy": scipy,
+    "torch": torch,
+    "kornia": kornia,
+    "skimage": skimage,
+}
 
 
 def play(tool: str, folder: Path, out: Path, variant: str) -> None:

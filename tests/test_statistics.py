@@ -21,11 +21,20 @@ import numpy.typing as npt
 import pytest
 import scipy
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pipeline.statistics import COLUMNS, GROUPS, STATISTICS, Block, accumulators, expand, sums
+from pipeline.statistics import (
+    COLUMNS,
+    GROUPS,
+    STATISTICS,
+    Block,
+    accumulators,
+    counting,
+    expand,
+    sums,
+)
 from pipeline.statistics.base import Pixels, Statistic
 from pipeline.statistics.cells import CELL
 from pipeline.statistics.census import SPARSE, Census
@@ -488,11 +497,31 @@ def test_fine_bins_make_the_bins_of_the_definition(seed: int, middle: float) -> 
     extent = np.array([[low, high]])
     fine = Fine.of(x, np.array([0, len(x)]), extent)
     assert fine is not None
-    wanted = np.minimum((x - low) * 64 / (high - low), 63).astype(int)
-    found = fine.bins(64)
-    assert found is None or np.array_equal(found[0], np.bincount(wanted, minlength=64))
+    found, wanted = fine.bins(64), bins_of(x, low, high)
+    assert found is None or np.array_equal(found, wanted)
+    direct = np.empty((1, 64), np.int64)
+    counting.bins(x, np.array([0, len(x)]), extent, direct)
+    assert np.array_equal(direct, wanted)
     ranks = np.sort(rng.integers(0, len(x), (1, 12)))
     assert np.array_equal(fine.ranked(ranks), np.sort(x)[ranks])
+
+
+@example(0, 98, 0)
+@given(st.integers(-1000, 1000), st.integers(1, 5000), st.integers(-20, 20))
+def test_what_lies_on_the_borders_of_bins_is_in_the_upper_one(
+    low: int, span: int, exponent: int
+) -> None:
+    """Where a product with the reciprocal of a span may fall short, as that of 49 and 64 / 98."""
+    x = ((low + np.arange(span + 1.0)) * 2.0**exponent).astype(np.float32)
+    direct, ends = np.empty((1, 64), np.int64), (np.float64(x[0]), np.float64(x[-1]))
+    counting.bins(x, np.array([0, len(x)]), np.array([ends]), direct)
+    assert np.array_equal(direct, bins_of(x, *ends))
+
+
+def bins_of(x: Array, low: float, high: float) -> Array:
+    """The definition, in float64."""
+    wanted = np.minimum((x - low) * 64 / (high - low), 63).astype(int)
+    return np.bincount(wanted, minlength=64)[None]
 
 
 def test_most_spans_are_counted_once() -> None:

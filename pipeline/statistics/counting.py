@@ -65,8 +65,13 @@ values_of = compiled(_values)
 
 
 def _bins(pixels: Array, bounds: Array, extent: Array, out: Array) -> None:
-    """Count floor((x - low) * bins / (high - low)), the last bin closed; out (P, bins)."""
+    """Count floor((x - low) * bins / (high - low)), the last bin closed; out (P, bins).
+
+    A product with bins / (high - low) takes a third of a quotient's time. The two are on different
+    sides of a whole number only where one is within rounding of it: such a run is divided.
+    """
     last = out.shape[1] - 1
+    near = (last + 1.0) * 2.0**-50  # four roundings, of 2^-53 each, and as much again
     places = np.empty(STEP, np.int32)
     at = places.view(np.uint32)  # an index that need not be looked at for its sign
     tables = np.empty((4, out.shape[1]), np.int64)
@@ -76,9 +81,15 @@ def _bins(pixels: Array, bounds: Array, extent: Array, out: Array) -> None:
         tables[:] = 0
         if isfinite(span):
             wide = span if span > 0.0 else 1.0
+            many = (last + 1.0) / wide
             for first in range(bounds[p], bounds[p + 1], STEP):
                 run = pixels[first : min(first + STEP, bounds[p + 1])]
+                doubt = False
                 for j in range(len(run)):
+                    place = (run[j] - low) * many
+                    doubt |= abs(place - np.rint(place)) <= near
+                    places[j] = min(np.int32(place), np.int32(last))
+                for j in range(len(run) if doubt else 0):
                     places[j] = min(np.int32((run[j] - low) * (last + 1.0) / wide), np.int32(last))
                 tally(at[: len(run)], tables)
         out[p] = tables[0] + tables[1] + tables[2] + tables[3]
