@@ -35,8 +35,6 @@ Figures = dict[str, dict[str, Any]]
 
 BASIC = STATISTICS[:4]
 """What a scene tells in one pass over its pixels."""
-LARGEST = 8192
-"""Edge of the largest scene whose pixels are passed over several times: for percentiles."""
 
 LONG = 1.5
 """Seconds that a job has to take: a shorter one is run again, and the best run counts."""
@@ -62,7 +60,7 @@ def curves(*, quick: bool) -> dict[str, Curve]:
     counts = (1, 2) if quick else (1, 3, 10, 30, 100, 200)
     edges = (3, 7) if quick else (3, 7, 11, 15, 21, 31, 63)
     folders = (2, 4) if quick else (10, 100, 1000, 10000)
-    threads = range(1, 2 if quick else len(os.sched_getaffinity(0)) + 1)
+    threads, shard = range(1, 2 if quick else len(os.sched_getaffinity(0)) + 1), 1 if quick else 64
     stripes, noise = ([*make(max(counts)).items()] for make in (gabors, partial(random, 7)))
 
     def sized(x: int, statistics: Sequence[str]) -> Point:
@@ -80,7 +78,7 @@ def curves(*, quick: bool) -> dict[str, Curve]:
             "ms CPU / Mpixel",
             {
                 ", ".join(BASIC): [sized(n, BASIC) for n in sides],
-                "and percentiles": [sized(n, STATISTICS) for n in sides if n <= LARGEST],
+                "and percentiles": [sized(n, STATISTICS) for n in sides],
             },
             lambda point: point.pixels,
         ),
@@ -111,7 +109,7 @@ def curves(*, quick: bool) -> dict[str, Curve]:
         "threads": Curve(
             "threads",
             "ms wall / Mpixel",
-            {f"{len(mixed)} filters": [Point(n, side, 16, mixed, threads=n) for n in threads]},
+            {f"{len(mixed)} filters": [Point(n, side, shard, mixed, threads=n) for n in threads]},
             lambda point: point.pixels,
             time.perf_counter,
         ),
