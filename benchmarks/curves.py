@@ -1,7 +1,7 @@
 """What does the whole product cost as the job grows? It should cost the same per unit of work.
 
 CPU time of runs in this process with one thread, a run on one tiny image taken away, over Mpixels,
-filters or images; for threads, wall time. The best of three runs or more counts, as memory that the
+filters or images; for cores, wall time. The best of three runs or more counts, as memory that the
 system has never handed out is dear. Rounds are interleaved; what a curve is worth is its
 dearest point over its cheapest, within a round. Checked against scipy in float64.
 
@@ -60,7 +60,7 @@ def curves(*, quick: bool) -> dict[str, Curve]:
     counts = (1, 2) if quick else (1, 3, 10, 30, 100, 200)
     edges = (3, 7) if quick else (3, 7, 11, 15, 21, 31, 63)
     folders = (2, 4) if quick else (10, 100, 1000, 10000)
-    threads, shard = range(1, 2 if quick else len(os.sched_getaffinity(0)) + 1), 1 if quick else 64
+    cores, shard = range(1, 2 if quick else len(os.sched_getaffinity(0)) + 1), 1 if quick else 64
     stripes, noise = ([*make(max(counts)).items()] for make in (gabors, partial(random, 7)))
 
     def sized(x: int, statistics: Sequence[str]) -> Point:
@@ -106,10 +106,15 @@ def curves(*, quick: bool) -> dict[str, Curve]:
             {f"{len(mixed)} filters": [Point(n, 128, n, mixed) for n in folders]},
             lambda point: point.images,
         ),
-        "threads": Curve(
-            "threads",
+        "cores": Curve(
+            "cores",
             "ms wall / Mpixel",
-            {f"{len(mixed)} filters": [Point(n, side, shard, mixed, threads=n) for n in threads]},
+            {
+                "threads of one run": [Point(n, side, shard, mixed, threads=n) for n in cores],
+                "runs of one thread": [
+                    Point(n, side, max(1, shard // n), mixed, processes=n) for n in cores
+                ],
+            },
             lambda point: point.pixels,
             time.perf_counter,
         ),
