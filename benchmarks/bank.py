@@ -34,9 +34,9 @@ from pipeline.bank.expr import Conv, Input, Kernel
 from pipeline.bank.memory import roomy
 from pipeline.boundary import Boundary
 from pipeline.config import load
+from pipeline.heap import keep_memory
 from pipeline.plan import Plan
 from pipeline.types import Batch, Grid, ImageInfo, Region, Source, Tile
-from pipeline.work import keep_memory
 
 Array = npt.NDArray[np.float64]
 Image = npt.NDArray[np.float32]

@@ -24,6 +24,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from pipeline.heap import keep_memory
+
+keep_memory()  # as the command does: before numpy starts a thread
+
 import numpy as np
 from chart import Line, Panel, draw
 from job import STATISTICS, Bank, Wanted, bank, deviation, gabor, wanted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import torch
 
 from pipeline.commit import writing
 from pipeline.errors import DeviceError
+from pipeline.heap import keep_memory
 from pipeline.plan import Plan
 from pipeline.stages.filter import Result, compute
 from pipeline.stages.lanes import Lanes
@@ -34,9 +34,6 @@ from pipeline.watch import COMPUTED, Timesheet
 
 Outcome: TypeAlias = Result | Piece
 """What a batch amounts to, or a tile."""
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
-"""Names of malloc.h for mallopt."""
 
 
 def work(plan: Plan, shards: Sequence[Shard], room: str = "") -> Iterator[ShardReport | Progress]:
@@ -193,20 +190,6 @@ def _images(plan: Plan, loaded: Loaded) -> Sequence[Outcome]:
 
 def _tiles(plan: Plan, loaded: Loaded, briefs: Mapping[Key, Briefs] | None) -> Sequence[Outcome]:
     return [compute_tile(plan, batch, briefs) for batch in loaded.batches]
-
-
-def keep_memory() -> None:
-    """Let glibc reuse what is freed: a response in fresh pages costs more than a small kernel.
-
-    Threads share one heap: those of their own end at 64 MiB, and a larger plane would be fresh.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # another C library
-        return
-    mallopt(_MMAP_THRESHOLD, 1 << 28)
-    mallopt(_TRIM_THRESHOLD, 1 << 30)
-    mallopt(_ARENA_MAX, 1)
 
 
 def configure(plan: Plan) -> None:

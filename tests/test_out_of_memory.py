@@ -33,7 +33,9 @@ def batch_of(count: int) -> Batch:
     return Batch(tiles, whole, info.bands, torch.from_numpy(pixels), regions=rois)
 
 
-def holding(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def holding(
+    most: int, monkeypatch: pytest.MonkeyPatch, full: type[RuntimeError] = torch.OutOfMemoryError
+) -> list[int]:
     """Make the device hold at most so many images; returns the batch sizes that were tried."""
     tried: list[int] = []
     plain = stage._compute
@@ -41,8 +43,8 @@ def holding(most: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def limited(plan: Plan, batch: Batch) -> stage.Result:
         tried.append(len(batch.tiles))
         if len(batch.tiles) > most:
-            message = "CUDA out of memory"
-            raise torch.OutOfMemoryError(message)
+            message = "CUDA error: out of memory"
+            raise full(message)
         return plain(plan, batch)
 
     monkeypatch.setattr(stage, "_compute", limited)
@@ -66,10 +68,11 @@ def test_halved_batches_give_the_bits_of_the_whole(
                 np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("full", [torch.OutOfMemoryError, torch.AcceleratorError])
 def test_one_image_that_does_not_fit_is_a_failure_of_its_own(
-    plan: Plan, monkeypatch: pytest.MonkeyPatch
+    full: type[RuntimeError], plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    holding(0, monkeypatch)
+    holding(0, monkeypatch, full)
     results = stage.compute(plan, batch_of(3))
     assert [len(result.sources) for result in results] == [1, 1, 1]
     assert all(result.failure and result.failure.kind == "limit" for result in results)

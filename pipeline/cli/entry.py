@@ -18,10 +18,12 @@ from pipeline.cli.group import cli
 from pipeline.cli.progress import complain
 from pipeline.cli.stdout import Stdout
 from pipeline.errors import ConfigError, FilterbankError, WriteError
+from pipeline.heap import keep_memory
 
 
 def main() -> None:
     """Entry point of the `filterbank` command."""
+    keep_memory()
     for number in (signal.SIGINT, signal.SIGTERM):  # before torch is imported: it takes seconds
         signal.signal(number, stop)
     if sys.stdout is not None:

@@ -55,7 +55,7 @@ def compute(plan: Plan, batch: Batch) -> list[Result]:
     try:
         return [_compute(plan, batch)]
     except (ReadError, torch.OutOfMemoryError, torch.AcceleratorError) as error:
-        if len(batch.tiles) == 1 or not isinstance(error, torch.OutOfMemoryError):
+        if len(batch.tiles) == 1 or not _lacks_memory(error):
             return [Result(tuple(tile.source for tile in batch.tiles), failure=failure_of(error))]
     torch.cuda.empty_cache()
     middle = len(batch.tiles) // 2
@@ -70,9 +70,15 @@ def failure_of(error: Exception) -> Failure:
     """What an exception says of the images that were computed. Raises DeviceError."""
     if isinstance(error, ReadError):
         return Failure(error.kind, str(error))
-    if isinstance(error, torch.OutOfMemoryError):
+    if _lacks_memory(error):
         return Failure("limit", "the device's memory does not hold this image and one response")
     raise DeviceError(str(error).splitlines()[0]) from error
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Torch's allocator has an exception for it; libraries that allocate say it in CUDA's words."""
+    said = isinstance(error, torch.AcceleratorError) and "out of memory" in str(error)
+    return said or isinstance(error, torch.OutOfMemoryError)
 
 
 def _cut(batch: Batch, part: slice) -> Batch:

@@ -40,6 +40,7 @@ class Lanes:
         with self._clearing:  # two that each held some would wait for one another
             held = [self._free.get() for _ in range(self.count)]
         try:
+            torch.cuda.empty_cache()  # of all lanes; nothing without CUDA
             with torch.cuda.stream(held[0]):
                 yield
         finally:
