@@ -44,7 +44,21 @@ def work(plan: Plan, shards: Sequence[Shard], room: str = "") -> Iterator[ShardR
     commit them, if it is another process. Raises ReaderCrashed, WriteError and
     DeviceError; what was committed before stays.
     """
-    configure(plan)
+    with _telling_of_the_device():
+        configure(plan)
+        yield from _work(plan, shards, room)
+
+
+@contextmanager
+def _telling_of_the_device() -> Iterator[None]:
+    """Say in a line that the device was lost, whatever was asked of it."""
+    try:
+        yield
+    except torch.AcceleratorError as error:
+        raise DeviceError(str(error).splitlines()[0]) from error
+
+
+def _work(plan: Plan, shards: Sequence[Shard], room: str) -> Iterator[ShardReport | Progress]:
     threads = plan.parallel(source for shard in shards for source in shard.sources)
     waiting = iter(shards)
     sheet = Timesheet(
@@ -174,6 +188,7 @@ def _tried(lanes: Lanes, compute: Callable[[], Sequence[Outcome]]) -> Sequence[O
     with lanes.one():
         found = compute()
     if lanes.count > 1 and any(_lacked_memory(outcome) for outcome in found):
+        del found  # which may hold maps
         with lanes.alone():
             found = compute()
     return found
@@ -198,7 +213,7 @@ def configure(plan: Plan) -> None:
     One thread per batch, because some of torch's sums depend on the number of threads; no TF32,
     whose 10-bit mantissas fail IBSI 1.a.3. Raises DeviceError where the device is missing.
     """
-    keep_memory()
+    keep_memory()  # later than the command does it, in an actor
     if torch.get_num_threads() != 1:
         torch.set_num_threads(1)
     if plan.device == "cuda":

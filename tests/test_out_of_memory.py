@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import torch
 from pipeline.config import load
 from pipeline.plan import Plan
 from pipeline.stages import filter as stage
+from pipeline.stages.lanes import Lanes
 from pipeline.types import Batch, Grid, ImageInfo, Region, Roi, Source, Tile
 
 
@@ -33,9 +37,10 @@ def batch_of(count: int) -> Batch:
     return Batch(tiles, whole, info.bands, torch.from_numpy(pixels), regions=rois)
 
 
-def holding(
-    most: int, monkeypatch: pytest.MonkeyPatch, full: type[RuntimeError] = torch.OutOfMemoryError
-) -> list[int]:
+FULL = torch.OutOfMemoryError("CUDA out of memory")
+
+
+def holding(most: int, monkeypatch: pytest.MonkeyPatch, full: RuntimeError = FULL) -> list[int]:
     """Make the device hold at most so many images; returns the batch sizes that were tried."""
     tried: list[int] = []
     plain = stage._compute
@@ -43,8 +48,7 @@ def holding(
     def limited(plan: Plan, batch: Batch) -> stage.Result:
         tried.append(len(batch.tiles))
         if len(batch.tiles) > most:
-            message = "CUDA error: out of memory"
-            raise full(message)
+            raise full
         return plain(plan, batch)
 
     monkeypatch.setattr(stage, "_compute", limited)
@@ -68,11 +72,60 @@ def test_halved_batches_give_the_bits_of_the_whole(
                 np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("full", [torch.OutOfMemoryError, torch.AcceleratorError])
+@pytest.mark.parametrize(
+    "full",
+    [
+        FULL,
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be"),
+        RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["torch", "CUDA", "cuFFT", "cuBLAS"],
+)
 def test_one_image_that_does_not_fit_is_a_failure_of_its_own(
-    full: type[RuntimeError], plan: Plan, monkeypatch: pytest.MonkeyPatch
+    full: RuntimeError, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holding(0, monkeypatch, full)
     results = stage.compute(plan, batch_of(3))
     assert [len(result.sources) for result in results] == [1, 1, 1]
     assert all(result.failure and result.failure.kind == "limit" for result in results)
+
+
+def test_other_errors_are_not_the_images(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    holding(0, monkeypatch, RuntimeError("a defect"))
+    with pytest.raises(RuntimeError, match="a defect"):
+        stage.compute(plan, batch_of(3))
+
+
+def test_lanes_of_a_cpu_ask_for_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may be broken where a user says --device cpu."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: pytest.fail("CUDA was initialised"))
+    lanes = Lanes("cpu", 2)
+    with lanes.one():
+        pass
+    with lanes.alone():
+        pass
+
+
+def test_who_computes_alone_has_no_neighbour() -> None:
+    """And lanes come back from what fails."""
+    lanes, inside, crowds = Lanes("cpu", 3), [], []
+
+    def beside(number: int) -> None:
+        with suppress(ValueError), lanes.one():
+            inside.append(number)
+            time.sleep(0.001)
+            inside.remove(number)
+            raise ValueError
+
+    def alone(number: int) -> None:
+        with suppress(ValueError), lanes.alone():
+            crowds.append(len(inside))
+            raise ValueError
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda n: (alone if n % 5 == 4 else beside)(n), range(50)))
+    assert crowds == [0] * 10
+    with lanes.one(), lanes.one(), lanes.one():
+        assert not inside

@@ -507,6 +507,7 @@ def test_fine_bins_make_the_bins_of_the_definition(seed: int, middle: float) -> 
 
 
 @example(0, 98, 0)
+@example(2933, 75080, 0)
 @given(st.integers(-1000, 1000), st.integers(1, 5000), st.integers(-20, 20))
 def test_what_lies_on_the_borders_of_bins_is_in_the_upper_one(
     low: int, span: int, exponent: int

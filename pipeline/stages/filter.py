@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from pipeline.bank.apply import apply_bank
-from pipeline.errors import DeviceError, ReadError
+from pipeline.errors import ReadError
 from pipeline.plan import Plan
 from pipeline.stages import fused
 from pipeline.stages.extents import RegionRows
@@ -22,6 +23,8 @@ from pipeline.stages.render import Pictures
 from pipeline.statistics import accumulators
 from pipeline.types import Batch, Failure, ImageInfo, Response, Source
 from pipeline.watch import Seconds, Watch
+
+_FULL = re.compile(r"CUDA error: out of memory|CU(FFT|BLAS|DNN)_(STATUS_)?ALLOC_FAILED")
 
 MapRow = tuple[str, str, tuple[int, ...], npt.NDArray[Any]]
 """Band, response, first pixel, values with NaN where invalid."""
@@ -50,11 +53,12 @@ def compute(plan: Plan, batch: Batch) -> list[Result]:
     """Filter and measure a batch; halve it where the device's memory does not hold it.
 
     The halves give the same bits as the whole. What a prepare step refuses, and one image that
-    does not fit by itself, are failures of the sources. Raises DeviceError when the device is lost.
+    does not fit by itself, are failures of the sources. Raises AcceleratorError when the device is
+    lost.
     """
     try:
         return [_compute(plan, batch)]
-    except (ReadError, torch.OutOfMemoryError, torch.AcceleratorError) as error:
+    except (ReadError, RuntimeError) as error:  # of torch and its libraries
         if len(batch.tiles) == 1 or not _lacks_memory(error):
             return [Result(tuple(tile.source for tile in batch.tiles), failure=failure_of(error))]
     torch.cuda.empty_cache()
@@ -67,17 +71,17 @@ def compute(plan: Plan, batch: Batch) -> list[Result]:
 
 
 def failure_of(error: Exception) -> Failure:
-    """What an exception says of the images that were computed. Raises DeviceError."""
+    """What an exception says of the images that were computed; raised where it is not theirs."""
     if isinstance(error, ReadError):
         return Failure(error.kind, str(error))
     if _lacks_memory(error):
         return Failure("limit", "the device's memory does not hold this image and one response")
-    raise DeviceError(str(error).splitlines()[0]) from error
+    raise error
 
 
 def _lacks_memory(error: Exception) -> bool:
-    """Torch's allocator has an exception for it; libraries that allocate say it in CUDA's words."""
-    said = isinstance(error, torch.AcceleratorError) and "out of memory" in str(error)
+    """Torch's allocator has an exception for it; CUDA's libraries have words."""
+    said = isinstance(error, RuntimeError) and _FULL.search(str(error)) is not None
     return said or isinstance(error, torch.OutOfMemoryError)
 
 

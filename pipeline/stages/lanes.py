@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 from queue import SimpleQueue
 from threading import Lock
 
@@ -21,15 +22,15 @@ class Lanes:
     def __init__(self, device: str, count: int) -> None:
         self.count, self._clearing = count, Lock()
         self._free: SimpleQueue[torch.cuda.Stream | None] = SimpleQueue()
-        for _ in range(count):
-            self._free.put(torch.cuda.Stream() if device == "cuda" else None)  # type: ignore[no-untyped-call]
+        for number in range(count):
+            self._free.put(_stream(number) if device == "cuda" else None)
 
     @contextmanager
     def one(self) -> Iterator[None]:
         """Compute beside others."""
         lane = self._free.get()
         try:
-            with torch.cuda.stream(lane):
+            with _within(lane):
                 yield
         finally:
             self._free.put(lane)
@@ -40,9 +41,20 @@ class Lanes:
         with self._clearing:  # two that each held some would wait for one another
             held = [self._free.get() for _ in range(self.count)]
         try:
-            torch.cuda.empty_cache()  # of all lanes; nothing without CUDA
-            with torch.cuda.stream(held[0]):
+            torch.cuda.empty_cache()  # of all lanes; nothing where CUDA is not in use
+            with _within(held[0]):
                 yield
         finally:
             for lane in held:
                 self._free.put(lane)
+
+
+@cache
+def _stream(number: int) -> torch.cuda.Stream:  # noqa: ARG001 - what tells them apart
+    """Of a lane, for as long as the process lives: what is freed on a stream stays with it."""
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+
+def _within(lane: torch.cuda.Stream | None) -> AbstractContextManager[object]:
+    """Torch's own context of no stream asks for a device, also where the work is a CPU's."""
+    return nullcontext() if lane is None else torch.cuda.stream(lane)

@@ -67,8 +67,8 @@ values_of = compiled(_values)
 def _bins(pixels: Array, bounds: Array, extent: Array, out: Array) -> None:
     """Count floor((x - low) * bins / (high - low)), the last bin closed; out (P, bins).
 
-    A product with bins / (high - low) takes a third of a quotient's time. The two are on different
-    sides of a whole number only where one is within rounding of it: such a run is divided.
+    A product with bins / (high - low) takes a third of a quotient's time. The two are in different
+    bins only where one is within rounding of a border between bins: such a run is divided.
     """
     last = out.shape[1] - 1
     near = (last + 1.0) * 2.0**-50  # four roundings, of 2^-53 each, and as much again
@@ -87,7 +87,8 @@ def _bins(pixels: Array, bounds: Array, extent: Array, out: Array) -> None:
                 doubt = False
                 for j in range(len(run)):
                     place = (run[j] - low) * many
-                    doubt |= abs(place - np.rint(place)) <= near
+                    whole = np.rint(place)
+                    doubt |= (abs(place - whole) <= near) & (whole > 0.0) & (whole <= last)
                     places[j] = min(np.int32(place), np.int32(last))
                 for j in range(len(run) if doubt else 0):
                     places[j] = min(np.int32((run[j] - low) * (last + 1.0) / wide), np.int32(last))
