@@ -5,7 +5,8 @@ every final name, in order, and what goes. From that moment the set is decided; 
 follow can be cut off anywhere, because `recover` finishes them. Without that journal the files in
 `.tmp/<id>/` never were.
 
-For an object store the files are written to a local folder first; `upload` does the rest.
+For an object store the files are written to a local folder first; `upload` does the rest. Over 300
+lines, because what writes a journal and what recovers from it have to agree step by step.
 """
 
 from __future__ import annotations
