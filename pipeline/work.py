@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -159,8 +159,11 @@ def _in_order(
 ) -> Iterator[tuple[Loaded, Sequence[Outcome]]]:
     """Compute in the pool, and hand results out in order; one load more than there are lanes waits.
 
-    A further pass over a scene begins when all of the one before it is gathered.
+    A further pass over a scene begins when all of the one before it is gathered. Where this process
+    reads, it does not while its only thread computes: Python's lock would make both slower, by 10 %
+    of the CPU time of small images, for no image that is done sooner.
     """
+    in_turn = lanes.count == 1 and not plan.workers
     flying: deque[tuple[Loaded, Future[Sequence[Outcome]]]] = deque()
     for loaded in batches:
         while flying and loaded.job.turn and loaded.job.first:
@@ -173,6 +176,8 @@ def _in_order(
         else:
             continue
         flying.append((loaded, pool.submit(_tried, lanes, task)))
+        if in_turn:
+            wait([flying[-1][1]])
         if len(flying) > lanes.count:
             first, future = flying.popleft()
             yield first, future.result()
