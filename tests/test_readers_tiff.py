@@ -288,6 +288,17 @@ def test_truncated_pixels_are_never_zeros(
         assert caught.value.kind == "corrupt"
 
 
+def test_the_only_row_that_is_left_is_not_repeated(tmp_path: Path) -> None:
+    """Numpy would put one row into all of them."""
+    samples, path = draw("u1", 64, 48), tmp_path / "x.tif"
+    tifffile.imwrite(path, samples)
+    data = path.read_bytes()
+    path.write_bytes(data[: -63 * 48])
+    with pytest.raises(ReadError, match="samples end early") as caught:
+        READERS["tiff"]().open(str(path), 0)
+    assert caught.value.kind == "corrupt"
+
+
 def test_a_strip_without_a_size_is_corrupt_and_one_left_out_is_invalid(tmp_path: Path) -> None:
     samples, path = draw("u1", 64, 48), tmp_path / "x.tif"
     tifffile.imwrite(path, samples, tile=(16, 16))

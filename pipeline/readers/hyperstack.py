@@ -175,4 +175,4 @@ def _alike(path: str, page: TiffPage, box: Region, info: ImageInfo, bands: int) 
         message = "planes of one stack differ in size, type or samples; save them as an image each"
         raise ReadError("corrupt", message)
     check_strips(page)
-    return decoded(path, page, None, box)
+    return decoded(path, page, None, found, box)

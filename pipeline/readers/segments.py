@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
 
 import numpy as np
 
+from pipeline.errors import ReadError
 from pipeline.ranges import held, opened, stamp
 from pipeline.readers.base import Pixels
 from pipeline.readers.photometric import JPEGS
@@ -16,6 +17,8 @@ from pipeline.readers.strips import blocks
 from pipeline.types import Ints, Region
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from tifffile import TiffPage
 
 LARGEST_BLOCK = 1 << 22
@@ -34,13 +37,9 @@ def part(path: str, page: TiffPage, region: Region) -> Pixels:
     """Stored samples of a region, (planes, *region.shape, samples), as `page.asarray` has them."""
     planes, _, height, width, samples = page.shaped
     with opened(path) as file:
-        if is_mapped(page) and held(path) is not None:
-            return _rows(file, page, region)
         if is_mapped(page):
-            dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
-            shape, start = (planes, height, width, samples), page.dataoffsets[0]
-            stored: Pixels = np.memmap(file, dtype, "r", start, shape)
-            return np.array(stored[:, *region.slices()], dtype.newbyteorder("="))
+            whole = region.shape[1] == width
+            return (_rows if whole or held(path) is not None else _window)(file, page, region)
         found: Pixels = np.empty((planes, *region.shape, samples), page.dtype)
         for plane, index, box in _touched(page, planes, region):
             inside = box.overlap(region)
@@ -60,17 +59,33 @@ def is_mapped(page: TiffPage) -> bool:
 
 
 def _rows(file: BinaryIO, page: TiffPage, region: Region) -> Pixels:
-    """Samples of a mapped page in an object: all of its rows that a region touches are read."""
+    """Samples of a mapped page, of which all rows that a region touches are read."""
     planes, _, height, width, samples = page.shaped
-    dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+    dtype = _stored_type(page)
     (first, left), (last, right) = region.start, region.stop
-    row = width * samples * dtype.itemsize
-    found: Pixels = np.empty((planes, *region.shape, samples), page.dtype)
+    found: Pixels = np.empty((planes, last - first, width, samples), dtype)
     for plane in range(planes):
-        file.seek(page.dataoffsets[0] + (plane * height + first) * row)
-        data = file.read((last - first) * row)
-        found[plane] = np.frombuffer(data, dtype).reshape(-1, width, samples)[:, left:right]
-    return found
+        file.seek(page.dataoffsets[0] + (plane * height + first) * width * samples * dtype.itemsize)
+        read = cast("BufferedReader", file).readinto(found[plane].data)
+        if read < found[plane].nbytes:
+            message = "truncated TIFF file (samples end early); copy it again from its source"
+            raise ReadError("corrupt", message)
+    inside = found[:, :, left:right]
+    return np.ascontiguousarray(inside, dtype.newbyteorder("="))
+
+
+def _window(file: BinaryIO, page: TiffPage, region: Region) -> Pixels:
+    """Samples of a mapped page in a file of this machine, which reads what is touched."""
+    planes, _, height, width, samples = page.shaped
+    dtype = _stored_type(page)
+    stored: Pixels = np.memmap(
+        file, dtype, "r", page.dataoffsets[0], (planes, height, width, samples)
+    )
+    return np.array(stored[:, *region.slices()], dtype.newbyteorder("="))
+
+
+def _stored_type(page: TiffPage) -> np.dtype[np.generic]:
+    return np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
 
 
 def _touched(page: TiffPage, planes: int, region: Region) -> list[tuple[int, int, Region]]:

@@ -74,12 +74,13 @@ class Tiff:
                 _check_mask(mask, info)
             if info.windowed:
                 return Parts(info, partial(_reopened, path, page))
-            return decoded(path, picture, mask, Region.whole(info.shape))
+            return decoded(path, picture, mask, info)
 
 
 def _reopened(path: str, page: int, region: Region) -> Picture:
     with pages(path) as found:
-        return decoded(path, *pick(found, page), region)
+        picture, mask = pick(found, page)
+        return decoded(path, picture, mask, info_of(picture), region)
 
 
 @contextmanager
@@ -178,9 +179,15 @@ def _nodata(page: TiffPage) -> float | None:
     return value if value.is_integer() and limits.min <= value <= limits.max else None
 
 
-def decoded(path: str, page: TiffPage, mask: TiffPage | None, region: Region) -> Picture:
-    """Decode a part of a page. Raises ReadError, and what decoders raise."""
-    info = info_of(page)
+def decoded(
+    path: str,
+    page: TiffPage,
+    mask: TiffPage | None,
+    info: ImageInfo,
+    region: Region | None = None,
+) -> Picture:
+    """Decode a page, or a part of it. Raises ReadError, and what decoders raise."""
+    region = region or Region.whole(info.shape)
     stored = np.moveaxis(part(path, page, region), -1, 1)
     samples = stored.reshape(-1, *region.shape)
     alpha = alpha_of(page)
