@@ -1,60 +1,84 @@
-"""What does the Ray executor cost on one machine, against the local one? Wall seconds, in turn.
+"""How does one run scale on one machine, over threads and over processes of the Ray executor?
 
-Starting a cluster and its actors costs seconds, once a run; a share of each shard is what remains,
-so both ratios are told: of whole runs, and without the time until the first actor works.
+Wall seconds of a shard, as the slope between two folders: what a run, a cluster and its actors take
+to start is told apart. Modes take turns, and a ratio is taken within its round. All of them must
+leave the same bits.
 
-    python benchmarks/cluster.py [--shards 4] [--side 2304] [--rounds 2]
+    python benchmarks/cluster.py [--shards 2] [--side 1024] [--rounds 3]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
+import os
 import sys
 import tempfile
-import time
-from datetime import datetime
 from pathlib import Path
 
-from run import BANK, make
+from job import bank, configure
+from play import folder_of
+from timing import measured, spread
+
+SHARD = 64
+"""Images of a shard."""
+
+
+def modes(cores: int) -> dict[str, list[str]]:
+    """Flags by what they mean; the first is what the others are compared with."""
+    alone, ray = ["--threads", "1", "--workers", "0"], ["--executor", "ray", "--address", "local"]
+    return {
+        "one thread": alone,
+        f"{cores} threads": ["--threads", str(cores)],
+        f"ray, an actor of {cores} threads": [*ray, "--threads", str(cores)],
+        f"ray, {cores} actors of one thread": [*ray, *alone],
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shards", type=int, default=4, help="of 64 images")
     parser.add_argument(
-        "--side", type=int, default=2304, help="of an image, in pixels: 36 s a shard on one core"
+        "--shards", type=int, default=2, help="of each core, by which the larger folder is larger"
     )
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--side", type=int, default=1024, help="of an image, in pixels")
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    few, more = cores, options.shards * cores
+    slopes: dict[str, list[float]] = {mode: [] for mode in modes(cores)}
+    starts: dict[str, list[float]] = {mode: [] for mode in modes(cores)}
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        folder = make(root / "in", 64 * options.shards, options.side)
-        (root / "bank.yaml").write_text(BANK.replace("{path: out}", f"{{path: {root / 'unused'}}}"))
-        for round in range(options.rounds):
-            local, _ = seconds(root, folder, f"local{round}")
-            far, start = seconds(
-                root, folder, f"ray{round}", "--executor", "ray", "--address", "local"
-            )
-            print(
-                f"{options.shards} shards of {local / options.shards:.1f} s: local {local:.1f} s, "
-                f"ray {far:.1f} s, of it {start:.1f} s to start; ratio {far / local:.3f}, "
-                f"after the start {(far - start) / local:.3f}"
-            )
+        kernels = dict(list(bank().items())[1::3])
+        config = configure(root / "bank.yaml", kernels, root, root)
+        small, large = (folder_of(root, options.side, SHARD * n) for n in (few, few + more))
+        for turn in range(options.rounds):
+            for mode, flags in modes(cores).items():
+                outs = [root / f"{turn} {mode} {size}" for size in ("small", "large")]
+                start, used = (
+                    measured(command(config, folder, out, flags)).wall
+                    for folder, out in zip((small, large), outs, strict=True)
+                )
+                slopes[mode].append((used - start) / more)
+                starts[mode].append(start - few * slopes[mode][-1])
+                if tables(outs[1]) != tables(root / f"0 {next(iter(slopes))} large"):
+                    sys.exit(f"{mode}: other statistics than the first run")
+    print(f"{'':34}{'s/shard':>24}{'times one thread':>24}{'s to start':>24}")
+    first = next(iter(slopes.values()))
+    for mode, seconds in slopes.items():
+        gains = [a / b for a, b in zip(first, seconds, strict=True)]
+        cells = spread(seconds, 2), spread(gains, 2), spread(starts[mode], 1)
+        print(f"{mode:34}" + "".join(f"{cell:>24}" for cell in cells))
 
 
-def seconds(root: Path, folder: Path, out: str, *flags: str) -> tuple[float, float]:
-    """Wall seconds of a run, and those until its first actor worked."""
-    words = ["run", str(root / "bank.yaml"), "--input", str(folder), "--output", str(root / out)]
-    began = time.perf_counter()
-    command = [sys.executable, "-m", "pipeline", *words, "--device", "cpu", *flags]
-    subprocess.run(command, check=True, capture_output=True)
-    took = time.perf_counter() - began
-    lines = [json.loads(line) for line in (root / out / "log.jsonl").read_text().splitlines()]
-    times = {line["event"]: datetime.fromisoformat(line["time"]) for line in reversed(lines)}
-    start = (times.get("actor", times["start"]) - times["start"]).total_seconds()
-    return took, start
+def command(config: Path, folder: Path, out: Path, flags: list[str]) -> list[str]:
+    """A run, as words."""
+    paths = ["--input", str(folder), "--output", str(out)]
+    return [sys.executable, "-m", "pipeline", "run", str(config), *paths, "--device", "cpu", *flags]
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    """All statistics, by file."""
+    return {path.name: path.read_bytes() for path in (out / "statistics").iterdir()}
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What does the whole product cost as the job grows? It should cost the same per unit of work.
 
 CPU time of runs in this process with one thread, a run on one tiny image taken away, over Mpixels,
-filters or images; for cores, wall time. The best of three runs or more counts, as memory that the
+filters or images; for threads, wall time. The best of three runs or more counts, as memory that the
 system has never handed out is dear. Rounds are interleaved; what a curve is worth is its
 dearest point over its cheapest, within a round. Checked against scipy in float64.
 
@@ -59,7 +59,7 @@ class Curve:
 def curves(*, quick: bool) -> dict[str, Curve]:
     """All that is drawn; quick: small enough for a test."""
     mixed = dict(list(bank().items())[1 :: 12 if quick else 3])
-    side, area = (64, 1 << 13) if quick else (1024, 1 << 22)
+    side, area = (64, 1 << 13) if quick else (1024, 1 << 24)
     sides = (64, 128) if quick else (256, 512, 1024, 2048, 4096, 8192, 16384)
     counts = (1, 2) if quick else (1, 3, 10, 30, 100, 200)
     edges = (3, 7) if quick else (3, 7, 11, 15, 21, 31, 63)
@@ -110,15 +110,10 @@ def curves(*, quick: bool) -> dict[str, Curve]:
             {f"{len(mixed)} filters": [Point(n, 128, n, mixed) for n in folders]},
             lambda point: point.images,
         ),
-        "cores": Curve(
-            "cores",
+        "threads": Curve(
+            "threads",
             "ms wall / Mpixel",
-            {
-                "threads of one run": [Point(n, side, shard, mixed, threads=n) for n in cores],
-                "runs of one thread": [
-                    Point(n, side, max(1, shard // n), mixed, processes=n) for n in cores
-                ],
-            },
+            {f"{len(mixed)} filters": [Point(n, side, shard, mixed, threads=n) for n in cores]},
             lambda point: point.pixels,
             time.perf_counter,
         ),

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import io
-import multiprocessing
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -35,11 +31,7 @@ RUNS = 3
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """A job: x is what grows along its curve, among these.
-
-    processes: that do it side by side, each with so many images, threads and results of its own;
-    0 for this one.
-    """
+    """A job: x is what grows along its curve, among these."""
 
     x: int
     side: int
@@ -47,12 +39,11 @@ class Point:
     kernels: Bank
     statistics: Sequence[str] = STATISTICS
     threads: int = 1
-    processes: int = 0
 
     @property
     def pixels(self) -> float:
         """Of all images, in millions."""
-        return max(1, self.processes) * self.images * self.side**2 / 1e6
+        return self.images * self.side**2 / 1e6
 
     @property
     def copies(self) -> int:
@@ -101,40 +92,6 @@ def run(config: Path, folder: Path, out: Path, threads: int) -> None:
         sys.exit(said.getvalue())
 
 
-Job = Callable[[Path, Path], None]
-"""From a folder of images, and to one of results."""
-
-
-@contextlib.contextmanager
-def doing(point: Point, config: Path) -> Iterator[Job]:
-    """What does the job of a point, in processes that stay."""
-    one = partial(run, config, threads=point.threads)
-    if not point.processes:
-        yield one
-        return
-    fresh = multiprocessing.get_context("spawn")
-    gate = fresh.Barrier(point.processes)
-    with ProcessPoolExecutor(point.processes, fresh, _pass_by, (gate,)) as pool:
-
-        def all_of_them(folder: Path, out: Path) -> None:
-            outs = [out, *(out.with_name(f"{out.name}-{i}") for i in range(1, point.processes))]
-            for done in [pool.submit(_at_once, one, folder, each) for each in outs]:
-                done.result()
-
-        yield all_of_them
-
-
-def _pass_by(gate: Any) -> None:
-    global _gate
-    _gate = gate
-
-
-def _at_once(job: Job, folder: Path, out: Path) -> None:
-    """Begin when all do, so that no process does the share of two."""
-    _gate.wait()
-    job(folder, out)
-
-
 def cost(point: Point, clock: Callable[[], float], root: Path, long: float) -> tuple[float, Path]:
     """Seconds of a point, and where its results lie.
 
@@ -156,13 +113,12 @@ def cost(point: Point, clock: Callable[[], float], root: Path, long: float) -> t
         while not runs or spent < long or (long and runs < RUNS):
             runs += 1
             began = clock()
-            job(images, room / f"{out}{runs}")
+            run(config, images, room / f"{out}{runs}", point.threads)
             best = min(best, took := clock() - began)
             spent += took
         return best
 
-    with doing(point, config) as job:
-        tiny = folder_of(root, 64, 1)
-        job(tiny, room / "first")  # what is compiled and cached now, stays
-        start = least(tiny, "start")
-        return least(folder_of(root, point.side, point.images), "out") - start, room / "out1"
+    tiny = folder_of(root, 64, 1)
+    run(config, tiny, room / "first", point.threads)  # what is compiled and cached now, stays
+    start = least(tiny, "start")
+    return least(folder_of(root, point.side, point.images), "out") - start, room / "out1"
