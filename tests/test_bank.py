@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -432,9 +433,40 @@ def test_a_norm_knows_no_scale(scale: float) -> None:
     ],
 )
 def test_a_ratio_is_finite(x: float, y: float, wanted: float) -> None:
-    parts = [torch.full((2, 3), float(value)) for value in (x, y)]
+    parts = [(torch.full((2, 3), float(value)), None) for value in (x, y)]
     found = join_pixels(Join((Input(), Input()), "ratio"), parts)
     assert found.flatten().tolist() == pytest.approx([wanted] * 6, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("fn", "naive"),
+    [
+        ("sum", lambda x: x[0] + x[1] + x[2]),
+        ("mean", lambda x: (x[0] + x[1] + x[2]) / 3),
+        ("product", lambda x: x[0] * x[1] * x[2]),
+        ("max", lambda x: torch.stack(x).amax(0)),
+        ("min", lambda x: torch.stack(x).amin(0)),
+        ("argmax", lambda x: torch.stack(x).argmax(0).float()),
+        ("norm", lambda x: torch.stack(x).double().square().sum(0).sqrt().float()),
+    ],
+)
+@pytest.mark.parametrize("shape", [(3, 300, 421), (5, 40, 51), (1, 2, 70_000), (2, 3, 4, 5)])
+def test_joined_planes_are_those_that_are_joined_at_once(
+    fn: Any, naive: Any, shape: tuple[int, ...]
+) -> None:
+    """However many pixels are done together, and however the parts lie in memory."""
+    rng = torch.Generator().manual_seed(3)
+    wide = [torch.randn((*shape[:-1], shape[-1] + 2), generator=rng) for _ in range(3)]
+    data = [x[..., 1:-1] for x in wide]
+    bases = [torch.randn(shape[0], generator=rng, dtype=torch.float64), None, torch.ones(shape[0])]
+    level = (-1, *(1,) * (len(shape) - 1))
+    settled = [
+        x if base is None else x + base.float().reshape(level)
+        for x, base in zip(data, bases, strict=True)
+    ]
+    found = join_pixels(Join((Input(),) * 3, fn), list(zip(data, bases, strict=True)))
+    assert torch.equal(found, naive(settled))
+    assert found.is_contiguous()
 
 
 def whole_numbers(shape: tuple[int, ...], n: int = 1) -> np.ndarray:

@@ -305,10 +305,9 @@ def _running_max(x: Tensor, node: Pool) -> Tensor:
 
 def _join(node: Join, parts: Sequence[Value]) -> Value:
     """Combine pixel by pixel: valid where all parts are, with the least support of them."""
-    if node.fn not in ("sum", "mean"):
-        parts = [settle(part) for part in parts]
-    data = join_pixels(node, [p.data for p in parts])
-    bases = [p.base for p in parts if p.base is not None]
+    linear = node.fn in ("sum", "mean")
+    data = join_pixels(node, [(p.data, None if linear else p.base) for p in parts])
+    bases = [p.base for p in parts if linear and p.base is not None]
     base = reduce(torch.add, bases) if bases else None
     if base is not None and node.fn == "mean":
         base = base / node.count

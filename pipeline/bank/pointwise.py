@@ -6,7 +6,7 @@ of planes it changes which pixels are the last.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -71,6 +71,9 @@ _FLOAT = torch.finfo(torch.float32)
 _PIECE = 1 << 15
 """Pixels worked on at a time on a CPU: intermediate results stay in a cache, and are never many."""
 
+_FOLDING = 1 << 16
+"""The same where each takes one addition: asking for it must not take longer."""
+
 
 def map_pixels(node: Map, x: Tensor) -> Tensor:
     """Apply the function of a Map to planes (P, *shape) float32."""
@@ -88,38 +91,69 @@ def look_up(table: Sequence[float], x: Tensor) -> Tensor:
     return entries[x.round().to(torch.int64).clamp(0, len(table) - 1)]
 
 
-def join_pixels(node: Join, parts: Sequence[Tensor]) -> Tensor:
-    """Combine planes (P, *shape) float32 by the function of a Join."""
-    if node.fn == "argmax":
-        return _argmax(parts)
-    out = empty(parts[0].shape, parts[0].device)
-    if node.fn in _FOLDED:
-        total = parts[0]
-        for part in parts[1:]:
-            total = _FOLDED[node.fn](total, part, out=out)
-        return torch.div(total, node.count, out=out) if node.fn == "mean" else total
-    for to, *planes in zip(out, *parts, strict=True):
+def join_pixels(node: Join, parts: Sequence[tuple[Tensor, Tensor | None]]) -> Tensor:
+    """Combine planes (P, *shape) float32, each with its base (P,), if any, which is added first.
+
+    Some pixels are done after the others, so that little but the result takes memory.
+    """
+    first = parts[0][0]
+    out = empty(first.shape, first.device)
+    level = (-1, *(1,) * (first.ndim - 1))
+    leveled = [(data, None if base is None else base.reshape(level)) for data, base in parts]
+    if node.fn in _FOLDED or node.fn == "argmax":
+        for planes, rows in _boxes(out):
+            boxes = [_plus(data[planes, rows], base, planes) for data, base in leveled]
+            (_argmax if node.fn == "argmax" else _fold)(node, boxes, out[planes, rows])
+        return out
+    for i, to in enumerate(out):
         if node.fn == "atan2":
-            torch.atan2(*planes, out=to)
+            torch.atan2(*(_plus(data[i], base, i) for data, base in leveled), out=to)
         else:
-            _by_pieces(partial(_DOUBLE[node.fn], node.index), planes, to)
+            flat = [(data[i].reshape(-1), base) for data, base in parts]
+            _by_pieces(partial(_DOUBLE[node.fn], node.index), flat, i, to.view(-1))
     return out
 
 
+def _plus(data: Tensor, base: Tensor | None, planes: slice | int) -> Tensor:
+    return data if base is None else data + base[planes].to(data.dtype)
+
+
+def _boxes(x: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Planes, and rows of them, that hold a few pixels together; all at once on a GPU."""
+    count, rows = x.shape[:2]
+    most = _FOLDING if x.device.type == "cpu" else max(1, x.numel())
+    size = max(1, x[0].numel())
+    many, high = max(1, most // size), max(1, most * rows // size)
+    for plane in range(0, count, many):
+        for row in range(0, rows, high):
+            yield slice(plane, plane + many), slice(row, row + high)
+
+
+def _fold(node: Join, boxes: Sequence[Tensor], out: Tensor) -> None:
+    total = boxes[0]
+    for box in boxes[1:]:
+        total = _FOLDED[node.fn](total, box, out=out)
+    if node.fn == "mean":
+        torch.div(total, node.count, out=out)
+    elif total is not out:
+        out.copy_(total)
+
+
+def _argmax(_: Join, boxes: Sequence[Tensor], out: Tensor) -> None:
+    best = boxes[0]
+    out.zero_()
+    for i, box in enumerate(boxes[1:], start=1):
+        out.masked_fill_(box > best, float(i))
+        best = torch.maximum(best, box)
+
+
 def _by_pieces(
-    function: Callable[[Sequence[Tensor]], Tensor], parts: Sequence[Tensor], out: Tensor
+    function: Callable[[Sequence[Tensor]], Tensor],
+    parts: Sequence[tuple[Tensor, Tensor | None]],
+    plane: int,
+    out: Tensor,
 ) -> None:
-    flat = [part.reshape(-1) for part in parts]
-    to = out.view(-1)
     step = _PIECE if out.device.type == "cpu" else 128 * _PIECE
     for start in range(0, out.numel(), step):
         piece = slice(start, start + step)
-        to[piece] = function([part[piece].double() for part in flat])
-
-
-def _argmax(parts: Sequence[Tensor]) -> Tensor:
-    best, where = parts[0], torch.zeros_like(parts[0])
-    for i, part in enumerate(parts[1:], start=1):
-        where = torch.where(part > best, float(i), where)
-        best = torch.maximum(best, part)
-    return where
+        out[piece] = function([_plus(data[piece], base, plane).double() for data, base in parts])
