@@ -270,6 +270,14 @@ class Plan:
             max(axis) for axis in zip(*(p.bank.halo for p in self.banks(info)), strict=True)
         )
 
+    def box(self, tile: Tile) -> Region:
+        """The pixels to be read of a tile: all that some response in its core depends on."""
+        info = tile.source.header
+        boxes = [part.bank.box(tile.core, info.shape) for part in self.banks(info)]
+        starts = zip(*(box.start for box in boxes), strict=True)
+        stops = zip(*(box.stop for box in boxes), strict=True)
+        return Region(tuple(map(min, starts)), tuple(map(max, stops)))
+
     def _core(self, info: ImageInfo) -> int:
         return _CORES[max(self.halo(info)) > _WIDE_HALO]
 

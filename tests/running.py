@@ -66,7 +66,8 @@ def exact_responses(plan: Survey) -> dict[tuple[str, str, str], npt.NDArray[np.f
     """
     found = {}
     for source in plan.sources:
-        for batch in Tiles(plan.plan)[Job(0, plan.plan.tiles(source))].batches:
+        tiles = plan.plan.tiles(source)
+        for batch in Tiles(plan.plan)[Job(0, tiles, plan.plan.box(tiles[0]))].batches:
             prepared = prepare(plan.plan, batch)
             for part in plan.plan.banks(source.header):
                 for response in apply_bank(part.bank, select(prepared, part.bands, part.labels)):

@@ -97,7 +97,7 @@ def aligned(kernels: Sequence[Kernel]) -> Array:
 
 def _pivots(rows: Array) -> list[int]:
     """Rows that span the others, to rounding; early ones, which are computed first anyway."""
-    left = rows.copy()
+    left = rows[:, rows.any(0)]  # of kernels in planes across one another most taps are 0
     chosen: list[int] = []
     start = np.linalg.norm(rows, axis=1).max()
     while len(chosen) < min(rows.shape):

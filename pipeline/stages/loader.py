@@ -75,8 +75,8 @@ def _jobs(plan: Plan, index: int, shard: Shard, passes: int) -> Iterator[Job]:
         if plan.is_scene(sources[0].header):
             for turn in range(passes):
                 for tile in tiles:
-                    yield Job(index, (tile,), turn, tile is tiles[0])
+                    yield Job(index, (tile,), plan.box(tile), turn, tile is tiles[0])
         else:
             size = plan.batch_size(sources[0].header)
             for i in range(0, len(tiles), size):
-                yield Job(index, tuple(tiles[i : i + size]))
+                yield Job(index, tuple(tiles[i : i + size]), plan.box(tiles[0]))

@@ -40,13 +40,14 @@ _PATCHES, _PATCH = (8, 32), 8
 class Job:
     """What a reader process is asked for at once: tiles of one shape, band count and type.
 
-    turn: of a scene's tile, which pass over the scene it is for, from 0; None for whole images.
-    first: whether it is the first of its sources in that pass. failed: tiles not to be read, by
-    their place among all, and why.
+    box: the pixels to be read of each. turn: of a scene's tile, which pass over the scene it is
+    for, from 0; None for whole images. first: whether it is the first of its sources in that pass.
+    failed: tiles not to be read, by their place among all, and why.
     """
 
     shard: int
     tiles: tuple[Tile, ...]
+    box: Region
     turn: int | None = None
     first: bool = True
     failed: Mapping[int, Failure] = field(default_factory=dict)
@@ -117,8 +118,7 @@ class Tiles:
         watch = Watch()
         read: list[Read] = []
         failures, traces, fingerprints = [], [], {}
-        box = _box(self.plan, job.tiles[0])
-        needs = _bytes_needed(job, box)
+        needs = _bytes_needed(job)
         for i, tile in enumerate(job.tiles):
             if i in job.failed:
                 failures.append((tile.source, job.failed[i]))
@@ -126,7 +126,7 @@ class Tiles:
             key, size = tile.source.key, sum(member.bytes for member in tile.source.files)
             begin(i, size=0 if job.turn or not job.first else size, needs=needs)
             try:
-                found, digest = _load(self.plan, job, i, box)
+                found, digest = _load(self.plan, job, i)
                 read.append(found)
                 if digest is not None:
                     fingerprints[key] = digest
@@ -140,14 +140,14 @@ class Tiles:
                 traces.append((key, traceback.format_exc()))
         begin(None)
         bad = {source.key for source, _ in failures}
-        batches = _stack([one for one in read if one.tile.source.key not in bad], box)
+        batches = _stack([one for one in read if one.tile.source.key not in bad], job.box)
         watch.lap("read")
         peak = peak_memory() if self.plan.workers else 0
         said = tuple(failures), fingerprints, tuple(traces)
         return Loaded(job, batches, *said, watch.seconds, peak)
 
 
-def _load(plan: Plan, job: Job, item: int, box: Region) -> tuple[Read, str | None]:
+def _load(plan: Plan, job: Job, item: int) -> tuple[Read, str | None]:
     """Read one tile, and hash its files where nobody has yet. Raises ReadError."""
     tile, digest = job.tiles[item], None
     following = (after.source.members for after in job.tiles[item + 1 : item + 2])
@@ -159,7 +159,7 @@ def _load(plan: Plan, job: Job, item: int, box: Region) -> tuple[Read, str | Non
             raise ReadError("changed", message)
         if job.first and not job.turn:
             digest = fingerprint(source.files, source.given)
-        pixels, mask = read_box(source, box)
+        pixels, mask = read_box(source, job.box)
         rois = regions_in(plan, source, tile.core)
         sample = None if job.turn is None else _sample(source)
         if before != _status(source.files):
@@ -187,26 +187,16 @@ def paths_of(source: Source) -> tuple[str, ...]:
     return tuple(member.path for member in source.members)
 
 
-def _bytes_needed(job: Job, box: Region) -> int:
+def _bytes_needed(job: Job) -> int:
     """Memory that reading a job may take, as its headers have it."""
     total = 0
     for tile in job.tiles:
         info = tile.source.header
-        samples = prod(box.shape) * len(info.bands)
+        samples = prod(job.box.shape) * len(info.bands)
         total += _COPIES * samples * (np.dtype(info.dtype).itemsize + 1)
         if job.turn is None:  # many decoders hold the file as well
             total += sum(member.bytes for member in tile.source.files)
     return total
-
-
-def _box(plan: Plan, tile: Tile) -> Region:
-    shape = tile.source.header.shape
-    boxes = [part.bank.box(tile.core, shape) for part in plan.banks(tile.source.header)]
-    starts, stops = (
-        zip(*(b.start for b in boxes), strict=True),
-        zip(*(b.stop for b in boxes), strict=True),
-    )
-    return Region(tuple(map(min, starts)), tuple(map(max, stops)))
 
 
 def _stack(read: Sequence[Read], box: Region) -> tuple[Batch, ...]:
