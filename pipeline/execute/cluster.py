@@ -44,6 +44,7 @@ def connected(address: str) -> Iterator[tuple[Any, Callable[[], None]]]:
     if address != "local":
         _reach(address)
     else:
+        os.environ.setdefault("MALLOC_ARENA_MAX", "1")  # what `heap` wants, before an actor starts
         options |= {"include_dashboard": False, "object_store_memory": _STORE}
     signals = _Signals()
     with _printing_nothing(ray):
