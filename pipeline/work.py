@@ -163,7 +163,7 @@ def _in_order(
     reads, it does not while its only thread computes: Python's lock would make both slower, by 10 %
     of the CPU time of small images, for no image that is done sooner.
     """
-    in_turn = lanes.count == 1 and not plan.workers
+    in_turn = plan.device == "cpu" and lanes.count == 1 and not plan.workers
     flying: deque[tuple[Loaded, Future[Sequence[Outcome]]]] = deque()
     for loaded in batches:
         while flying and loaded.job.turn and loaded.job.first:
