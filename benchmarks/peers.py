@@ -231,7 +231,7 @@ def main() -> None:
                 start = measured(command(tool, folders[few], outs[0], options.variant))
                 used = measured(command(tool, folders[few + more], outs[1], options.variant))
                 seconds[tool].append((used.cpu - start.cpu) / more)
-                walls[tool].append(used.wall / (few + more))
+                walls[tool].append((used.wall - start.wall) / more)
                 peaks[tool] = max(peaks.get(tool, 0), used.peak)
                 checks[tool] = deviation(outs[1], "0000.png", right)
     figures = report(options.variant, seconds, walls, peaks, checks)

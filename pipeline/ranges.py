@@ -11,6 +11,7 @@ import io
 import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
 CHANGED = "the file changed after it was listed; run again when it is at rest"
 
 
+_numbers = count()
+"""Of the objects that this process opens: of addresses some come again, after what had them."""
+
+
 class Ranges:
     """An object that is open, in this process.
 
@@ -35,7 +40,7 @@ class Ranges:
 
     def __init__(self, url: str, size: int, mtime_ns: int) -> None:
         """Raises ReadError: `io`, or `changed` for an object that is not as it was listed."""
-        self.size, self.pid = size, os.getpid()
+        self.size, self.pid, self.number = size, os.getpid(), next(_numbers)
         self.error: ReadError | None = None
         path = object_at(url)
         try:
@@ -152,7 +157,7 @@ def exists(path: str) -> bool:
 def stamp(path: str) -> tuple[int, ...]:
     """What tells a file from one that it was before; nothing for none."""
     if (ranges := held(path)) is not None:
-        return ranges.pid, id(ranges)
+        return ranges.pid, ranges.number
     try:
         status = Path(path).stat()
     except OSError:

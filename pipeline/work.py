@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -159,9 +159,10 @@ def _in_order(
 ) -> Iterator[tuple[Loaded, Sequence[Outcome]]]:
     """Compute in the pool, and hand results out in order; one load more than there are lanes waits.
 
-    A further pass over a scene begins when all of the one before it is gathered. Where this process
-    reads, it does not while its only thread computes: Python's lock would make both slower, by 10 %
-    of the CPU time of small images, for no image that is done sooner.
+    A further pass over a scene begins when all of the one before it is gathered. Small images, of
+    which several are one load, are not read by this process while its only thread computes: reading
+    them is mostly Python, whose lock makes both slower (10 % of the CPU time), and none is done
+    sooner.
     """
     in_turn = plan.device == "cpu" and lanes.count == 1 and not plan.workers
     flying: deque[tuple[Loaded, Future[Sequence[Outcome]]]] = deque()
@@ -176,9 +177,7 @@ def _in_order(
         else:
             continue
         flying.append((loaded, pool.submit(_tried, lanes, task)))
-        if in_turn:
-            wait([flying[-1][1]])
-        if len(flying) > lanes.count:
+        while len(flying) > (0 if in_turn and len(loaded.job.tiles) > 1 else lanes.count):
             first, future = flying.popleft()
             yield first, future.result()
     for first, future in flying:

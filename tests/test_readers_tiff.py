@@ -15,11 +15,14 @@ import pytest
 import tifffile
 from PIL import Image
 
+from pipeline import ranges
 from pipeline.errors import ReadError
 from pipeline.readers.base import READERS
 from pipeline.readers.photometric import cmyk_to_rgb
 from pipeline.readers.recognise import identify, look
-from pipeline.types import ImageInfo, Region
+from pipeline.readers.segments import part
+from pipeline.storage import object_at
+from pipeline.types import ImageInfo, Member, Region
 
 RNG = np.random.default_rng(2)
 COLOUR = ("red", "green", "blue")
@@ -288,15 +291,42 @@ def test_truncated_pixels_are_never_zeros(
         assert caught.value.kind == "corrupt"
 
 
-def test_the_only_row_that_is_left_is_not_repeated(tmp_path: Path) -> None:
+@pytest.mark.parametrize("near", [True, False])
+def test_the_only_row_that_is_left_is_not_repeated(tmp_path: Path, near: bool) -> None:
     """Numpy would put one row into all of them."""
     samples, path = draw("u1", 64, 48), tmp_path / "x.tif"
     tifffile.imwrite(path, samples)
-    data = path.read_bytes()
-    path.write_bytes(data[: -63 * 48])
+    data = path.read_bytes()[: -63 * 48]
+    path.write_bytes(data)
+    place = str(path) if near else shelve(data)
     with pytest.raises(ReadError, match="samples end early") as caught:
-        READERS["tiff"]().open(str(path), 0)
+        READERS["tiff"]().open(place, 0)
     assert caught.value.kind == "corrupt"
+
+
+def test_an_object_is_not_taken_for_one_that_was_open_before(tmp_path: Path) -> None:
+    """Blocks of a file are kept by what tells it from others, which addresses do not."""
+    stamps = set()
+    for i in range(20):
+        samples, path = np.full((64, 64), i, np.uint8), tmp_path / "x.tif"
+        tifffile.imwrite(path, samples, tile=(32, 32), compression="zlib")
+        url = shelve(path.read_bytes())
+        stamps.add(ranges.stamp(url))
+        with tifffile.TiffFile(path) as tiff:
+            top = part(url, tiff.pages.first, Region((0, 0), (32, 64)))
+        assert (top == i).all()
+    assert len(stamps) == 20
+
+
+def shelve(data: bytes) -> str:
+    """Put an object, and open it instead of those that are open; its URL."""
+    url = "memory://test-readers-tiff/x.tif"
+    place = object_at(url)
+    place.write_bytes(data)
+    status = place.stat()
+    ranges.keep_only(())
+    ranges.take(Member(url, "x.tif", status.st_size, status.st_mtime_ns))
+    return url
 
 
 def test_a_strip_without_a_size_is_corrupt_and_one_left_out_is_invalid(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """What derived maps do to each pixel; one plane at a time where vectorised tails round apart.
 
 (The last few pixels of a tensor go through other instructions than the rest, and with the number
-of planes it changes which pixels are the last.)
+of planes it changes which pixels are the last. Of maxima and minima only the sign of a zero hangs
+on that.)
 """
 
 from __future__ import annotations
@@ -100,6 +101,8 @@ def join_pixels(node: Join, parts: Sequence[tuple[Tensor, Tensor | None]]) -> Te
     out = empty(first.shape, first.device)
     level = (-1, *(1,) * (first.ndim - 1))
     leveled = [(data, None if base is None else base.reshape(level)) for data, base in parts]
+    if out.numel() <= _FOLDING:
+        leveled = [(_plus(data, base, slice(None)), None) for data, base in leveled]
     if node.fn in _FOLDED or node.fn == "argmax":
         for planes, rows in _boxes(out):
             boxes = [_plus(data[planes, rows], base, planes) for data, base in leveled]
@@ -109,8 +112,8 @@ def join_pixels(node: Join, parts: Sequence[tuple[Tensor, Tensor | None]]) -> Te
         if node.fn == "atan2":
             torch.atan2(*(_plus(data[i], base, i) for data, base in leveled), out=to)
         else:
-            flat = [(data[i].reshape(-1), base) for data, base in parts]
-            _by_pieces(partial(_DOUBLE[node.fn], node.index), flat, i, to.view(-1))
+            flat = [(x[i].reshape(-1), None if b is None else b[i].flatten()) for x, b in leveled]
+            _by_pieces(partial(_DOUBLE[node.fn], node.index), flat, to.view(-1))
     return out
 
 
@@ -150,10 +153,9 @@ def _argmax(_: Join, boxes: Sequence[Tensor], out: Tensor) -> None:
 def _by_pieces(
     function: Callable[[Sequence[Tensor]], Tensor],
     parts: Sequence[tuple[Tensor, Tensor | None]],
-    plane: int,
     out: Tensor,
 ) -> None:
     step = _PIECE if out.device.type == "cpu" else 128 * _PIECE
     for start in range(0, out.numel(), step):
         piece = slice(start, start + step)
-        out[piece] = function([_plus(data[piece], base, plane).double() for data, base in parts])
+        out[piece] = function([_plus(data[piece], base, 0).double() for data, base in parts])

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias, cast
 
 import numpy as np
 
-from pipeline.errors import ReadError
 from pipeline.ranges import held, opened, stamp
 from pipeline.readers.base import Pixels
 from pipeline.readers.photometric import JPEGS
-from pipeline.readers.strips import blocks
+from pipeline.readers.strips import blocks, truncated
 from pipeline.types import Ints, Region
 
 if TYPE_CHECKING:
@@ -63,15 +62,17 @@ def _rows(file: BinaryIO, page: TiffPage, region: Region) -> Pixels:
     planes, _, height, width, samples = page.shaped
     dtype = _stored_type(page)
     (first, left), (last, right) = region.start, region.stop
-    found: Pixels = np.empty((planes, last - first, width, samples), dtype)
-    for plane in range(planes):
+    found: Pixels = np.empty((planes, *region.shape, samples), dtype.newbyteorder("="))
+    direct = dtype.isnative and region.shape[1] == width
+    rows = None if direct else np.empty((last - first, width, samples), dtype)
+    for plane, to in enumerate(found):
+        into = to if rows is None else rows
         file.seek(page.dataoffsets[0] + (plane * height + first) * width * samples * dtype.itemsize)
-        read = cast("BufferedReader", file).readinto(found[plane].data)
-        if read < found[plane].nbytes:
-            message = "truncated TIFF file (samples end early); copy it again from its source"
-            raise ReadError("corrupt", message)
-    inside = found[:, :, left:right]
-    return np.ascontiguousarray(inside, dtype.newbyteorder("="))
+        if cast("BufferedReader", file).readinto(into.data) < into.nbytes:
+            raise truncated("samples end early")
+        if rows is not None:
+            to[...] = rows[:, left:right]
+    return found
 
 
 def _window(file: BinaryIO, page: TiffPage, region: Region) -> Pixels:

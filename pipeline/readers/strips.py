@@ -32,19 +32,26 @@ def check_strips(page: TiffPage) -> None:
     if block > BLOCK_LIMIT:
         message = f"a strip or tile of {block} bytes; write the file with smaller ones"
         raise ReadError("limit", message)
-    if page.is_contiguous and not _left_out(page).any():
-        return  # read in one piece, of which tifffile checks the length
+    end = page.parent.filehandle.size
+    if page.is_contiguous and not _left_out(page).any():  # read in one piece
+        if page.dataoffsets[0] + page.nbytes > end:
+            raise truncated("samples end early")
+        return
     count = prod(page.chunked)
     offsets, sizes = _table(page)
     if min(len(offsets), len(sizes)) < count:
         found = f"{len(offsets)} offsets and {len(sizes)} sizes for {count} strips or tiles"
         raise ReadError("corrupt", f"damaged TIFF file ({found}); copy it again from its source")
-    end = page.parent.filehandle.size
     outside = (offsets == 0) != (sizes == 0)
     outside |= (offsets > end) | (sizes > end) | (offsets + sizes > end)
     if outside[:count].any():
         which = f"strip or tile {int(outside.argmax()) + 1} of {count} lies beyond the end"
-        raise ReadError("corrupt", f"truncated TIFF file ({which}); copy it again from its source")
+        raise truncated(which)
+
+
+def truncated(why: str) -> ReadError:
+    """What is wrong with a file that ends before its samples do."""
+    return ReadError("corrupt", f"truncated TIFF file ({why}); copy it again from its source")
 
 
 @dataclass(frozen=True, slots=True)
