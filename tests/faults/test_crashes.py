@@ -63,7 +63,7 @@ def test_in_the_main_process_a_deadly_file_ends_the_run_but_not_what_was_committ
     config = write_config(tmp_path / "c.yaml", images, tmp_path / "out", run={"threads": 1})
     with started("run", config, env=deadly.install(tmp_path)) as process:
         assert finish(process).code == -signal.SIGSEGV
-    assert len(status_of(tmp_path / "out")) == 64, "the first shard, before what is read ahead"
+    assert len(status_of(tmp_path / "out")) == 128, "but the shard that ends with the next load"
     (images / "195.deadly").unlink()
     assert filterbank("run", config).code == 0
     status = status_of(tmp_path / "out")
