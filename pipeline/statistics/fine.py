@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.statistics.base import Counts, Floats
-from pipeline.statistics.counting import STEP, keys, tally, value_of
+from pipeline.statistics.counting import STEP, key_of, tally, value_of
 from pipeline.statistics.native import Array
 
 FINE = 1 << 12
@@ -58,12 +58,8 @@ class Fine:
 
     def bins(self, count: int) -> Counts | None:
         """Count equal bins: (P, count); None where one does not begin with a fine one."""
-        ends = np.empty(self.extremes.size, np.uint32)
-        keys(self.extremes.astype(np.float32).ravel(), ends, 0)
-        if not _aligned(self.extremes, ends, count):
-            return None
-        found: Counts = self.counts.reshape(len(self.counts), count, -1).sum(2)
-        return found
+        found = np.empty((len(self.counts), count), np.int64)
+        return found if _coarse(self.extremes, self.counts, found) else None
 
     def ranked(self, ranks: Counts) -> Floats | None:
         """The pixels at ascending ranks, (P, R), as float64; None where too many are alike."""
@@ -101,32 +97,63 @@ def _count_fine(pixels: Array, bounds: Array, extremes: Array, codes: Array, cou
 _count = compiled(_count_fine, "void(f4[::1], i8[::1], f8[:,::1], u2[::1], i8[:,::1])")
 
 
-def _find_aligned(extremes: Array, ends: Array, count: int) -> bool:
-    """Whether the first number of every bin is the first of a fine bin, too, in all planes.
+def _bin(key: int, low: float, wide: float, bins: int) -> float:
+    """The bin, by a division, of the number that a key stands for; not rounded down."""
+    return (value_of(key) - low) * bins / wide
 
-    ends: the keys of the extremes, one plane after another.
+
+_bin_of = compiled(_bin)
+
+
+def _find_first(place: int, low: float, wide: float, bins: int, first: int, last: int) -> int:
+    """The key of the least number in a bin that is not the first one; first, last: of all keys.
+
+    It is looked for around the border, in steps that double, then by halves.
     """
-    share = FINE // count
-    for p in range(len(extremes)):
+    near = key_of(low + place * wide / bins)
+    step = 1
+    while near - step > first and _bin_of(near - step, low, wide, bins) >= place:
+        step *= 2
+    below = max(near - step, first)
+    step = 1
+    while near + step < last and _bin_of(near + step, low, wide, bins) < place:
+        step *= 2
+    at = min(near + step, last)
+    while at - below > 1:
+        middle = (below + at) // 2
+        if _bin_of(middle, low, wide, bins) >= place:
+            at = middle
+        else:
+            below = middle
+    return at
+
+
+_first_of = compiled(_find_first)
+
+
+def _add_bins(extremes: Array, counts: Array, out: Array) -> bool:
+    """Count coarser bins, out (P, bins); False where one of them does not begin with a fine one.
+
+    The first number of a bin has to be the first one of a fine bin, too.
+    """
+    bins = out.shape[1]
+    share = FINE // bins
+    for p in range(len(out)):
         low = extremes[p, 0]
         wide = extremes[p, 1] - low
         scale = FINE / wide * _NUDGE
-        for place in range(1, count):
-            below, at = np.int64(ends[2 * p]), np.int64(ends[2 * p + 1])  # before the bin, in it
-            while at - below > 1:
-                middle = (below + at) // 2
-                x = value_of(middle)
-                if (x - low) * count / wide >= place:
-                    at = middle
-                else:
-                    below = middle
-            first, last = value_of(at), value_of(below)
-            if (first - low) * scale < place * share or (last - low) * scale >= place * share:
+        ends = key_of(low), key_of(extremes[p, 1])
+        for place in range(1, bins):
+            at = _first_of(place, low, wide, bins, *ends)
+            here, before = value_of(at), value_of(at - 1)
+            if (here - low) * scale < place * share or (before - low) * scale >= place * share:
                 return False
+        for place in range(bins):
+            out[p, place] = counts[p, place * share : (place + 1) * share].sum()
     return True
 
 
-_aligned = compiled(_find_aligned, "b1(f8[:,::1], u4[::1], i8)")
+_coarse = compiled(_add_bins, "b1(f8[:,::1], i8[:,::1], i8[:,::1])")
 
 
 def _find_places(counts: Array, ranks: Array, bins: Array, places: Array, ends: Array) -> None:
