@@ -1,4 +1,4 @@
-"""How does one run scale on one machine, over threads and over processes of the Ray executor?
+"""How does one run scale on one machine, over threads, processes and Ray's actors?
 
 Wall seconds of a shard, as the slope between two folders: what a run, a cluster and its actors take
 to start is told apart. Modes take turns, and a ratio is taken within its round. All of them must
@@ -29,6 +29,7 @@ def modes(cores: int) -> dict[str, list[str]]:
     return {
         "one thread": alone,
         f"{cores} threads": ["--threads", str(cores)],
+        f"{cores} processes": ["--executor", "processes", "--threads", str(cores)],
         f"ray, an actor of {cores} threads": [*ray, "--threads", str(cores)],
         f"ray, {cores} actors of one thread": [*ray, *alone],
     }

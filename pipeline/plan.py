@@ -300,10 +300,22 @@ class Plan:
     def parallel(self, sources: Iterable[Source]) -> int:
         """How many batches of these sources are computed at once within the memory budget."""
         most = self.threads if self.device == "cpu" else _LANES
+        left = self.memory - PROCESS - self.workers * READER
+        return max(1, min(most, left // self._lane(sources)))
+
+    def processes(self, sources: Iterable[Source]) -> int:
+        """How many processes of one computing thread each fit into the memory budget.
+
+        Beside a driver that computes nothing, and takes what a reader does.
+        """
+        each = PROCESS + -(-self.workers // self.threads) * READER + self._lane(sources)
+        return max(1, min(self.threads, (self.memory - READER) // each))
+
+    def _lane(self, sources: Iterable[Source]) -> int:
+        """Bytes that a batch of some sources takes, and the thread that computes it."""
         sizes = {source.header for source in sources if source.failure is None}
         need = max((self.bytes_needed(i) * self.batch_size(i) for i in sizes), default=1)
-        left = self.memory - PROCESS - self.workers * READER
-        return max(1, min(most, left // (need + THREAD)))
+        return need + THREAD
 
     @property
     def threads(self) -> int:

@@ -35,11 +35,16 @@ def refuse_other_plan(plan: Plan, state: State) -> None:
     raise PlanError(message)
 
 
-def refuse_on_cluster(plan: Plan) -> None:
-    """Raise MissingDependency, PlanError where no cluster could do it as it is asked to."""
-    if plan.config.run.address is None:
+def refuse_executor(plan: Plan) -> None:
+    """Raise MissingDependency, PlanError where other processes could not do what is asked."""
+    executor = plan.config.run.executor
+    if executor == "local":
         return
-    cluster.require()
+    if executor == "ray":
+        cluster.require()
+    elif plan.device != "cpu":
+        message = "run.executor processes is for CPUs; a GPU has one process: use local"
+        raise PlanError(message)
     for path in (*plan.config.input.path, str(plan.root)):
         if path.startswith("memory://"):
             message = f"{path}: memory:// is seen by one process only; name a folder or a store"

@@ -1,4 +1,7 @@
-"""What a worker on another machine does for a run, and what the driver makes of it."""
+"""What a worker in another process does for a run, and what the driver makes of it.
+
+The driver computes nothing, so torch is imported by workers alone.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.budget import READER
 from pipeline.commit import adopt, close_room, open_room
 from pipeline.discover import check_roots
 from pipeline.errors import PlanError
@@ -14,7 +18,6 @@ from pipeline.plan import Plan
 from pipeline.storage import TMP
 from pipeline.types import Progress, Shard, ShardReport
 from pipeline.version import versions
-from pipeline.work import configure, work
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Remote:
 
         Raises PlanError, InputError where it does not see the input, and DeviceError.
         """
+        from pipeline.work import configure
+
         root = self.plan.root
         try:
             os.chdir(self.folder)
@@ -65,6 +70,8 @@ class Remote:
 
     def work(self, room: str, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress]:
         """Do shards and leave them in the room."""
+        from pipeline.work import work
+
         return work(self.plan, shards, room)
 
     def accept(self, room: str, shard: str) -> None:
@@ -78,8 +85,17 @@ class Remote:
 
 def pinned(plan: Plan) -> Remote:
     """A plan for workers: what is `auto` means what it does on the driver's machine."""
+    return _with(plan, plan.threads, plan.workers, plan.memory)
+
+
+def shared(plan: Plan, count: int) -> Remote:
+    """A plan for each of some workers that share this machine: one thread, and its part."""
+    return _with(plan, 1, -(-plan.workers // count), (plan.memory - READER) // count)
+
+
+def _with(plan: Plan, threads: int, workers: int, memory: int) -> Remote:
     config = plan.config
     output = replace(config.output, path=str(plan.root))
-    run = replace(config.run, threads=plan.threads, workers=plan.workers, memory=plan.memory)
+    run = replace(config.run, threads=threads, workers=workers, memory=memory)
     fixed = replace(plan, config=replace(config, output=output, run=run))
     return Remote(fixed, str(Path.cwd()), versions())

@@ -59,15 +59,22 @@ def _execute(
 ) -> Generator[ShardReport | Progress | Notice, None, None]:
     """Have shards done where the config says."""
     run = plan.config.run
-    if run.address is None:
+    if run.executor == "local":
         from pipeline.work import work
 
         yield from work(plan, shards)
         return
-    from pipeline.execute.ray import run_ray
-    from pipeline.remote import pinned
+    from pipeline.remote import pinned, shared
 
-    yield from run_ray(pinned(plan), shards, address=run.address, needs=needs(plan))
+    if run.address is not None:
+        from pipeline.execute.ray import run_ray
+
+        yield from run_ray(pinned(plan), shards, address=run.address, needs=needs(plan))
+    else:
+        from pipeline.execute.processes import run_processes
+
+        count = plan.processes(source for shard in shards for source in shard.sources)
+        yield from run_processes(shared(plan, count), shards, count)
     recover(plan.root)  # who was given up may have gone on for a while
 
 

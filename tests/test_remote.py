@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command import draw, tree
@@ -15,7 +16,9 @@ from running import look, run_bank, write_config
 from pipeline import store
 from pipeline.commit import Staging, adopt, close_room, open_room
 from pipeline.errors import InputError, PlanError, WriteError
-from pipeline.remote import Remote, pinned
+from pipeline.plan import Plan
+from pipeline.refusals import refuse_executor
+from pipeline.remote import Remote, pinned, shared
 from pipeline.run import _execute
 from pipeline.survey import Survey
 from pipeline.types import ShardReport
@@ -164,3 +167,28 @@ def test_what_is_auto_means_on_every_machine_what_it_means_here(survey: Survey) 
     assert (run.threads, run.workers, run.memory) == (plan.threads, plan.workers, plan.memory)
     assert pinned(plan).plan.digest == plan.digest
     assert pinned(plan).plan.root == plan.root
+
+
+def test_processes_share_threads_workers_and_memory(survey: Survey) -> None:
+    plan = with_run(survey.plan, threads=4, workers=3, memory=8 << 30)
+    count = plan.processes(survey.sources)
+    assert count == 4
+    run = shared(plan, count).plan.config.run
+    assert (run.threads, run.workers) == (1, 1)
+    assert 1.9 * 2**30 < run.memory <= 2 << 30
+    assert shared(plan, count).plan.digest == plan.digest
+    assert with_run(plan, memory=3 << 30).processes(survey.sources) == 2
+    assert with_run(plan, memory=1 << 30).processes(survey.sources) == 1
+
+
+def test_an_executor_that_cannot_do_what_is_asked_is_refused(survey: Survey) -> None:
+    plan = replace(with_run(survey.plan, executor="processes"), device="cuda")
+    with pytest.raises(PlanError, match="executor processes is for CPUs"):
+        refuse_executor(plan)
+    config = replace(plan.config, output=replace(plan.config.output, path="memory://out"))
+    with pytest.raises(PlanError, match="memory:// is seen by one process only"):
+        refuse_executor(Plan(config, "cpu"))
+
+
+def with_run(plan: Plan, **run: Any) -> Plan:
+    return replace(plan, config=replace(plan.config, run=replace(plan.config.run, **run)))

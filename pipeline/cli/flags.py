@@ -34,7 +34,7 @@ def where(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--threads", metavar="N", help="Threads that compute on a CPU."),
             click.option("--batch", metavar="N", help="Images filtered together."),
             click.option("--memory", metavar="SIZE", help="Memory the run may use, as 4GiB."),
-            click.option("--executor", metavar="NAME", help="local or ray."),
+            click.option("--executor", metavar="NAME", help="local, processes or ray."),
             click.option("--address", metavar="HOST:PORT",
                          help="Head of the Ray cluster; local: a cluster of this machine alone."),
             click.option("--max-failed", metavar="N|P%", help="Stop after so many failures."),

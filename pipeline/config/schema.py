@@ -204,7 +204,11 @@ class Run:
         Count, Field(description="runs that try a file again which crashed or timed out")
     ] = 3
     executor: Annotated[
-        Literal["local", "ray"], Field(description="ray: on the machines of a Ray cluster")
+        Literal["local", "processes", "ray"],
+        Field(
+            description="processes: each computing thread in a process of its own; ray: on the "
+            "machines of a Ray cluster"
+        ),
     ] = "local"
     address: Annotated[
         Address | None,

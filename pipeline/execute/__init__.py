@@ -1,1 +1,1 @@
-"""Executors: have shards done on other machines. They know work and shards, nothing else."""
+"""Executors: have shards done by other processes. They know work and shards, nothing else."""

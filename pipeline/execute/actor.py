@@ -1,4 +1,4 @@
-"""What runs on a machine of a cluster: work on shards, told word by word."""
+"""What runs in another process, or on another machine: work on shards, told word by word."""
 
 from __future__ import annotations
 
@@ -34,21 +34,24 @@ class Site(Protocol):
 
 
 class Actor:
-    """What runs on the other machine."""
+    """What runs there."""
 
     def __init__(self, site: Site, room: str) -> None:
         self.site, self.room = site, room
 
-    def enter(self) -> tuple[str, str] | FilterbankError:
-        """The name of the machine and Ray's of it, or what is wrong with it."""
-        import ray
-
+    def host(self) -> tuple[str, str]:
+        """Two names of the machine: for people, and for whoever knows which machines live."""
         name = socket.gethostname()
+        return name, name
+
+    def enter(self) -> tuple[str, str] | FilterbankError:
+        """The names of the machine, or what is wrong with it."""
+        name, node = self.host()
         try:
             self.site.enter(self.room)
         except FilterbankError as error:
             return type(error)(f"machine {name}: {error}")
-        return name, ray.get_runtime_context().get_node_id()
+        return name, node
 
     def work(self, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress | FilterbankError]:
         """Reports of shards, progress once a second, and at most one error, at the end."""

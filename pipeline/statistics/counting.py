@@ -42,10 +42,10 @@ def _find_keys(pixels: Array, out: Array, down: int) -> None:
         out[i] = (key + np.uint32(key == np.uint32(2**31 - 1))) >> few
 
 
-def _key(x: float) -> np.int64:
+def _key(x: float) -> int:
     """The key of a number; -0 has that of 0."""
     b = np.float32(x + 0.0).view(np.int32)
-    return np.int64(np.uint32(b ^ ((b >> np.int32(31)) | np.int32(-(2**31)))))
+    return int(np.uint32(b ^ ((b >> np.int32(31)) | np.int32(-(2**31)))))
 
 
 key_of = compiled(_key)

@@ -180,7 +180,7 @@ class _Worker(Generic[T, R]):
         if not last.letter.begun:
             self.in_vain += 1
             if self.in_vain == _IN_VAIN:
-                message = f"reader processes keep dying: the last one {_cause(code)}"
+                message = f"reader processes keep dying: the last one {cause(code)}"
                 raise ReaderCrashed(message)
             return None
         order = last.order
@@ -191,7 +191,7 @@ class _Worker(Generic[T, R]):
         elif last.item is None and order.deaths[item] <= _TRIALS:
             return item
         else:
-            failure = Failure("crashed", f"the process that read this file {_cause(code)}")
+            failure = Failure("crashed", f"the process that read this file {cause(code)}")
         order.task = order.task.without(item, failure)
         return None
 
@@ -243,7 +243,7 @@ def _serve(channel: socket.socket, duty: Duty[T, R], bounds: Bounds) -> None:
         send(channel, answer)
 
 
-def _cause(code: int | None) -> str:
+def cause(code: int | None) -> str:
     """How a process ended, from its exit code."""
     if code is not None and code < 0:
         return f"was killed by {signal.Signals(-code).name}"

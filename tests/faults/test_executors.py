@@ -11,10 +11,11 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import deadly
 import halting
@@ -36,12 +37,18 @@ from command import (
 from sites import Site, shard, source
 
 from pipeline.errors import DeviceError, FilterbankError, PlanError, WriteError
+from pipeline.execute.crew import Event
+from pipeline.execute.processes import run_processes
 from pipeline.execute.ray import run_ray
 from pipeline.types import Notice, Shard, ShardReport
 
 SLOW = os.environ.get("FILTERBANK_SLOW") == "1"
 LONG = pytest.mark.skipif(not SLOW, reason="starts many actors: make faults, FILTERBANK_SLOW=1")
-KILLS = {"local": int(os.environ.get("FILTERBANK_KILLS", "4")), "ray": 20 if SLOW else 1}
+KILLS = {
+    "local": int(os.environ.get("FILTERBANK_KILLS", "4")),
+    "processes": 20 if SLOW else 1,
+    "ray": 20 if SLOW else 1,
+}
 """Random kills; of local runs 500 in `make faults`."""
 AGAIN = int(os.environ.get("FILTERBANK_AGAIN", "1"))
 """A resumed run is killed again so often at most; 5 in `make faults`."""
@@ -81,11 +88,14 @@ class Executor:
         return cls("ray", ("--executor", "ray", "--address", address), 6.0)
 
 
-@pytest.fixture(params=["local", pytest.param("ray", marks=pytest.mark.ray)])
+PROCESSES = Executor("processes", ("--executor", "processes"), 3.0)
+
+
+@pytest.fixture(params=["local", "processes", pytest.param("ray", marks=pytest.mark.ray)])
 def executor(request: pytest.FixtureRequest) -> Executor:
-    if request.param == "local":
-        return Executor("local")
-    return Executor.ray(request.getfixturevalue("cluster").address)
+    if request.param == "ray":
+        return Executor.ray(request.getfixturevalue("cluster").address)
+    return PROCESSES if request.param == "processes" else Executor("local")
 
 
 # ---------------------------------------------------------------- the same promise of all
@@ -179,6 +189,8 @@ def test_killed_at_random_moments_and_resumed_ends_byte_identical(
     ("kind", "workers", "count"),
     [
         pytest.param("local", 2, 70, id="local"),
+        pytest.param("processes", 2, 6, id="processes, kills its reader", marks=LONG),
+        pytest.param("processes", 0, 6, id="processes, kills the actor", marks=LONG),
         pytest.param("ray", 1, 70, id="ray, kills its reader", marks=LONG),
         pytest.param("ray", 0, 6, id="ray, kills the actor", marks=LONG),
     ],
@@ -186,7 +198,7 @@ def test_killed_at_random_moments_and_resumed_ends_byte_identical(
 def test_files_that_kill_whoever_reads_them_are_crashed_rows_and_others_are_bit_identical(
     kind: str, workers: int, count: int, tmp_path: Path
 ) -> None:
-    executor = Executor.ray("local") if kind == "ray" else Executor("local")
+    executor = {"ray": Executor.ray("local"), "processes": PROCESSES}.get(kind, Executor("local"))
     folder, root = tmp_path / "in", tmp_path / "with"
     for i in range(count):
         draw(folder / f"{i:03}.png", seed=i)
@@ -274,17 +286,28 @@ def test_a_lost_machine_costs_retries_and_no_bit_of_what_is_computed(
     assert not (root / ".tmp").exists()
 
 
-# ---------------------------------------------------------------- a cluster, without pixels
+# ---------------------------------------------------------------- a crew, without pixels
+Run: TypeAlias = Callable[[Site, Sequence[Shard]], Iterator[Event]]
+
+
+@pytest.fixture(params=["processes", pytest.param("ray", marks=pytest.mark.ray)])
+def crew(request: pytest.FixtureRequest) -> Run:
+    """Two actors, here or on a cluster."""
+    if request.param == "processes":
+        return partial(run_processes, count=2)
+    address = request.getfixturevalue("cluster").address
+    return partial(run_ray, address=address, needs={"CPU": 1})
+
+
 def do(
-    cluster: Any,
+    crew: Run,
     site: Site,
     *shards: Shard,
     happens: Callable[[ShardReport], None] = lambda _: None,
-    cpus: int = 1,
 ) -> tuple[list[str], list[Notice]]:
     """The shards that were reported, in order, and what was noticed."""
     reported, noticed = [], []
-    for event in run_ray(site, shards, address=cluster.address, needs={"CPU": cpus}):
+    for event in crew(site, shards):
         if isinstance(event, ShardReport):
             reported.append(event.shard)
             happens(event)
@@ -303,14 +326,11 @@ def rooms(site: Site) -> list[str]:
     return [path.name for path in site.root.iterdir() if path.is_dir() and path.name != "done"]
 
 
-@pytest.mark.ray
-def test_every_shard_is_reported_once_and_committed_before_that(
-    cluster: Any, tmp_path: Path
-) -> None:
+def test_every_shard_is_reported_once_and_committed_before_that(crew: Run, tmp_path: Path) -> None:
     site = Site(tmp_path)
     shards = [shard(f"s{i}", f"a{i}", f"b{i}") for i in range(20)]
     reported, noticed = do(
-        cluster, site, *shards, happens=lambda report: (tmp_path / "done" / report.shard).stat()
+        crew, site, *shards, happens=lambda report: (tmp_path / "done" / report.shard).stat()
     )
     assert sorted(reported) == sorted(one.id for one in shards)
     assert done(site) == {f"s{i}": f"a{i} b{i}" for i in range(20)}
@@ -318,13 +338,12 @@ def test_every_shard_is_reported_once_and_committed_before_that(
     assert rooms(site) == []
 
 
-@pytest.mark.ray
 def test_a_killed_actor_costs_a_retry_and_a_deadly_image_itself_only(
-    cluster: Any, tmp_path: Path
+    crew: Run, tmp_path: Path
 ) -> None:
     site = Site(tmp_path)
     shards = [shard("s", "a", "kill-once", "b"), shard("t", "c", "kill", "d"), shard("u", "e")]
-    reported, noticed = do(cluster, site, *shards)
+    reported, noticed = do(crew, site, *shards)
     assert sorted(reported) == ["s", "t", "u"]
     assert done(site) == {"s": "a kill-once b", "t": "c d", "u": "e"}
     lost = [notice.details for notice in noticed if notice.event == "lost"]
@@ -334,15 +353,12 @@ def test_a_killed_actor_costs_a_retry_and_a_deadly_image_itself_only(
     assert rooms(site) == []
 
 
-@pytest.mark.ray
-def test_failed_images_are_reported_as_such(cluster: Any, tmp_path: Path) -> None:
+def test_failed_images_are_reported_as_such(crew: Run, tmp_path: Path) -> None:
     one = Shard("s", (source("a"), source("b", failed=True)))
-    events = run_ray(Site(tmp_path), [one], address=cluster.address, needs={"CPU": 1})
-    (report,) = [event for event in events if isinstance(event, ShardReport)]
+    (report,) = [event for event in crew(Site(tmp_path), [one]) if isinstance(event, ShardReport)]
     assert report == ShardReport("s", 1, (("b", "corrupt", "is none"),))
 
 
-@pytest.mark.ray
 @pytest.mark.parametrize(
     ("site", "image", "error", "match"),
     [
@@ -353,7 +369,7 @@ def test_failed_images_are_reported_as_such(cluster: Any, tmp_path: Path) -> Non
     ids=["disk", "device", "machine"],
 )
 def test_what_no_other_actor_can_mend_ends_the_run(
-    cluster: Any,
+    crew: Run,
     tmp_path: Path,
     site: dict[str, str],
     image: str,
@@ -361,7 +377,7 @@ def test_what_no_other_actor_can_mend_ends_the_run(
     match: str,
 ) -> None:
     with pytest.raises(error, match=match):
-        do(cluster, Site(tmp_path, **site), shard("s", "a"), shard("t", image))
+        do(crew, Site(tmp_path, **site), shard("s", "a"), shard("t", image))
     assert rooms(Site(tmp_path)) == []
 
 

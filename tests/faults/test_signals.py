@@ -62,26 +62,30 @@ def computing(process: Process, root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "moment"),
+    ("number", "code", "moment", "executor"),
     [
-        (signal.SIGTERM, 143, importing),
-        (signal.SIGTERM, 143, computing),
-        (signal.SIGINT, 130, starting_readers),
-        (signal.SIGINT, 130, reading),
+        (signal.SIGTERM, 143, importing, "local"),
+        (signal.SIGTERM, 143, computing, "local"),
+        (signal.SIGTERM, 143, computing, "processes"),
+        (signal.SIGINT, 130, starting_readers, "local"),
+        (signal.SIGINT, 130, reading, "local"),
+        (signal.SIGINT, 130, reading, "processes"),
     ],
-    ids=["TERM-importing", "TERM-computing", "INT-starting", "INT-reading"],
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_a_signal_to_the_group_stops_everything_soon_and_the_run_can_be_resumed(
     number: int,
     code: int,
     moment: Callable[[Process, Path], None],
+    executor: str,
     images: Path,
     undisturbed: Path,
     tmp_path: Path,
 ) -> None:
     root = tmp_path / "out"
     config = write_config(tmp_path / "c.yaml", images, root, run={"workers": 1})
-    with (started if moment is importing else forked)("run", config) as process:
+    words = "run", config, "--executor", executor
+    with (started if moment is importing else forked)(*words) as process:
         moment(process, root)
         began = time.monotonic()
         kill_group(process, number)
