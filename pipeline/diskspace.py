@@ -98,8 +98,8 @@ def fit(
 
 def refuse_small_disk(plan: Plan, sources: Sequence[Source]) -> None:
     """Raise PlanError where what is kept of all images cannot fit on the disk."""
-    disk, least = _disk(plan), _least(plan, sources)
-    if disk is not None and least > disk[1]:
+    disk = _disk(plan)
+    if disk is not None and (least := _least(plan, sources)) > disk[1]:
         remedy = _FEWER if least > disk[0] else f"free the disk, or {_FEWER}"
         message = (
             f"maps need at least {written_size(least)}; they do not fit on the disk of "

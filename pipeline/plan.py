@@ -71,6 +71,11 @@ class Plan:
         return expanded(self.config) | {"columns": list(self.config.input.columns)}
 
     @cached_property
+    def document(self) -> str:
+        """The expanded config as JSON, for the footer of every part."""
+        return json.dumps(self.expanded, sort_keys=True)
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of all that decides results: the expanded config, NUMERICS, the device kind."""
         parts: dict[str, object] = {"config": self.expanded, "numerics": NUMERICS}
@@ -291,7 +296,7 @@ class Plan:
         """The output folder."""
         return place(self.config.output.path.replace("{digest}", self.digest[:16])).absolute()
 
-    @property
+    @cached_property
     def memory(self) -> int:
         """Bytes the run may use: `run.memory`, or 60 % of what the machine or container has."""
         given = self.config.run.memory

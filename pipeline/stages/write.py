@@ -282,7 +282,7 @@ def footer(plan: Plan) -> dict[str, str]:
     return {
         "filterbank:format": str(tables.FORMAT),
         "filterbank:digest": plan.digest,
-        "filterbank:config": json.dumps(plan.expanded, sort_keys=True),
+        "filterbank:config": plan.document,
         "filterbank:versions": json.dumps(versions(), sort_keys=True),
         "filterbank:device": plan.device,
     }
