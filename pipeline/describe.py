@@ -67,7 +67,8 @@ def estimate(survey: Survey) -> Estimate:
             if png.what != "maps":
                 pictures += 1
                 drawn += 40_000 * each
-    at_once = plan.parallel(survey.sources)
+    apart = plan.config.run.executor == "processes"
+    at_once = plan.processes(survey.sources) if apart else plan.parallel(survey.sources)
     widest = max(halos, key=sum, default=())
     tables = 8 * rows * (3 + len(config.statistics))
     space = together(spaces)

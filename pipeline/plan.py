@@ -313,8 +313,13 @@ class Plan:
 
         Beside a driver that computes nothing, and takes what a reader does.
         """
-        each = PROCESS + -(-self.workers // self.threads) * READER + self._lane(sources)
+        each = PROCESS + self.readers_each * READER + self._lane(sources)
         return max(1, min(self.threads, (self.memory - READER) // each))
+
+    @property
+    def readers_each(self) -> int:
+        """Reader processes of each such process, of which there may be one for each thread."""
+        return -(-self.workers // self.threads)
 
     def _lane(self, sources: Iterable[Source]) -> int:
         """Bytes that a batch of some sources takes, and the thread that computes it."""

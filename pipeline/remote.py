@@ -90,7 +90,7 @@ def pinned(plan: Plan) -> Remote:
 
 def shared(plan: Plan, count: int) -> Remote:
     """A plan for each of some workers that share this machine: one thread, and its part."""
-    return _with(plan, 1, -(-plan.workers // count), (plan.memory - READER) // count)
+    return _with(plan, 1, plan.readers_each, max(1, (plan.memory - READER) // count))
 
 
 def _with(plan: Plan, threads: int, workers: int, memory: int) -> Remote:

@@ -179,6 +179,7 @@ def test_processes_share_threads_workers_and_memory(survey: Survey) -> None:
     assert shared(plan, count).plan.digest == plan.digest
     assert with_run(plan, memory=3 << 30).processes(survey.sources) == 2
     assert with_run(plan, memory=1 << 30).processes(survey.sources) == 1
+    assert shared(with_run(plan, memory=1), 1).plan.memory == 1
 
 
 def test_an_executor_that_cannot_do_what_is_asked_is_refused(survey: Survey) -> None:

@@ -222,8 +222,13 @@ class Run:
 
     @model_validator(mode="after")
     def _names_its_cluster(self) -> Self:
-        if (self.executor == "ray") != (self.address is not None):
-            message = "executor: ray and address go together; write address: local, or host:port"
+        if self.executor == "ray" and self.address is None:
+            message = "executor: ray needs an address; write address: local, or host:port"
+            raise ValueError(message)
+        if self.executor != "ray" and self.address is not None:
+            message = (
+                f"address is that of a Ray cluster (got executor: {self.executor}); leave it out"
+            )
             raise ValueError(message)
         return self
 

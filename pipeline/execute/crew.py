@@ -12,6 +12,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
@@ -129,9 +130,12 @@ class Crew(Generic[L]):
             yield from self._slow()
 
     def dismiss(self) -> None:
-        """End all actors."""
+        """End all actors, whatever their rooms are like: the next recovery clears what is left."""
         for actor in self.actors:
-            self._end(actor)
+            actor.line.end()
+        for actor in self.actors:
+            with suppress(OSError, FilterbankError):
+                self.site.close(actor.room)
 
     # ------------------------------------------------------------ actors come and go
     def _hire(self, most: int) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from pipeline.errors import ReaderCrashed
 from pipeline.execute.actor import TICK, Actor, Site
 from pipeline.execute.crew import Crew, Event, Lost
 from pipeline.execute.queue import Queue
@@ -18,7 +21,7 @@ from pipeline.heap import keep_memory
 from pipeline.types import Shard
 from pipeline.workers.letters import receive, send
 from pipeline.workers.pool import cause
-from pipeline.workers.start import become_worker, holding_signals
+from pipeline.workers.start import become_worker, deaf, holding_signals
 
 _GRACE = 1.0
 """Seconds that a process has to end once it has closed its line."""
@@ -44,12 +47,24 @@ class _Here:
         return self.count
 
     def hire(self, site: Site, room: str) -> _Pipe:
-        """Start one, in a fresh interpreter: it shall have readers and threads of its own."""
-        ours, theirs = socket.socketpair()
-        with theirs, holding_signals():
-            process = get_context("spawn").Process(target=_serve, args=(theirs,))
-            process.start()
-        send(ours, (site, room))
+        """Start one, in a fresh interpreter: it shall have readers and threads of its own.
+
+        Raises ReaderCrashed where the system has no room for one more.
+        """
+        try:
+            with ExitStack() as undone:
+                ours, theirs = socket.socketpair()
+                undone.callback(ours.close)
+                with theirs, holding_signals(), deaf():
+                    process = get_context("spawn").Process(target=_serve, args=(theirs,))
+                    process.start()
+                undone.callback(process.kill)
+                send(ours, (site, room))
+                undone.pop_all()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            message = f"a process that computes cannot be started: {reason}; lower --threads"
+            raise ReaderCrashed(message) from error
         return _Pipe(process, ours)
 
     def ready(self, lines: Sequence[_Pipe]) -> Sequence[_Pipe]:
@@ -78,6 +93,8 @@ class _Pipe:
         letter = receive(self.channel)
         if letter is None:
             self.process.join(_GRACE)  # it closed the line, which is not to say that it ended
+            self.process.kill()
+            self.process.join()
             reason = f"the process {cause(self.process.exitcode)}"
             raise Lost(reason)
         word = letter.content()
@@ -98,6 +115,17 @@ class _Defect:
 
     error: Exception
 
+    @classmethod
+    def of(cls, error: Exception) -> _Defect:
+        """With its traceback as a note; by its words where it cannot be sent itself."""
+        error.add_note(traceback.format_exc())
+        try:
+            return pickle.loads(pickle.dumps(cls(error)))  # type: ignore[no-any-return]
+        except Exception:
+            other = RuntimeError(f"{type(error).__name__}: {error}")
+            other.__notes__ = error.__notes__
+            return cls(other)
+
 
 def _serve(channel: socket.socket) -> None:
     """What a process does until the driver is gone."""
@@ -114,5 +142,4 @@ def _serve(channel: socket.socket) -> None:
                 send(channel, word)
             send(channel, None)
     except Exception as error:
-        error.add_note(traceback.format_exc())
-        send(channel, _Defect(error))
+        send(channel, _Defect.of(error))

@@ -57,7 +57,10 @@ class Fine:
         return cls(pixels, codes, bounds, extremes, counts)
 
     def bins(self, count: int) -> Counts | None:
-        """Count equal bins: (P, count); None where one does not begin with a fine one."""
+        """Count equal bins: (P, count); None where one does not begin with a fine one.
+
+        count: a divisor of FINE.
+        """
         found = np.empty((len(self.counts), count), np.int64)
         return found if _coarse(self.extremes, self.counts, found) else None
 

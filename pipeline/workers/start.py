@@ -39,17 +39,23 @@ def refuse_few_files(workers: int) -> None:
 def start_forkserver() -> None:
     """Start the process that workers with torch are forked from, deaf to Ctrl-C like all of them.
 
-    It is the main process that stops them; the mask of blocked signals is inherited. As long as
-    this process has one thread, the server is a fork of it instead of a new interpreter, which
-    would need seconds to import what is here already. multiprocessing has no public word for it.
+    It is the main process that stops them. As long as this process has one thread, the server is a
+    fork of it instead of a new interpreter, which would need seconds to import what is here
+    already. multiprocessing has no public word for it.
     """
     forkserver.set_forkserver_preload(["pipeline.stages.read"])
-    _start_resource_tracker()
     start = _fork if threading.active_count() == 1 else util.spawnv_passfds
+    with deaf(), patch.object(util, "spawnv_passfds", start):
+        forkserver.ensure_running()
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Keep Ctrl-C from what is started meanwhile: the mask of blocked signals is inherited."""
+    _start_resource_tracker()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        with patch.object(util, "spawnv_passfds", start):
-            forkserver.ensure_running()
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 

@@ -5,8 +5,11 @@ Actors, machines and drivers die at any moment; no row is lost or doubled.
 
 from __future__ import annotations
 
+import errno
 import json
+import multiprocessing
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -36,9 +39,9 @@ from command import (
 )
 from sites import Site, shard, source
 
-from pipeline.errors import DeviceError, FilterbankError, PlanError, WriteError
+from pipeline.errors import DeviceError, FilterbankError, PlanError, ReaderCrashed, WriteError
 from pipeline.execute.crew import Event
-from pipeline.execute.processes import run_processes
+from pipeline.execute.processes import _Defect, run_processes
 from pipeline.execute.ray import run_ray
 from pipeline.types import Notice, Shard, ShardReport
 
@@ -379,6 +382,51 @@ def test_what_no_other_actor_can_mend_ends_the_run(
     with pytest.raises(error, match=match):
         do(crew, Site(tmp_path, **site), shard("s", "a"), shard("t", image))
     assert rooms(Site(tmp_path)) == []
+
+
+class Unclosed(Site):
+    """One on a disk that fails."""
+
+    def accept(self, room: str, shard: str) -> None:
+        raise WriteError(shard)
+
+    def close(self, room: str) -> None:
+        raise OSError(room)
+
+
+def test_no_process_stays_behind_where_rooms_cannot_be_closed(tmp_path: Path) -> None:
+    """It would wait for us to end, and we for it; the first error is the one that is told."""
+    with pytest.raises(WriteError, match=r"^[st]$"):
+        do(partial(run_processes, count=2), Unclosed(tmp_path), shard("s", "a"), shard("t", "b"))
+    assert multiprocessing.active_children() == []
+
+
+def test_where_no_process_can_be_started_a_run_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("multiprocessing.popen_spawn_posix.Popen", refused)
+    with pytest.raises(ReaderCrashed, match=r"cannot be started: .*; lower --threads"):
+        do(partial(run_processes, count=2), Site(tmp_path), shard("s", "a"))
+
+
+class Particular(Exception):
+    """One that pickle makes nothing of."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+def test_a_defect_in_another_process_is_told_with_its_traceback() -> None:
+    for error in (ValueError("wrong"), Particular("this", "that")):
+        try:
+            raise error
+        except Exception as raised:
+            told = pickle.loads(pickle.dumps(_Defect.of(raised))).error
+        assert str(error) in str(told)
+        assert "in test_a_defect" in told.__notes__[0]
 
 
 @pytest.mark.ray

@@ -57,6 +57,16 @@ def reading(process: Process, root: Path) -> None:
     until(process, lambda: len(group(process.pid)) >= 4)
 
 
+def hiring(process: Process, root: Path) -> None:
+    """The first of the processes that compute is being started."""
+    until(process, lambda: any(root.glob(".tmp/*-*")))
+
+
+def reading_apart(process: Process, root: Path) -> None:
+    """Some of them have readers of their own."""
+    until(process, lambda: len(group(process.pid)) >= 6)
+
+
 def computing(process: Process, root: Path) -> None:
     until(process, lambda: any((root / "images").glob("*.parquet")))
 
@@ -69,7 +79,8 @@ def computing(process: Process, root: Path) -> None:
         (signal.SIGTERM, 143, computing, "processes"),
         (signal.SIGINT, 130, starting_readers, "local"),
         (signal.SIGINT, 130, reading, "local"),
-        (signal.SIGINT, 130, reading, "processes"),
+        (signal.SIGINT, 130, hiring, "processes"),
+        (signal.SIGINT, 130, reading_apart, "processes"),
     ],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )
