@@ -205,10 +205,7 @@ class Run:
     ] = 3
     executor: Annotated[
         Literal["local", "processes", "ray"],
-        Field(
-            description="processes: each computing thread in a process of its own; ray: on the "
-            "machines of a Ray cluster"
-        ),
+        Field(description="processes: one for each thread that computes; ray: on a Ray cluster"),
     ] = "local"
     address: Annotated[
         Address | None,
@@ -226,9 +223,7 @@ class Run:
             message = "executor: ray needs an address; write address: local, or host:port"
             raise ValueError(message)
         if self.executor != "ray" and self.address is not None:
-            message = (
-                f"address is that of a Ray cluster (got executor: {self.executor}); leave it out"
-            )
+            message = f"address is a Ray cluster's; leave it out (got executor: {self.executor})"
             raise ValueError(message)
         return self
 
