@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import socket
 import traceback
 from collections.abc import Iterator, Sequence
@@ -99,7 +98,7 @@ class _Pipe:
             raise Lost(reason)
         word = letter.content()
         if isinstance(word, _Defect):
-            raise word.error
+            raise word.raised()
         return word
 
     def end(self) -> None:
@@ -111,20 +110,16 @@ class _Pipe:
 
 @dataclass(frozen=True)
 class _Defect:
-    """What an actor raised: a defect of ours."""
+    """What an actor raised, in words, as not every exception can be sent: a defect of ours."""
 
-    error: Exception
+    error: str
+    trace: str
 
-    @classmethod
-    def of(cls, error: Exception) -> _Defect:
-        """With its traceback as a note; by its words where it cannot be sent itself."""
-        error.add_note(traceback.format_exc())
-        try:
-            return pickle.loads(pickle.dumps(cls(error)))  # type: ignore[no-any-return]
-        except Exception:
-            other = RuntimeError(f"{type(error).__name__}: {error}")
-            other.__notes__ = error.__notes__
-            return cls(other)
+    def raised(self) -> RuntimeError:
+        """What the driver raises."""
+        error = RuntimeError(self.error)
+        error.add_note(self.trace)
+        return error
 
 
 def _serve(channel: socket.socket) -> None:
@@ -142,4 +137,4 @@ def _serve(channel: socket.socket) -> None:
                 send(channel, word)
             send(channel, None)
     except Exception as error:
-        send(channel, _Defect.of(error))
+        send(channel, _Defect(f"{type(error).__name__}: {error}", traceback.format_exc()))

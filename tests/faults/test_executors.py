@@ -9,7 +9,6 @@ import errno
 import json
 import multiprocessing
 import os
-import pickle
 import random
 import shutil
 import signal
@@ -41,9 +40,9 @@ from sites import Site, shard, source
 
 from pipeline.errors import DeviceError, FilterbankError, PlanError, ReaderCrashed, WriteError
 from pipeline.execute.crew import Event
-from pipeline.execute.processes import _Defect, run_processes
+from pipeline.execute.processes import run_processes
 from pipeline.execute.ray import run_ray
-from pipeline.types import Notice, Shard, ShardReport
+from pipeline.types import Notice, Progress, Shard, ShardReport
 
 SLOW = os.environ.get("FILTERBANK_SLOW") == "1"
 LONG = pytest.mark.skipif(not SLOW, reason="starts many actors: make faults, FILTERBANK_SLOW=1")
@@ -412,21 +411,22 @@ def test_where_no_process_can_be_started_a_run_says_so(
         do(partial(run_processes, count=2), Site(tmp_path), shard("s", "a"))
 
 
-class Particular(Exception):
-    """One that pickle makes nothing of."""
+class Faulty(Site):
+    """One whose code is wrong, and raises what pickle makes nothing of."""
 
+    def work(self, room: str, shards: Sequence[Shard]) -> Iterator[ShardReport | Progress]:
+        raise Particular("this", "that")
+
+
+class Particular(Exception):
     def __init__(self, one: str, other: str) -> None:
         super().__init__(f"{one} and {other}")
 
 
-def test_a_defect_in_another_process_is_told_with_its_traceback() -> None:
-    for error in (ValueError("wrong"), Particular("this", "that")):
-        try:
-            raise error
-        except Exception as raised:
-            told = pickle.loads(pickle.dumps(_Defect.of(raised))).error
-        assert str(error) in str(told)
-        assert "in test_a_defect" in told.__notes__[0]
+def test_a_defect_in_another_process_is_told_with_its_traceback(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="Particular: this and that") as told:
+        do(partial(run_processes, count=2), Faulty(tmp_path), shard("s", "a"))
+    assert "in work" in told.value.__notes__[0]
 
 
 @pytest.mark.ray
