@@ -23,6 +23,7 @@ from pipeline.diskspace import Space, space_of, together, waiting_for_space
 from pipeline.errors import InputError
 from pipeline.filters.simoncelli import SimoncelliBand
 from pipeline.journal import last_run
+from pipeline.remote import shared
 from pipeline.storage import Place
 from pipeline.survey import Survey
 from pipeline.types import ImageInfo, Ints
@@ -48,7 +49,10 @@ def estimate(survey: Survey) -> Estimate:
     """Predict rows, files, bytes and memory of the shards still to do."""
     plan, config = survey.plan, survey.plan.config
     png = config.output.png
-    rows = memory = pictures = drawn = 0
+    apart = config.run.executor == "processes"
+    at_once = plan.processes(survey.sources) if apart else plan.parallel(survey.sources)
+    part = shared(plan, at_once).plan if apart else plan
+    rows = memory = held = pictures = drawn = 0
     spaces: list[Space] = []
     halos: set[tuple[int, ...]] = set()
     for source in survey.sources:
@@ -59,6 +63,7 @@ def estimate(survey: Survey) -> Estimate:
         halos.update(part.bank.halo for part in plan.banks(info))
         rows += each
         memory = max(memory, plan.bytes_needed(info) * plan.batch_size(info))
+        held = max(held, part.bytes_held(info))
         spaces.append(space_of(plan, source))
         if png is not None and source.drawn:
             if png.what != "sheet":
@@ -67,8 +72,6 @@ def estimate(survey: Survey) -> Estimate:
             if png.what != "maps":
                 pictures += 1
                 drawn += 40_000 * each
-    apart = plan.config.run.executor == "processes"
-    at_once = plan.processes(survey.sources) if apart else plan.parallel(survey.sources)
     widest = max(halos, key=sum, default=())
     tables = 8 * rows * (3 + len(config.statistics))
     space = together(spaces)
@@ -77,7 +80,7 @@ def estimate(survey: Survey) -> Estimate:
         space.maps,
         pictures + space.count,
         tables + space.maps + drawn + space.files,
-        memory * at_once,
+        memory * at_once + held * (at_once if apart else 1),
         widest,
     )
 

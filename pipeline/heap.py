@@ -19,6 +19,6 @@ def keep_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # another C library
         return
-    mallopt(_MMAP_THRESHOLD, 1 << 28) or mallopt(_MMAP_THRESHOLD, 1 << 25)  # the most before 2.35
-    mallopt(_TRIM_THRESHOLD, 1 << 30)
+    mallopt(_MMAP_THRESHOLD, (1 << 31) - 1) or mallopt(_MMAP_THRESHOLD, 1 << 25)  # before 2.35
+    mallopt(_TRIM_THRESHOLD, -1)  # never
     mallopt(_ARENA_MAX, 1)

@@ -42,6 +42,10 @@ SCENE = 1 << 23
 _CORES = (1024, 2048)
 _WIDE_HALO = 256
 """Sides of a tile's core, in pixels; the larger one for halos above this. A change changes bits."""
+_TOGETHER = 4
+"""Responses that are made together of a scene that memory holds: fewer share too little."""
+_SEARCHED = 2
+"""Planes' worth of memory that measuring a plane of a scene takes at most, besides the plane."""
 _INTERLEAVED = 4
 """Rows of tiles that are read side by side, so that each reader process goes along one of them."""
 
@@ -226,6 +230,55 @@ class Plan:
         return box, box
 
     # ---------------------------------------------------------------- scenes and their tiles
+    def held(self, info: ImageInfo) -> int:
+        """How many planes of responses are in memory at once, with all of a scene; changes no bit.
+
+        0 where the scene is read and filtered again for each pass: where one pass tells all,
+        memory does not hold enough, or pixels are kept, which come tile by tile; where a region
+        has any shape, so that nobody knows yet how many pixels all have; and on a GPU.
+        """
+        shaped = self.config.regions.mask or self.config.regions.zones
+        if self.passes == 1 or self.device != "cpu" or self.keeps or shaped:
+            return 0
+        if info not in self._held:
+            self._held[info] = self._planes_held(info)
+        return self._held[info]
+
+    @cached_property
+    def _held(self) -> dict[ImageInfo, int]:
+        return {}
+
+    def _planes_held(self, info: ImageInfo) -> int:
+        bands = [len(bands) for bands in self.bands_of(info).values()]
+        least = min(sum(bands), max(_TOGETHER, *bands))
+        free = self.memory - PROCESS - self.workers * READER - self._bytes_of_tiles(info)
+        free -= self.threads * (self.bytes_needed(info) + THREAD)
+        room = free // self._bytes_of_plane(info)
+        planes = max(room // (1 + _SEARCHED), room - self.threads * _SEARCHED)
+        most = max(least, -(-_TOGETHER // self.threads) * self.threads)
+        return min(planes, most) if planes >= least else 0
+
+    def bytes_held(self, info: ImageInfo) -> int:
+        """Memory that a scene takes besides what is computed at once, where all of it is held."""
+        if not (planes := self.held(info)):
+            return 0
+        searched = _SEARCHED * min(planes, self.threads)
+        return self._bytes_of_tiles(info) + (planes + searched) * self._bytes_of_plane(info)
+
+    def _bytes_of_tiles(self, info: ImageInfo) -> int:
+        """All of a scene, prepared, and where it is valid; with halos."""
+        tiles = prod(-(-n // self._core(info)) for n in info.shape)
+        return 5 * prod(self._boxes(info)[0]) * tiles * len(self.labels(info))
+
+    def _bytes_of_plane(self, info: ImageInfo) -> int:
+        """A band of a response, as often as regions may have a pixel."""
+        regions = self.config.regions
+        return 4 * prod(info.shape) * (bool(regions.image) + bool(regions.tiles))
+
+    def readings(self, info: ImageInfo) -> int:
+        """How often the pixels of a scene are read."""
+        return 1 if self.held(info) else self.passes
+
     def is_scene(self, info: ImageInfo) -> bool:
         """Whether such an image is read and computed in tiles, so that memory does not hold it."""
         large = prod(info.shape) * len(info.bands) > SCENE

@@ -26,8 +26,9 @@ from pipeline.stages.filter import Result, compute
 from pipeline.stages.lanes import Lanes
 from pipeline.stages.loader import read
 from pipeline.stages.measure import Briefs
-from pipeline.stages.read import Loaded
-from pipeline.stages.scene import Key, Piece, Scenes, compute_tile
+from pipeline.stages.read import Job, Loaded
+from pipeline.stages.scene import Scenes, Task
+from pipeline.stages.tile import Key, Piece, attempted, compute_tile, hold
 from pipeline.stages.write import Sink
 from pipeline.types import Progress, Shard, ShardReport
 from pipeline.watch import COMPUTED, Timesheet
@@ -143,7 +144,7 @@ def _keep(sink: Sink, scenes: Scenes, loaded: Loaded, outcomes: Sequence[Outcome
     for outcome in outcomes:
         result = scenes.add(outcome) if isinstance(outcome, Piece) else outcome
         if isinstance(outcome, Piece):
-            pixels += outcome.tile.core.size // sink.plan.passes
+            pixels += outcome.pixels
         elif outcome.failure is None:
             pixels += sum(source.pixels for source in outcome.sources)
         results += [] if result is None else [result]
@@ -180,8 +181,26 @@ def _in_order(
         while len(flying) > (0 if in_turn and len(loaded.job.tiles) > 1 else lanes.count):
             first, future = flying.popleft()
             yield first, future.result()
+        if loaded.job.turn is not None and loaded.job.last:
+            while flying:
+                first, future = flying.popleft()
+                yield first, future.result()
+            yield from _rounds(pool, lanes, loaded.job, scenes)
     for first, future in flying:
         yield first, future.result()
+
+
+def _rounds(
+    pool: ThreadPoolExecutor, lanes: Lanes, job: Job, scenes: Scenes
+) -> Iterator[tuple[Loaded, Sequence[Outcome]]]:
+    """Do what is left of a scene that is held, round by round."""
+    for tasks in scenes.rounds(job.tiles[0]):
+        for future in [pool.submit(_tried, lanes, partial(_one, task)) for task in tasks]:
+            yield Loaded(job, ()), future.result()
+
+
+def _one(task: Task) -> Sequence[Outcome]:
+    return [task()]
 
 
 def _tried(lanes: Lanes, compute: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
@@ -208,7 +227,14 @@ def _images(plan: Plan, loaded: Loaded) -> Sequence[Outcome]:
 
 
 def _tiles(plan: Plan, loaded: Loaded, briefs: Mapping[Key, Briefs] | None) -> Sequence[Outcome]:
-    return [compute_tile(plan, batch, briefs) for batch in loaded.batches]
+    held = plan.held(loaded.job.tiles[0].source.header)
+    return [
+        attempted(
+            batch.tiles[0].source,
+            partial(hold, plan, batch) if held else partial(compute_tile, plan, batch, briefs),
+        )
+        for batch in loaded.batches
+    ]
 
 
 def configure(plan: Plan) -> None:

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipeline.bands import BandPlan
 from pipeline.bank.apply import apply_bank
+from pipeline.bank.compile import BankPlan
 from pipeline.errors import ReadError
 from pipeline.plan import Plan
 from pipeline.stages import fused
@@ -107,9 +109,18 @@ def responses(
     for part in plan.together(info):
         batch = select(prepared, part.bands, part.labels)
         bank = part.rest if part.rest is not None and fused.fits(part, batch) else part.bank
-        if alone and batch.valid is not None and batch.valid.all():  # of these bands in this tile
-            batch = replace(batch, valid=None)
-        yield from apply_bank(bank if names is None else bank.only(names), batch)
+        yield from _answers(bank if names is None else bank.only(names), batch, alone=alone)
+
+
+def of_tile(part: BandPlan, prepared: Batch) -> Iterator[Response]:
+    """Every response of a part of a bank to a prepared tile of a scene, one at a time."""
+    return _answers(part.bank, select(prepared, part.bands, part.labels), alone=True)
+
+
+def _answers(bank: BankPlan, batch: Batch, *, alone: bool) -> Iterator[Response]:
+    if alone and batch.valid is not None and batch.valid.all():  # of these bands in this tile
+        batch = replace(batch, valid=None)
+    return apply_bank(bank, batch)
 
 
 def _compute(plan: Plan, batch: Batch) -> Result:

@@ -73,6 +73,14 @@ class Tally:
         pairs = zip(self.states, states, strict=True)
         return replace(self, states=tuple(a if b is None else b for a, b in pairs))
 
+    def measured(self, statistics: Sequence[Statistic], block: Block) -> Tally:
+        """The same, which has no states yet, after all passes over a block that is all there is."""
+        states = tuple(statistic.start(block, None) for statistic in statistics)
+        tally = replace(self, states=states)
+        while (briefs := tally.briefs(statistics)) is not None:
+            tally = tally.after(_states(statistics, block, briefs))
+        return tally
+
     def briefs(self, statistics: Sequence[Statistic]) -> Briefs | None:
         """What another pass is to look for; None when all is known."""
         pairs = zip(statistics, self.states, strict=True)
@@ -95,6 +103,13 @@ class Tally:
             support = total / self.n_valid
         counts: Columns = {"n_valid": self.n_valid, "support": support}
         return counts | {name: found[name] for name in wanted}
+
+
+def _states(statistics: Sequence[Statistic], block: Block, briefs: Briefs) -> States:
+    return tuple(
+        None if brief is None else statistic.start(block, brief)
+        for statistic, brief in zip(statistics, briefs, strict=True)
+    )
 
 
 def merge_states(statistics: Sequence[Statistic], a: States, b: States) -> States:
@@ -136,10 +151,7 @@ class Part:
 
     def states(self, statistics: Sequence[Statistic], briefs: Briefs) -> States:
         """A further pass."""
-        return tuple(
-            None if brief is None else statistic.start(self.block, brief)
-            for statistic, brief in zip(statistics, briefs, strict=True)
-        )
+        return _states(statistics, self.block, briefs)
 
     def whole(self, statistics: Sequence[Statistic]) -> Tally:
         """All passes, where the region has no other part."""
@@ -149,11 +161,8 @@ class Part:
             n = np.full(len(block.values), self.n_pixels)
             found = walked(Walked.stored(block), statistics)
             return Tally(self.n_pixels, n, n, None, found, self.base)
-        alone = replace(self, block=replace(self.block, alone=True))
-        tally = alone.tally(statistics)
-        while (briefs := tally.briefs(statistics)) is not None:
-            tally = tally.after(alone.states(statistics, briefs))
-        return tally
+        alone = replace(self.block, alone=True)
+        return replace(self, block=alone).tally(()).measured(statistics, alone)
 
 
 def parts(

@@ -41,7 +41,7 @@ class Job:
     """What a reader process is asked for at once: tiles of one shape, band count and type.
 
     box: the pixels to be read of each. turn: of a scene's tile, which pass over the scene it is
-    for, from 0; None for whole images. first: whether it is the first of its sources in that pass.
+    for, from 0; None for whole images. first, last: of its sources in that pass.
     failed: tiles not to be read, by their place among all, and why.
     """
 
@@ -50,6 +50,7 @@ class Job:
     box: Region
     turn: int | None = None
     first: bool = True
+    last: bool = True
     failed: Mapping[int, Failure] = field(default_factory=dict)
 
     def alone(self, item: int) -> Job:

@@ -1,172 +1,33 @@
-"""Scenes: what tiles say, gathered pass by pass, until it is what a whole image would say.
-
-Over 300 lines, because pieces, scenes and those under way know each other's insides.
-"""
+"""Scenes: what tiles say, gathered pass by pass, until it is what a whole image would say."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import torch
 
 import pipeline.writers.parquet as tables
-from pipeline.errors import ReadError
 from pipeline.plan import Plan
 from pipeline.stages.extents import RegionRows
-from pipeline.stages.filter import MapRow, Result, Rows, failure_of, keep, responses
+from pipeline.stages.filter import MapRow, Result, Rows
+from pipeline.stages.held import Held
 from pipeline.stages.mapfiles import MapFiles
-from pipeline.stages.measure import Briefs, States, Tally, merge_states, parts
-from pipeline.stages.prepare import prepare
+from pipeline.stages.measure import Briefs, States, Tally, merge_states
 from pipeline.stages.render import Pictures
+from pipeline.stages.tile import Key, Piece, attempted, preview_step
 from pipeline.statistics import accumulators
 from pipeline.storage import scratch
-from pipeline.types import Batch, Ints, Region, Roi, Source, Tile
-from pipeline.watch import Seconds, Watch
+from pipeline.types import Ints, Region, Source, Tile
 from pipeline.writers.png import Floats, finite, reduce
-from pipeline.writers.thumbnail import pictured
 
-Key: TypeAlias = tuple[str, str, str]
-"""Response, band and region."""
-
-STORED = ""
-"""In the place of a response's name, for a preview of the pixels as they are stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one tile says of its scene in one pass.
-
-    tile: as it was prepared; tallies, from the first pass, or states, from a further one. With the
-    first come parts of regions, rows of those that lie in this tile alone, maps, and previews,
-    which are like maps of fewer pixels; seconds: what all this took.
-    """
-
-    tile: Tile
-    rois: tuple[Roi, ...] = ()
-    rows: Mapping[str, list[Any]] = field(default_factory=dict)
-    tallies: Mapping[Key, Tally] = field(default_factory=dict)
-    states: Mapping[Key, States] = field(default_factory=dict)
-    maps: Sequence[MapRow] = ()
-    previews: Sequence[MapRow] = ()
-    seconds: Seconds = field(default_factory=dict)
-
-
-def compute_tile(plan: Plan, batch: Batch, briefs: Mapping[Key, Briefs] | None) -> Piece | Result:
-    """Filter and measure one tile; briefs: what to look for, or None in the first pass.
-
-    A failure is that of the scene. Raises AcceleratorError when the device is lost.
-    """
-    try:
-        return _first(plan, batch) if briefs is None else _further(plan, batch, briefs)
-    except (ReadError, RuntimeError) as error:  # of torch and its libraries
-        return Result((batch.tiles[0].source,), failure=failure_of(error))
-
-
-def _first(plan: Plan, batch: Batch) -> Piece:
-    watch = Watch()
-    statistics = accumulators(plan.config.statistics)
-    prepared = prepare(plan, batch)
-    (tile,) = batch.tiles
-    tallies: dict[Key, Tally] = {}
-    maps: list[MapRow] = []
-    rows = Rows(plan.config.statistics)
-    alone, shared = _parted(prepared.regions[0])
-    step = preview_step(plan, tile.source)
-    previews = _stored(batch, step) if step else []
-    for response in responses(plan, tile.source.header, prepared):
-        watch.lap("filter")
-        planes = [(tile.source.key, band) for band in response.bands]
-        for part in parts(response, prepared.tiles, alone, single=True):
-            measured = part.whole(statistics).columns(statistics, plan.config.statistics)
-            rows.add(response.name, part.region, planes[part.rows], part.n_pixels, measured)
-        for part in parts(response, prepared.tiles, shared, single=True):
-            key = response.name, response.bands[part.rows.start], part.region
-            tallies[key] = part.tally(statistics)
-        watch.lap("measure")
-        drawn = step and plan.draws(response.name)
-        (kept,) = keep(response) if plan.keeps or drawn else ([],)
-        if plan.keeps:
-            maps += kept
-        if drawn:
-            previews += [_preview(row, tile.core, step) for row in kept]
-        watch.lap("render")
-    return Piece(
-        prepared.tiles[0],
-        prepared.regions[0],
-        rows.columns,
-        tallies,
-        maps=maps,
-        previews=previews,
-        seconds=watch.seconds,
-    )
-
-
-def _parted(rois: Sequence[Roi]) -> tuple[list[list[Roi]], list[list[Roi]]]:
-    """The regions that lie in one tile alone, and those that it shares with others."""
-    return [[roi for roi in rois if roi.whole]], [[roi for roi in rois if not roi.whole]]
-
-
-def _further(plan: Plan, batch: Batch, briefs: Mapping[Key, Briefs]) -> Piece:
-    watch = Watch()
-    statistics = accumulators(plan.config.statistics)
-    prepared = prepare(plan, batch)
-    states: dict[Key, States] = {}
-    _, shared = _parted(prepared.regions[0])
-    asked = {name for name, _, _ in briefs}
-    for response in responses(plan, batch.tiles[0].source.header, prepared, asked):
-        watch.lap("filter")
-        for part in parts(response, prepared.tiles, shared, single=True):
-            key = response.name, response.bands[part.rows.start], part.region
-            if key in briefs:
-                states[key] = part.states(statistics, briefs[key])
-        watch.lap("measure")
-    return Piece(prepared.tiles[0], states=states, seconds=watch.seconds)
-
-
-# ---------------------------------------------------------------- previews
-def preview_step(plan: Plan, source: Source) -> int:
-    """How many pixels, per axis, become one of a preview; 0 where nothing is drawn.
-
-    A power of two, so that the blocks do not cross the borders of tiles; at most a tile.
-    """
-    png = plan.config.output.png
-    if png is None or not source.drawn:
-        return 0
-    step = 1 << max(0, (-(-max(source.header.shape) // png.size) - 1).bit_length())
-    return min(step, max(plan.tiles(source)[0].core.shape))
-
-
-def _preview(row: MapRow, core: Region, step: int) -> MapRow:
-    """Means of the valid pixels of a map in step x step blocks of a core, NaN where none is."""
-    band, name, origin, values = row
-    box = Region(origin, tuple(a + n for a, n in zip(origin, values.shape, strict=True)))
-    if box != core:
-        whole = np.full(core.shape, np.nan, np.float32)
-        whole[box.slices(core.start)] = values
-        values = whole
-    small, usable = reduce(values, finite(values, None), step)
-    at = tuple(a // step for a in core.start)
-    return band, name, at, np.where(usable, small, np.nan).astype(np.float32)
-
-
-def _stored(batch: Batch, step: int) -> list[MapRow]:
-    """Previews of those bands of the stored pixels that a photograph shows."""
-    core, at = batch.tiles[0].core, batch.tiles[0].core.slices(batch.box.start)
-    rows = []
-    for i, band in enumerate(batch.bands):
-        if band in pictured(batch.bands):
-            values = batch.values[0, i][at].double()
-            if batch.valid is not None:
-                values = values.masked_fill(~batch.valid[0, i][at], torch.nan)
-            rows.append(_preview((band, STORED, core.start, values.numpy()), core, step))
-    return rows
+Task: TypeAlias = Callable[[], Piece | Result]
+"""A part of the work on a scene that is held."""
 
 
 class _Canvas:
@@ -206,6 +67,7 @@ class Scene:
             schema = tables.maps_schema(plan.config.output.maps)
             self._maps = tables.MapsWriter(folder / "maps.parquet", schema)
         self._files = MapFiles(plan, source, folder)
+        self._held = Held(plan, source) if plan.held(source.header) else None
 
     def add(self, piece: Piece) -> Result | None:
         """Gather a piece; what there is to say of the whole scene, once nothing is left to ask."""
@@ -226,10 +88,24 @@ class Scene:
             self._rows.columns[name] += column
         for row in piece.previews:
             self._draw(row)
+        if self._held is not None:
+            self._held.add(piece)
+            return None
         self._seen += 1
         if self._seen < self._tiles:
             return None
         return self._end_pass()
+
+    def rounds(self) -> Iterator[list[Task]]:
+        """What is left to do when all tiles of a scene are held: each round after the one before.
+
+        The last says what there is to say of the whole scene.
+        """
+        if self._held is None:
+            return
+        for round in self._held.rounds():
+            yield [partial(attempted, self.source, task) for task in round]
+        yield [self._finish]
 
     def _end_pass(self) -> Result | None:
         self._tallies |= {key: self._tallies[key].after(s) for key, s in self._states.items()}
@@ -328,6 +204,14 @@ class Scenes:
             folder = self._folder / str(len(self._over) + len(self._open))
             self._open[source.key] = Scene(self.plan, source, folder)
         return self._open[source.key].add(piece)
+
+    def rounds(self, tile: Tile) -> Iterator[list[Task]]:
+        """What to do once all tiles of its scene are held; nothing after a failure."""
+        scene = self._open.get(tile.source.key)
+        for tasks in () if scene is None else scene.rounds():
+            yield tasks
+            if not self.wanted(tile):
+                return
 
     def end(self, key: str) -> None:
         """Forget a scene, also one that failed, and give the disk back what it needed."""

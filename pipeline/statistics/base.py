@@ -134,6 +134,16 @@ class Block:
 
         return Dense(self)
 
+    @property
+    def grids(self) -> tuple[tuple[Ints, Ints], ...]:
+        """Index of the first cell, and number of cells along each axis.
+
+        Raises ValueError where the block is cut through a cell.
+        """
+        from pipeline.statistics.cells import first_of, grid_of
+
+        return ((first_of(self), grid_of(tuple(self.values.shape[1:]))),)
+
     def ranked(self, ranks: Counts) -> Floats | None:
         """The pixels at ascending ranks of each plane, (P, R), as float64.
 

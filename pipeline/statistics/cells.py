@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 
 import numpy as np
 
@@ -60,8 +61,14 @@ class Cells:
 
     @classmethod
     def of(cls, block: Block, sums: Floats) -> Cells:
-        """The cells of one block."""
-        return cls(((first_of(block), sums),))
+        """The cells of one block; sums: (P, *cells, K)."""
+        flat = sums.reshape(len(sums), -1, sums.shape[-1])
+        pieces, start = [], 0
+        for first, grid in block.grids:
+            stop = start + prod(grid)
+            pieces.append((first, flat[:, start:stop].reshape(len(sums), *grid, -1)))
+            start = stop
+        return cls(tuple(pieces))
 
     def merge(self, other: Cells) -> Cells:
         """The cells of both."""

@@ -142,13 +142,14 @@ def _look(
 ) -> None:
     """Look at (P, Z, Y, X) cell by cell, each while it is in the cache.
 
-    packed: the cells are in `pixels`, at `starts`; else `pixels` is room for one of them.
+    packed: the cells are in `pixels`, at `starts`; else `pixels` is room for all of them, and
+    `starts` is filled, or for one of them, and `starts` is empty.
     moments: (P * cells, 7); extremes (P, 2): inf and -inf where no pixel is, NaN where one is NaN;
     integral (P,): whether all are whole numbers.
     """
     lanes, ends = np.empty((6, LANES)), np.empty((2, LANES))
     planes, depth, height, width = values.shape
-    cell = 0
+    k, cell = np.int64(0), 0
     for p in range(planes):
         ends[0], ends[1] = np.inf, -np.inf
         integral[p], before = True, cell
@@ -158,14 +159,19 @@ def _look(
                     if packed:
                         x = pixels[starts[cell] : starts[cell + 1]]
                     else:
-                        plane = values[p, z]
-                        x = pixels[: copy_cell(plane, plane, False, (top, left), pixels)]
+                        plane, room = values[p, z], pixels[k:]
+                        x = room[: copy_cell(plane, plane, False, (top, left), room)]
+                        if len(starts):
+                            starts[cell] = k
+                            k += len(x)
                     _moments(x, lanes, ends, moments[cell])
                     integral[p] = integral[p] and _is_integral(x)
                     cell += 1
         extremes[p, 0], extremes[p, 1] = ends[0].min(), ends[1].max()
         if np.isnan(moments[before:cell, 6]).any():  # a sum of squares is NaN where a pixel is
             extremes[p] = np.nan
+    if k:
+        starts[cell] = k
 
 
 look = compiled(_look, "void(f4[:,:,:,::1], b1, f4[::1], i8[::1], f8[:,::1], f8[:,::1], b1[::1])")

@@ -62,6 +62,13 @@ class Packed:
         valid = None if block.valid is None else block.valid.contiguous().numpy().reshape(flat)
         return cls(values, valid, (planes, *grid_of(tuple(extents))), block.alone)
 
+    @classmethod
+    def joined(cls, pixels: Pixels, starts: Counts, seen: Seen) -> Packed:
+        """A plane that is packed and has been looked at; no other block will be merged."""
+        found = cls(pixels.reshape(1, 1, 1, -1), _NOWHERE, (1, len(starts) - 1), alone=True)
+        found.__dict__.update(runs=(pixels, starts), seen=seen)
+        return found
+
     @lazy
     def runs(self) -> tuple[Pixels, Counts]:
         """The pixels cell after cell, and where each cell begins, with the end."""
@@ -92,13 +99,25 @@ class Packed:
     @lazy
     def seen(self) -> Seen:
         """What one look at them tells."""
-        pixels, starts = np.empty(CELL * CELL, np.float32), _NONE
-        if self.valid is not None:
-            pixels, starts = self.runs
+        if self.valid is None:
+            return self._look(np.empty(CELL * CELL, np.float32), _NONE)
+        return self._look(*self.runs)
+
+    def _look(self, pixels: Pixels, starts: Counts) -> Seen:
         moments, extremes = np.empty((prod(self.shape), 7)), np.empty((len(self.values), 2))
         integral = np.empty(len(self.values), np.bool_)
-        look(self.values, self.valid is not None, pixels, starts, moments, extremes, integral)
+        packed = self.valid is not None
+        look(self.values, packed, pixels, starts, moments, extremes, integral)
         return Seen(moments, extremes, integral)
+
+    def move(self, plane: Pixels) -> tuple[Counts, Seen]:
+        """Pack the pixels into the beginning of a plane; where each cell begins, and the end."""
+        if self.valid is None:
+            starts = np.empty(prod(self.shape) + 1, np.int64)
+            return starts, self._look(plane, starts)
+        pixels, starts = self.runs  # packing writes beyond the last one: not among neighbours
+        plane[: starts[-1]] = pixels[: starts[-1]]
+        return starts, self.seen
 
     @lazy
     def whole(self) -> Whole | None:
