@@ -160,7 +160,8 @@ def _in_order(
 ) -> Iterator[tuple[Loaded, Sequence[Outcome]]]:
     """Compute in the pool, and hand results out in order; one load more than there are lanes waits.
 
-    A further pass over a scene begins when all of the one before it is gathered. Small images, of
+    A further pass over a scene begins when all of the one before it is gathered; one that is held
+    is done before anything else once its last tile is there. Small images, of
     which several are one load, are not read by this process while its only thread computes: reading
     them is mostly Python, whose lock makes both slower (10 % of the CPU time), and none is done
     sooner.
@@ -171,17 +172,19 @@ def _in_order(
         while flying and loaded.job.turn and loaded.job.first:
             first, future = flying.popleft()
             yield first, future.result()
+        tile, held = loaded.job.tiles[0], False
         if loaded.job.turn is None:
             task = partial(_images, plan, loaded)
-        elif scenes.wanted(loaded.job.tiles[0]):
-            task = partial(_tiles, plan, loaded, scenes.briefs(loaded.job.tiles[0]))
+        elif scenes.wanted(tile):
+            held = plan.held(tile.source.header) > 0
+            task = partial(_tiles, plan, loaded, scenes.briefs(tile), held=held)
         else:
             continue
         flying.append((loaded, pool.submit(_tried, lanes, task)))
         while len(flying) > (0 if in_turn and len(loaded.job.tiles) > 1 else lanes.count):
             first, future = flying.popleft()
             yield first, future.result()
-        if loaded.job.turn is not None and loaded.job.last:
+        if held and loaded.job.last:
             while flying:
                 first, future = flying.popleft()
                 yield first, future.result()
@@ -226,8 +229,9 @@ def _images(plan: Plan, loaded: Loaded) -> Sequence[Outcome]:
     return [result for batch in loaded.batches for result in compute(plan, batch)]
 
 
-def _tiles(plan: Plan, loaded: Loaded, briefs: Mapping[Key, Briefs] | None) -> Sequence[Outcome]:
-    held = plan.held(loaded.job.tiles[0].source.header)
+def _tiles(
+    plan: Plan, loaded: Loaded, briefs: Mapping[Key, Briefs] | None, *, held: bool
+) -> Sequence[Outcome]:
     return [
         attempted(
             batch.tiles[0].source,
