@@ -34,7 +34,8 @@ from pipeline.version import PACKAGES, __version__
 class Estimate:
     """What a run will need and leave, from headers alone.
 
-    pictures: previews, and GeoTIFF and NIfTI files; bytes: of all files at most.
+    pictures: previews, and GeoTIFF and NIfTI files; bytes: of all files at most; at_once: threads
+    that compute, or processes.
     """
 
     rows: int
@@ -42,6 +43,7 @@ class Estimate:
     pictures: int
     bytes: int
     memory: int
+    at_once: int
     halo: tuple[int, ...]
 
 
@@ -81,6 +83,7 @@ def estimate(survey: Survey) -> Estimate:
         pictures + space.count,
         tables + space.maps + drawn + space.files,
         memory * at_once + held * (at_once if apart else 1),
+        at_once,
         widest,
     )
 
@@ -178,6 +181,7 @@ def describe_survey(survey: Survey) -> dict[str, Any]:
         "pictures": needed.pictures,
         "files": needed.pictures + len(survey.shards) * (3 + (plan.config.output.maps != "none")),
         "output_bytes": needed.bytes,
+        "processes" if plan.config.run.executor == "processes" else "threads": needed.at_once,
         "memory_bytes": needed.memory,
         "halo": list(needed.halo),
         "responses": _responses(survey),

@@ -361,6 +361,12 @@ def test_a_class_that_is_none_is_taken_literally(line: Line, glob: str) -> None:
     assert filterbank("run", line.config).code in (0, 4)
 
 
+def test_plan_says_what_computes(line: Line) -> None:
+    assert line.plan("--threads", 3)["threads"] == 3
+    apart = line.plan("--threads", 2, "--executor", "processes", "--memory", "1500MiB")
+    assert apart["processes"] == 1, "memory for one"
+
+
 def test_memory_bounds_what_is_computed_at_once(line: Line) -> None:
     fresh = ("--output", line.folder / "fresh", "--threads", 4)
     plenty = line.plan(*fresh, "--batch", 1)["memory_bytes"]

@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.errors import ReaderCrashed
 from pipeline.execute.actor import TICK, Actor, Site
-from pipeline.execute.crew import Crew, Event, Lost
+from pipeline.execute.driver import Driver, Event, Lost
 from pipeline.execute.queue import Queue
 from pipeline.heap import keep_memory
 from pipeline.types import Shard
@@ -27,12 +27,12 @@ _GRACE = 1.0
 
 
 def run_processes(site: Site, shards: Sequence[Shard], count: int) -> Iterator[Event]:
-    """Work through shards in so many processes. Raises what `Crew.run` does."""
-    crew = Crew(_Here(count), site, Queue(shards))
+    """Work through shards in so many processes. Raises what `Driver.run` does."""
+    driver = Driver(_Here(count), site, Queue(shards))
     try:
-        yield from crew.run({shard.id for shard in shards})
+        yield from driver.run({shard.id for shard in shards})
     finally:
-        crew.dismiss()
+        driver.dismiss()
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.errors import PlanError
 from pipeline.execute.actor import TICK, Actor, Site
 from pipeline.execute.cluster import connected
-from pipeline.execute.crew import Crew, Event, Lost
+from pipeline.execute.driver import Driver, Event, Lost
 from pipeline.execute.queue import Queue
 from pipeline.types import Shard
 
@@ -27,11 +27,11 @@ def run_ray(
 
     needs: what one actor takes of a machine: `CPU`, `GPU`, `memory` (bytes). Raises
     MissingDependency; DeviceError when there is no cluster; PlanError when no machine has what an
-    actor needs; and what `Crew.run` does.
+    actor needs; and what `Driver.run` does.
     """
     with connected(address) as (ray, heed_signals):
         cluster = _Cluster(ray, needs)
-        crew = Crew(cluster, site, Queue(shards))
+        driver = Driver(cluster, site, Queue(shards))
         if not cluster.places():
             wanted = ", ".join(f"{name} {amount:g}" for name, amount in cluster.needs.items())
             message = (
@@ -40,11 +40,11 @@ def run_ray(
             )
             raise PlanError(message)
         try:
-            for event in crew.run({shard.id for shard in shards}):
+            for event in driver.run({shard.id for shard in shards}):
                 heed_signals()
                 yield event
         finally:
-            crew.dismiss()
+            driver.dismiss()
 
 
 class _RayActor(Actor):

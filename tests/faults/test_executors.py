@@ -39,7 +39,7 @@ from command import (
 from sites import Site, shard, source
 
 from pipeline.errors import DeviceError, FilterbankError, PlanError, ReaderCrashed, WriteError
-from pipeline.execute.crew import Event
+from pipeline.execute.driver import Event
 from pipeline.execute.processes import run_processes
 from pipeline.execute.ray import run_ray
 from pipeline.types import Notice, Progress, Shard, ShardReport

@@ -11,7 +11,7 @@ from command import filterbank, write_config
 from sites import Site
 
 from pipeline.execute.cluster import _printing_nothing
-from pipeline.execute.crew import Crew, _Hired
+from pipeline.execute.driver import Driver, _Hired
 from pipeline.execute.queue import Queue
 from pipeline.execute.ray import _Call, _Cluster, _sentence
 from pipeline.types import Notice
@@ -29,9 +29,9 @@ def test_actors_that_have_something_to_say_are_all_heard_in_one_round(tmp_path: 
         get=lambda word: (word, "node"),
         exceptions=SimpleNamespace(RayTaskError=KeyError, RayError=LookupError),
     )
-    crew = Crew(_Cluster(ray, {"CPU": 1}), Site(tmp_path), Queue([]))
-    crew.actors = [_Hired(_Call(ray, None, f"word{i}"), f"room{i}") for i in range(3)]
-    heard = [event for event in crew._hear() if isinstance(event, Notice)]
+    driver = Driver(_Cluster(ray, {"CPU": 1}), Site(tmp_path), Queue([]))
+    driver.actors = [_Hired(_Call(ray, None, f"word{i}"), f"room{i}") for i in range(3)]
+    heard = [event for event in driver._hear() if isinstance(event, Notice)]
     assert [notice.details["machine"] for notice in heard] == ["word0", "word1", "word2"]
 
 

@@ -101,8 +101,8 @@ class _Hired(Generic[L]):
         self.since, self.told, self.patience = time.monotonic(), Progress(0, 0), 0.0
 
 
-class Crew(Generic[L]):
-    """All actors of a run."""
+class Driver(Generic[L]):
+    """What hires the actors of a run, and hears them."""
 
     def __init__(self, hosts: Hosts[L], site: Site, queue: Queue) -> None:
         self.hosts, self.site, self.queue = hosts, site, queue
