@@ -231,11 +231,12 @@ class Plan:
 
     # ---------------------------------------------------------------- scenes and their tiles
     def held(self, info: ImageInfo) -> int:
-        """How many planes of responses are in memory at once, with all of a scene; changes no bit.
+        """How many planes of responses may be in memory at once, with all of a scene.
 
         0 where the scene is read and filtered again for each pass: where one pass tells all,
         memory does not hold enough, or pixels are kept, which come tile by tile; where a region
-        has any shape, so that nobody knows yet how many pixels all have; and on a GPU.
+        has any shape, so that nobody knows yet how many pixels all have; and on a GPU. No bit of a
+        result depends on it.
         """
         shaped = self.config.regions.mask or self.config.regions.zones
         if self.passes == 1 or self.device != "cpu" or self.keeps or shaped:
@@ -271,13 +272,12 @@ class Plan:
         return 5 * prod(self._boxes(info)[0]) * tiles * len(self.labels(info))
 
     def _bytes_of_plane(self, info: ImageInfo) -> int:
-        """A band of a response, as often as regions may have a pixel."""
-        regions = self.config.regions
-        return 4 * prod(info.shape) * (bool(regions.image) + bool(regions.tiles))
+        return 4 * self.pixels_measured(info)
 
-    def readings(self, info: ImageInfo) -> int:
-        """How often the pixels of a scene are read."""
-        return 1 if self.held(info) else self.passes
+    def pixels_measured(self, info: ImageInfo) -> int:
+        """Pixels of a band of a response to a scene that is held, each as often as regions are."""
+        regions = self.config.regions
+        return prod(info.shape) * (bool(regions.image) + bool(regions.tiles))
 
     def is_scene(self, info: ImageInfo) -> bool:
         """Whether such an image is read and computed in tiles, so that memory does not hold it."""

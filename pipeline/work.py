@@ -182,7 +182,7 @@ def _in_order(
         if loaded.job.turn is None:
             task = partial(_images, plan, loaded)
         elif scenes.wanted(tile):
-            held = plan.held(tile.source.header) > 0
+            held = scenes.holds(tile)
             task = partial(_tiles, plan, loaded, scenes.briefs(tile), held=held)
         else:
             continue

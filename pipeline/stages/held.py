@@ -12,6 +12,7 @@ from functools import partial, reduce
 from itertools import accumulate, groupby
 from math import ceil
 from operator import itemgetter
+from time import thread_time
 from typing import TypeAlias
 
 import numpy as np
@@ -39,14 +40,35 @@ class _Group:
     planes: dict[tuple[str, str], int]
 
 
+_PROBED, _SLOW = 1 << 26, 1.0 / 2**30
+"""Numbers of a plane that are tried, and seconds a byte above which memory is slow to come."""
+
+
 class Held:
     """A scene, the tiles of which are added one by one."""
 
+    @classmethod
+    def of(cls, plan: Plan, source: Source) -> Held | None:
+        """None where memory does not hold it, or the system is slow to hand out what it would take.
+
+        Some virtual machines take 2 to 4 s per GiB that they have not handed out yet, or not for a
+        while: longer than to read and filter the scene again.
+        """
+        if not plan.held(source.header):
+            return None
+        held = cls(plan, source)
+        began = thread_time()
+        (tried := held._planes[0][:_PROBED])[:: 1 << 10] = 0.0
+        return held if thread_time() - began <= tried.nbytes * _SLOW else None
+
     def __init__(self, plan: Plan, source: Source) -> None:
-        self.plan, self.source = plan, source
+        self.plan = plan
         self.statistics = accumulators(plan.config.statistics)
         self._step = preview_step(plan, source)
         self._groups = _groups(plan, source.header)
+        planes = max(len(group.planes) for group in self._groups)
+        size = plan.pixels_measured(source.header)
+        self._planes = [np.empty(size, np.float32) for _ in range(planes)]
         self._tiles: list[Batch] = []
         self._found: dict[Key, dict[int, tuple[Tally, Gathering]]] = {}
 
@@ -61,8 +83,6 @@ class Held:
         What a round names may be done at once, when the round before is over.
         """
         self._place()
-        count = max(len(group.planes) for group in self._groups)
-        self._planes = [np.empty(self._size, np.float32) for _ in range(count)]
         for group in self._groups:
             yield [partial(self._filter, group, i) for i in range(len(self._tiles))]
             yield [partial(self._measure, group, key) for key in self._found]
@@ -76,12 +96,11 @@ class Held:
         for i, batch in enumerate(self._tiles):
             for roi in parted(batch.regions[0])[1][0]:
                 sizes.setdefault(roi.region, {})[i] = roi.box.size
-        self._size = 0
+        size = 0
         for region, counts in sizes.items():
             starts = accumulate(counts.values(), initial=0)
             self._at |= {(region, i): at for i, at in zip(counts, starts, strict=False)}
-            self._spans[region] = slice(self._size, self._size + sum(counts.values()))
-            self._size = self._spans[region].stop
+            self._spans[region] = slice(size, size := size + sum(counts.values()))
 
     def _plane(self, group: _Group, key: Key) -> npt.NDArray[np.float32]:
         name, band, region = key

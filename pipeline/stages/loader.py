@@ -21,8 +21,8 @@ def read(
 ) -> Iterator[Loaded]:
     """Decode shards in order, reading ahead across their borders; batches never cross them.
 
-    passes: how often the tiles of a scene are read at most, one pass after another; wanted: whether
-    one is still of use when its turn comes.
+    passes: how often the tiles of a scene are read, one pass after another; wanted: whether one is
+    still of use when its turn comes.
 
     Sources that have a failure already are left out. One whose reading ends its process, or takes
     too long, is a failure as any other; a file that took too long is not opened again. Raises
@@ -73,7 +73,7 @@ def _jobs(plan: Plan, index: int, shard: Shard, passes: int) -> Iterator[Job]:
     for sources in buckets.values():
         tiles = [tile for source in sources for tile in plan.tiles(source)]
         if plan.is_scene(sources[0].header):
-            for turn in range(min(passes, plan.readings(sources[0].header))):
+            for turn in range(passes):
                 for tile in tiles:
                     ends = tile is tiles[0], tile is tiles[-1]
                     yield Job(index, (tile,), plan.box(tile), turn, *ends)

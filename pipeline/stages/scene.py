@@ -51,8 +51,8 @@ class _Canvas:
 class Scene:
     """One scene while its tiles come in. Call `close` in the end; files in `folder` go with it."""
 
-    def __init__(self, plan: Plan, source: Source, folder: Path) -> None:
-        self.plan, self.source, self.folder = plan, source, folder
+    def __init__(self, plan: Plan, source: Source, folder: Path, held: Held | None) -> None:
+        self.plan, self.source, self.folder, self._held = plan, source, folder, held
         self.statistics = accumulators(plan.config.statistics)
         self.briefs: Mapping[Key, Briefs] | None = None
         self._tiles, self._seen, self._passes = len(plan.tiles(source)), 0, 0
@@ -67,7 +67,6 @@ class Scene:
             schema = tables.maps_schema(plan.config.output.maps)
             self._maps = tables.MapsWriter(folder / "maps.parquet", schema)
         self._files = MapFiles(plan, source, folder)
-        self._held = Held(plan, source) if plan.held(source.header) else None
 
     def add(self, piece: Piece) -> Result | None:
         """Gather a piece; what there is to say of the whole scene, once nothing is left to ask."""
@@ -183,12 +182,20 @@ class Scenes:
         self.plan = plan
         self._folder = scratch(plan.root) / room / "scenes"
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._held: dict[str, Held | None] = {}
         self._open: dict[str, Scene] = {}
         self._over: set[str] = set()
 
     def wanted(self, tile: Tile) -> bool:
         """Whether a tile is still to be computed."""
         return tile.source.key not in self._over
+
+    def holds(self, tile: Tile) -> bool:
+        """Whether the tiles of a scene are held, so that one reading does."""
+        key = tile.source.key
+        if key not in self._held:
+            self._held[key] = Held.of(self.plan, tile.source)
+        return self._held[key] is not None
 
     def briefs(self, tile: Tile) -> Mapping[Key, Briefs] | None:
         """What the pass that has begun looks for in a tile."""
@@ -202,7 +209,8 @@ class Scenes:
             return None
         if source.key not in self._open:
             folder = self._folder / str(len(self._over) + len(self._open))
-            self._open[source.key] = Scene(self.plan, source, folder)
+            held = self._held.get(source.key)
+            self._open[source.key] = Scene(self.plan, source, folder, held)
         return self._open[source.key].add(piece)
 
     def rounds(self, tile: Tile) -> Iterator[list[Task]]:
@@ -216,6 +224,7 @@ class Scenes:
     def end(self, key: str) -> None:
         """Forget a scene, also one that failed, and give the disk back what it needed."""
         self._over.add(key)
+        self._held.pop(key, None)
         if key in self._open:
             self._open.pop(key).close()
             with suppress(OSError):  # another scene is in it
