@@ -23,7 +23,7 @@ from pipeline.stages.measure import Columns, parts
 from pipeline.stages.prepare import prepare, select
 from pipeline.stages.render import Pictures
 from pipeline.statistics import accumulators
-from pipeline.types import Batch, Failure, ImageInfo, Response, Source
+from pipeline.types import Batch, Failure, ImageInfo, Response, Roi, Source, Tile
 from pipeline.watch import Seconds, Watch
 
 _FULL = re.compile(r"CUDA error: out of memory|CU(FFT|BLAS|DNN)_(STATUS_)?ALLOC_FAILED")
@@ -125,7 +125,6 @@ def _answers(bank: BankPlan, batch: Batch, *, alone: bool) -> Iterator[Response]
 
 def _compute(plan: Plan, batch: Batch) -> Result:
     watch, config = Watch(), plan.config
-    statistics = accumulators(config.statistics)
     sources = tuple(tile.source for tile in batch.tiles)
     prepared = prepare(plan, batch)
     pictures = Pictures(plan, sources)
@@ -135,17 +134,14 @@ def _compute(plan: Plan, batch: Batch) -> Result:
         regions.add(tile.source, rois)
     extents = {tile.source.key: regions.rows(tile.source) for tile in prepared.tiles}
     rows = Rows(config.statistics)
-    for found in fused.measure(plan, sources[0].header, prepared, statistics):
+    for found in fused.measure(plan, sources[0].header, prepared, rows.statistics):
         planes = [(source.key, band) for source in sources for band in found.bands]
         rows.add(found.name, found.region, planes, found.n_pixels, found.columns)
     watch.lap("filter")
     maps: dict[str, list[MapRow]] = {s.key: [] for s in sources}
     for response in responses(plan, sources[0].header, prepared):
         watch.lap("filter")
-        planes = [(source.key, band) for source in sources for band in response.bands]
-        for part in parts(response, prepared.tiles, prepared.regions, single=False):
-            measured = part.whole(statistics).columns(statistics, config.statistics)
-            rows.add(response.name, part.region, planes[part.rows], part.n_pixels, measured)
+        rows.measure(response, prepared.tiles, prepared.regions, single=False)
         watch.lap("measure")
         if plan.keeps:
             for source, kept in zip(sources, keep(response), strict=True):
@@ -160,11 +156,26 @@ def _compute(plan: Plan, batch: Batch) -> Result:
 
 
 class Rows:
-    """Statistics rows as columns."""
+    """Statistics rows as columns. wanted: those that are computed."""
 
-    def __init__(self, statistics: Sequence[str]) -> None:
-        names = ("image", "band", "region", "filter", "n_pixels", "n_valid", "support", *statistics)
+    def __init__(self, wanted: Sequence[str]) -> None:
+        names = ("image", "band", "region", "filter", "n_pixels", "n_valid", "support", *wanted)
+        self.wanted, self.statistics = wanted, accumulators(wanted)
         self.columns: dict[str, list[Any]] = {name: [] for name in names}
+
+    def measure(
+        self,
+        response: Response,
+        tiles: Sequence[Tile],
+        regions: Sequence[Sequence[Roi]],
+        *,
+        single: bool,
+    ) -> None:
+        """Measure a response in regions that lie in one tile each; single: as `parts` has it."""
+        planes = [(tile.source.key, band) for tile in tiles for band in response.bands]
+        for part in parts(response, tiles, regions, single=single):
+            measured = part.whole(self.statistics).columns(self.statistics, self.wanted)
+            self.add(response.name, part.region, planes[part.rows], part.n_pixels, measured)
 
     def add(
         self,

@@ -23,7 +23,6 @@ from pipeline.plan import Plan
 from pipeline.stages.filter import Rows, of_tile
 from pipeline.stages.measure import Tally, parts
 from pipeline.stages.tile import Key, Piece, parted, preview_step, previews_of
-from pipeline.statistics import accumulators
 from pipeline.statistics.gathered import Gathered, Gathering, gather
 from pipeline.types import Batch, ImageInfo, Source
 from pipeline.watch import Watch
@@ -63,7 +62,6 @@ class Held:
 
     def __init__(self, plan: Plan, source: Source) -> None:
         self.plan = plan
-        self.statistics = accumulators(plan.config.statistics)
         self._step = preview_step(plan, source)
         self._groups = _groups(plan, source.header)
         planes = max(len(group.planes) for group in self._groups)
@@ -83,8 +81,8 @@ class Held:
         What a round names may be done at once, when the round before is over.
         """
         self._place()
-        for group in self._groups:
-            yield [partial(self._filter, group, i) for i in range(len(self._tiles))]
+        for done, group in enumerate(self._groups):
+            yield [partial(self._filter, group, done, i) for i in range(len(self._tiles))]
             yield [partial(self._measure, group, key) for key in self._found]
             self._found.clear()
 
@@ -106,21 +104,20 @@ class Held:
         name, band, region = key
         return self._planes[group.planes[name, band]][self._spans[region]]
 
-    def _filter(self, group: _Group, i: int) -> Piece:
-        """The responses of a group to a tile; they stay where they will be measured."""
-        watch, config, batch = Watch(), self.plan.config, self._tiles[i]
+    def _filter(self, group: _Group, done: int, i: int) -> Piece:
+        """The responses of a group to a tile; they stay where they will be measured.
+
+        done: groups before this one.
+        """
+        watch, batch = Watch(), self._tiles[i]
         (tile,) = batch.tiles
-        rows = Rows(config.statistics)
+        rows = Rows(self.plan.config.statistics)
         previews = []
         alone, shared = parted(batch.regions[0])
         for bank in group.parts:
             for response in of_tile(bank, batch):
                 watch.lap("filter")
-                for part in parts(response, batch.tiles, alone, single=True):
-                    planes = [(tile.source.key, band) for band in response.bands[part.rows]]
-                    measured = part.whole(self.statistics)
-                    columns = measured.columns(self.statistics, config.statistics)
-                    rows.add(response.name, part.region, planes, part.n_pixels, columns)
+                rows.measure(response, batch.tiles, alone, single=True)
                 for part in parts(response, batch.tiles, shared, single=True):
                     key = response.name, response.bands[part.rows.start], part.region
                     plane, at = self._plane(group, key), self._at[part.region, i]
@@ -129,21 +126,19 @@ class Held:
                 watch.lap("measure")
                 previews += previews_of(self.plan, response, tile, self._step)
                 watch.lap("render")
-        done, all_of_it = self._groups.index(group), len(self._groups)
-        pixels = tile.core.size
-        share = pixels * (done + 1) // all_of_it - pixels * done // all_of_it
-        return Piece(tile, share, rows=rows.columns, previews=previews, seconds=watch.seconds)
+        size, count = tile.core.size, len(self._groups)
+        pixels = size * (done + 1) // count - size * done // count
+        return Piece(tile, pixels, rows=rows.columns, previews=previews, seconds=watch.seconds)
 
     def _measure(self, group: _Group, key: Key) -> Piece:
         """All of a response in a region."""
-        watch, config = Watch(), self.plan.config
+        watch, rows = Watch(), Rows(self.plan.config.statistics)
         name, band, region = key
         found = [told for _, told in sorted(self._found[key].items())]
         tally = reduce(lambda a, b: a.merge((), b), (tally for tally, _ in found))
         block = Gathered.of(self._plane(group, key), [gathering for _, gathering in found])
-        tally = tally.measured(self.statistics, block)
-        rows = Rows(config.statistics)
-        columns = tally.columns(self.statistics, config.statistics)
+        tally = tally.measured(rows.statistics, block)
+        columns = tally.columns(rows.statistics, rows.wanted)
         tile = self._tiles[0].tiles[0]
         rows.add(name, region, [(tile.source.key, band)], tally.n_pixels, columns)
         watch.lap("measure")

@@ -81,7 +81,6 @@ def hold(plan: Plan, batch: Batch) -> Piece:
 
 def _first(plan: Plan, batch: Batch) -> Piece:
     watch = Watch()
-    statistics = accumulators(plan.config.statistics)
     prepared = prepare(plan, batch)
     (tile,) = batch.tiles
     tallies: dict[Key, Tally] = {}
@@ -92,13 +91,10 @@ def _first(plan: Plan, batch: Batch) -> Piece:
     previews = _stored(batch, step) if step else []
     for response in responses(plan, tile.source.header, prepared):
         watch.lap("filter")
-        planes = [(tile.source.key, band) for band in response.bands]
-        for part in parts(response, prepared.tiles, alone, single=True):
-            measured = part.whole(statistics).columns(statistics, plan.config.statistics)
-            rows.add(response.name, part.region, planes[part.rows], part.n_pixels, measured)
+        rows.measure(response, prepared.tiles, alone, single=True)
         for part in parts(response, prepared.tiles, shared, single=True):
             key = response.name, response.bands[part.rows.start], part.region
-            tallies[key] = part.tally(statistics)
+            tallies[key] = part.tally(rows.statistics)
         watch.lap("measure")
         if plan.keeps:
             maps += keep(response)[0]

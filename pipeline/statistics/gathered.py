@@ -39,8 +39,8 @@ class Gathering:
 
 def gather(block: Block, plane: Pixels, at: int) -> Gathering:
     """Pack the pixels of a block, (1, *spatial), into a plane; no more than are valid there."""
-    ((first, grid),) = block.grids
-    return Gathering(at, first, grid, *Packed.of(block).move(plane[at:]))
+    ((first, grid),), packed = block.grids, cast("Packed", block.pixels)
+    return Gathering(at, first, grid, *packed.move(plane[at:]))
 
 
 @dataclass(frozen=True)
