@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import rasterio
+import torch
 from command import tree
 from PIL import Image
 from rasterio import Affine
@@ -19,12 +20,17 @@ from running import failures, look, run_bank, write_config
 
 import pipeline.plan
 from pipeline.bank.apply import apply_bank
+from pipeline.describe import estimate
 from pipeline.output import Output
 from pipeline.readers import raster
 from pipeline.stages import filter as filtering
 from pipeline.stages import held
 from pipeline.stages.filter import Result
+from pipeline.stages.loader import _jobs
+from pipeline.stages.measure import Tally
+from pipeline.stages.read import Tiles
 from pipeline.stages.scene import Piece, Scene
+from pipeline.stages.tile import hold
 from pipeline.writers.parquet import map_rows
 
 Array = npt.NDArray[Any]
@@ -416,12 +422,62 @@ def test_a_scene_that_memory_holds_leaves_the_bytes_of_passes(
     assert tree(tmp_path / "threads") == tree(tmp_path / "passes")
 
 
+def test_a_response_that_is_measured_again_has_not_moved(
+    pixels: Array, tmp_path: Path, tiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What memory did not hold beside others is tried alone: its pixels have moved up by then."""
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=HOLE)
+    config = write_config(tmp_path / "b.yaml", filters=FILTERS[2:4], statistics=["p50", "entropy"])
+    always_hold(monkeypatch)
+    run_bank(config, tmp_path / "undisturbed", scene, threads=2)
+    plain, tried = Tally.measured, []
+
+    def once(*arguments: Any) -> Tally:
+        tried.append(1)
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError
+        return plain(*arguments)
+
+    monkeypatch.setattr(Tally, "measured", once)
+    run_bank(config, tmp_path / "out", scene, threads=2)
+    assert len(tried) == 5
+    assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
+
+
+def test_plan_counts_what_a_held_scene_takes(pixels: Array, tmp_path: Path, tiled: None) -> None:
+    """Its tiles, and planes of four responses and two that are searched."""
+    scene = write_scene(tmp_path / "scene.tif", pixels[:1])
+    config = write_config(tmp_path / "b.yaml", filters=FILTERS, statistics=["p50"])
+    held = look(config, tmp_path / "out", scene, threads=1)
+    read_again = look(config, tmp_path / "out", scene, threads=1, memory=1 << 30)
+    more = estimate(held).memory - estimate(read_again).memory
+    assert more > (4 + 2 + 1) * 4 * pixels[0].size
+    assert more == held.plan.bytes_held(held.sources[0].header)
+
+
+def test_a_held_tile_keeps_nothing_of_what_a_reader_sent(
+    pixels: Array, tmp_path: Path, tiled: None
+) -> None:
+    """Its pixels are prepared ones; all else would be views of a letter with all that was read."""
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=HOLE)
+    found = look(write_config(tmp_path / "b.yaml"), tmp_path / "out", scene)
+    job = next(iter(_jobs(found.plan, 0, found.shards[0], 1)))
+    (batch,) = Tiles(found.plan)[job].batches
+    assert batch.valid is not None
+    kept = hold(found.plan, batch).batch
+    assert kept is not None
+    assert kept.valid is not None
+    assert kept.sample is None
+    sent = {x.untyped_storage().data_ptr() for x in (batch.values, batch.valid)}
+    assert not sent & {x.untyped_storage().data_ptr() for x in (kept.values, kept.valid)}
+
+
 @pytest.mark.parametrize(
-    ("hold", "memory", "most"),
+    ("choose", "memory", "most"),
     [(never_hold, None, 2), (always_hold, 1 << 30, 2), (always_hold, None, 1)],
 )
 def test_a_further_pass_computes_what_still_asks(
-    hold: Any,
+    choose: Any,
     memory: int | None,
     most: int,
     tmp_path: Path,
@@ -432,7 +488,7 @@ def test_a_further_pass_computes_what_still_asks(
 
     In a scene that memory holds, nothing is.
     """
-    hold(monkeypatch)
+    choose(monkeypatch)
     pixels = np.random.default_rng(9).integers(0, 256, (1, *SHAPE)).astype(np.uint8)
     scene = write_scene(tmp_path / "scene.tif", pixels)
     computed: list[str] = []

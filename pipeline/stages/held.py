@@ -137,6 +137,8 @@ class Held:
         found = [told for _, told in sorted(self._found[key].items())]
         tally = reduce(lambda a, b: a.merge((), b), (tally for tally, _ in found))
         block = Gathered.of(self._plane(group, key), [gathering for _, gathering in found])
+        tallies = (tally for tally, _ in found)  # moved for good, also where this is tried again
+        self._found[key] = dict(enumerate(zip(tallies, block.gatherings, strict=True)))
         tally = tally.measured(rows.statistics, block)
         columns = tally.columns(rows.statistics, rows.wanted)
         tile = self._tiles[0].tiles[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -75,8 +75,10 @@ def hold(plan: Plan, batch: Batch) -> Piece:
     previews = _stored(batch, step) if step else []
     prepared = prepare(plan, batch)
     (tile,), (rois,) = prepared.tiles, prepared.regions
+    valid = None if prepared.valid is None else prepared.valid.clone()
+    kept = replace(prepared, valid=valid, sample=None)  # else all that a reader sent would stay
     watch.lap("filter")
-    return Piece(tile, 0, rois, previews=previews, batch=prepared, seconds=watch.seconds)
+    return Piece(tile, 0, rois, previews=previews, batch=kept, seconds=watch.seconds)
 
 
 def _first(plan: Plan, batch: Batch) -> Piece:
