@@ -444,6 +444,32 @@ def test_a_response_that_is_measured_again_has_not_moved(
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
 
 
+def test_a_scene_that_fails_while_it_is_held_is_left_at_once(
+    pixels: Array, tmp_path: Path, tiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its other responses are not computed, and the scene after it is done."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.tif", "b.tif"):
+        write_scene(folder / name, pixels)
+    plain, tried = Tally.measured, []
+
+    def first_fails(*arguments: Any) -> Tally:
+        tried.append(1)
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError
+        return plain(*arguments)
+
+    always_hold(monkeypatch)
+    monkeypatch.setattr(Tally, "measured", first_fails)
+    config = write_config(tmp_path / "b.yaml", filters=FILTERS[1:], statistics=["p50"])
+    out = run_bank(config, tmp_path / "out", folder, threads=1)
+    assert failures(out)["a.tif"].startswith("limit")
+    planes = out.statistics.num_rows
+    assert set(out.statistics.column("image").to_pylist()) == {"b.tif"}
+    assert planes < len(tried) < 2 * planes
+
+
 def test_plan_counts_what_a_held_scene_takes(pixels: Array, tmp_path: Path, tiled: None) -> None:
     """Its tiles, and planes of four responses and two that are searched."""
     scene = write_scene(tmp_path / "scene.tif", pixels[:1])
