@@ -11,6 +11,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 def keep_memory() -> None:
     """Let glibc reuse what is freed: a response in fresh pages costs more than a small kernel.
 
+    The process never gives back what it once had: its peak is what it holds until it ends.
     Threads share one heap: those of their own end at 64 MiB, and a larger plane would be fresh. So
     this has to come before the first thread, which numpy starts: threads take turns at the heaps
     that are there.

@@ -46,6 +46,8 @@ _TOGETHER = 4
 """Responses that are made together of a scene that memory holds: fewer share too little."""
 _SEARCHED = 2
 """Planes' worth of memory that measuring a plane of a scene takes at most, besides the plane."""
+_COUNTED = 1 << 31
+"""Pixels of a plane from which on the tables that count them, of int32, might overflow."""
 _INTERLEAVED = 4
 """Rows of tiles that are read side by side, so that each reader process goes along one of them."""
 
@@ -230,26 +232,27 @@ class Plan:
         return box, box
 
     # ---------------------------------------------------------------- scenes and their tiles
-    def held(self, info: ImageInfo) -> int:
+    def planes_held(self, info: ImageInfo) -> int:
         """How many planes of responses may be in memory at once, with all of a scene.
 
-        0 where the scene is read and filtered again for each pass: where one pass tells all,
+        0 where it is no scene, or read and filtered again for each pass: where one pass tells all,
         memory does not hold enough, or pixels are kept, which come tile by tile; where a region
-        has any shape, so that nobody knows yet how many pixels all have; and on a GPU. No bit of a
-        result depends on it.
+        has any shape, so that nobody knows yet how many pixels all have; where a plane has more
+        than tables count; and on a GPU. No bit of a result depends on it.
         """
         shaped = self.config.regions.mask or self.config.regions.zones
         if self.passes == 1 or self.device != "cpu" or self.keeps or shaped:
             return 0
         if info not in self._held:
-            self._held[info] = self._planes_held(info)
+            held = self.is_scene(info) and 0 < self.pixels_measured(info) < _COUNTED
+            self._held[info] = self._most_planes(info) if held else 0
         return self._held[info]
 
     @cached_property
     def _held(self) -> dict[ImageInfo, int]:
         return {}
 
-    def _planes_held(self, info: ImageInfo) -> int:
+    def _most_planes(self, info: ImageInfo) -> int:
         bands = [len(bands) for bands in self.bands_of(info).values()]
         least = min(sum(bands), max(_TOGETHER, *bands))
         free = self.memory - PROCESS - self.workers * READER - self._bytes_of_tiles(info)
@@ -261,7 +264,7 @@ class Plan:
 
     def bytes_held(self, info: ImageInfo) -> int:
         """Memory that a scene takes besides what is computed at once, where all of it is held."""
-        if not (planes := self.held(info)):
+        if not (planes := self.planes_held(info)):
             return 0
         searched = _SEARCHED * min(planes, self.threads)
         return self._bytes_of_tiles(info) + (planes + searched) * self._bytes_of_plane(info)
@@ -275,9 +278,10 @@ class Plan:
         return 4 * self.pixels_measured(info)
 
     def pixels_measured(self, info: ImageInfo) -> int:
-        """Pixels of a band of a response to a scene that is held, each as often as regions are."""
+        """Pixels of a band of a response to a scene, as often as regions that tiles share are."""
         regions = self.config.regions
-        return prod(info.shape) * (bool(regions.image) + bool(regions.tiles))
+        cut = regions.tiles is not None and self._core(info) % regions.tiles != 0
+        return prod(info.shape) * (regions.image + cut)
 
     def is_scene(self, info: ImageInfo) -> bool:
         """Whether such an image is read and computed in tiles, so that memory does not hold it."""

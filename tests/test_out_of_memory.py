@@ -1,8 +1,9 @@
-"""A device whose memory does not hold a batch. No GPU here: the exception is raised by hand."""
+"""A device whose memory does not hold a batch. No GPU here: its exceptions are raised by hand."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -40,7 +41,14 @@ def batch_of(count: int) -> Batch:
 FULL = torch.OutOfMemoryError("CUDA out of memory")
 
 
-def holding(most: int, monkeypatch: pytest.MonkeyPatch, full: RuntimeError = FULL) -> list[int]:
+def raised(allocate: Callable[[], object]) -> Exception:
+    """What a library raises where memory does not hold what is asked for."""
+    with pytest.raises((RuntimeError, MemoryError)) as caught:
+        allocate()
+    return caught.value
+
+
+def holding(most: int, monkeypatch: pytest.MonkeyPatch, full: Exception = FULL) -> list[int]:
     """Make the device hold at most so many images; returns the batch sizes that were tried."""
     tried: list[int] = []
     plain = stage._compute
@@ -79,11 +87,13 @@ def test_halved_batches_give_the_bits_of_the_whole(
         torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be"),
         RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        raised(lambda: torch.empty(1 << 50)),
+        raised(lambda: np.empty(1 << 50)),
     ],
-    ids=["torch", "CUDA", "cuFFT", "cuBLAS"],
+    ids=["torch", "CUDA", "cuFFT", "cuBLAS", "torch for CPUs", "numpy"],
 )
 def test_one_image_that_does_not_fit_is_a_failure_of_its_own(
-    full: RuntimeError, plan: Plan, monkeypatch: pytest.MonkeyPatch
+    full: Exception, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     holding(0, monkeypatch, full)
     results = stage.compute(plan, batch_of(3))

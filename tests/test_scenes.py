@@ -22,6 +22,7 @@ import pipeline.plan
 from pipeline.bank.apply import apply_bank
 from pipeline.describe import estimate
 from pipeline.output import Output
+from pipeline.plan import Plan
 from pipeline.readers import raster
 from pipeline.stages import filter as filtering
 from pipeline.stages import held
@@ -45,6 +46,8 @@ FILTERS = [
     {"disk": {"radius": 12}},
     {"wavelet": {"wavelet": "haar", "level": 2, "subbands": "LH"}},
 ]
+
+BOTH = ["image", {"tiles": 100}]
 
 
 def write_scene(path: Path, pixels: Array, **options: Any) -> Path:
@@ -194,7 +197,12 @@ def test_threads_and_readers_change_no_byte(pixels: Array, tmp_path: Path, tiled
     assert tree(tmp_path / "one") == tree(tmp_path / "many")
 
 
-def test_a_damaged_block_fails_its_scene_alone(pixels: Array, tmp_path: Path, tiled: None) -> None:
+@pytest.mark.parametrize("maps", ["float32", "none"])
+def test_a_damaged_block_fails_its_scene_alone(
+    maps: str, pixels: Array, tmp_path: Path, tiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tile by tile, where maps are kept, and held."""
+    always_hold(monkeypatch)
     """Tiles that came before it leave nothing behind, nor do those that come after."""
     folder = tmp_path / "in"
     folder.mkdir()
@@ -209,12 +217,13 @@ def test_a_damaged_block_fails_its_scene_alone(pixels: Array, tmp_path: Path, ti
         tmp_path / "bank.yaml",
         filters=FILTERS[:2],
         statistics=["mean", "entropy"],
-        output={"path": "unused", "maps": "float32", "png": {"what": "maps"}},
+        output={"path": "unused", "maps": maps, "png": {"what": "maps"}},
     )
     out = run_bank(config, tmp_path / "out", folder)
     assert list(failures(out)) == ["b.tif"]
     assert failures(out)["b.tif"].startswith("corrupt")
-    for table in (out.statistics, out.table("maps"), out.table("regions")):
+    for name in ("statistics", "regions", "maps")[: 2 + (maps != "none")]:
+        table = out.table(name)
         assert set(table.column("image").to_pylist()) == {"a.tif", "c.tif"}
     assert not (tmp_path / "out/png/b.tif").exists()
     assert not (tmp_path / "out/.tmp").exists()
@@ -317,15 +326,25 @@ def test_a_reader_killed_in_a_scene_costs_nothing(
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
 
 
+@pytest.mark.parametrize(("maps", "last"), [("float32", 4), ("none", 4), ("none", 25)])
 def test_a_run_that_stops_in_a_scene_leaves_no_scratch(
-    pixels: Array, tmp_path: Path, tiled: None, monkeypatch: pytest.MonkeyPatch
+    maps: str,
+    last: int,
+    pixels: Array,
+    tmp_path: Path,
+    tiled: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Among its tiles, where they stay for a while, and while its responses are measured."""
+    always_hold(monkeypatch)
     scene = write_scene(tmp_path / "scene.tif", pixels, nodata=HOLE)
-    output = {"path": "unused", "geotiff": True, "maps": "float32"}
-    config = write_config(tmp_path / "bank.yaml", output=output)
+    output = {"path": "unused", "geotiff": maps != "none", "maps": maps, "png": {"what": "both"}}
+    config = write_config(tmp_path / "bank.yaml", filters=FILTERS, output=output)
+    seen: list[Piece] = []
 
     def stop(gathered: Scene, piece: Piece) -> Result | None:
-        if gathered._seen == 4:
+        seen.append(piece)
+        if len(seen) == last:
             raise KeyboardInterrupt
         return plain(gathered, piece)
 
@@ -393,16 +412,30 @@ def test_a_scene_that_its_sample_misses_keeps_its_digits(tmp_path: Path, tiled: 
     assert row["std"] == pytest.approx(seen.std(), rel=1e-9)
 
 
-@pytest.mark.parametrize(("boundary", "holes"), [("reflect", False), ("auto", True)])
+@pytest.mark.parametrize(
+    ("boundary", "holes", "wild"),
+    [("reflect", False, False), ("auto", True, False), ("reflect", False, True)],
+)
 def test_a_scene_that_memory_holds_leaves_the_bytes_of_passes(
-    boundary: str, holes: bool, pixels: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    boundary: str,
+    holes: bool,
+    wild: bool,
+    pixels: Array,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With regions that tiles share and such that they do not, and pictures of all that is seen."""
+    """With regions that tiles share and such that they do not, and pictures of all that is seen.
+
+    wild: among its pixels are some that are no number, or infinite.
+    """
     shrink(monkeypatch)
     if not holes:
         pixels = np.where(pixels == HOLE, 20_000, pixels)
-    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=HOLE)
     other = write_scene(tmp_path / "other.tif", pixels[:, :300, :310] % 256, nodata=HOLE)
+    if wild:
+        pixels = pixels.astype(np.float32)
+        pixels[:, 100, 100:300], pixels[0, 200:300, 7] = np.nan, np.inf
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=HOLE)
     joined = {"random": {"count": 3, "size": 5, "channels": 2}}
     config = write_config(
         tmp_path / "bank.yaml",
@@ -479,6 +512,58 @@ def test_plan_counts_what_a_held_scene_takes(pixels: Array, tmp_path: Path, tile
     more = estimate(held).memory - estimate(read_again).memory
     assert more > (4 + 2 + 1) * 4 * pixels[0].size
     assert more == held.plan.bytes_held(held.sources[0].header)
+
+
+@pytest.mark.parametrize(
+    ("regions", "planes"),
+    [(["image"], 1), (["image", {"tiles": 128}], 1), ([{"tiles": 100}], 1), (BOTH, 2)],
+)
+def test_a_plane_has_the_pixels_of_regions_that_tiles_share(
+    regions: Any, planes: int, pixels: Array, tmp_path: Path, tiled: None
+) -> None:
+    """Regions that lie in one tile are done with it; where all do, one pass tells all."""
+    scene = write_scene(tmp_path / "scene.tif", pixels[:1])
+    config = write_config(tmp_path / "b.yaml", regions=regions, statistics=["p50"])
+    found = look(config, tmp_path / "out", scene)
+    info = found.sources[0].header
+    assert found.plan.pixels_measured(info) == planes * pixels[0].size
+    inside = write_config(tmp_path / "b.yaml", regions=[{"tiles": 128}], statistics=["p50"])
+    assert look(inside, tmp_path / "out", scene).plan.planes_held(info) == 0
+
+
+def test_what_no_table_can_count_is_not_held(
+    pixels: Array, tmp_path: Path, tiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables count in 32 bits, and a plane of a scene may have more pixels."""
+    scene = write_scene(tmp_path / "scene.tif", pixels[:1])
+    config = write_config(tmp_path / "b.yaml", statistics=["p50"])
+    info = look(config, tmp_path / "out", scene).sources[0].header
+    monkeypatch.setattr(pipeline.plan, "_COUNTED", pixels[0].size)
+    assert look(config, tmp_path / "out", scene).plan.planes_held(info) == 0
+
+
+def test_plan_holds_no_photo(tmp_path: Path) -> None:
+    """An image that is computed whole takes what its responses take."""
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.zeros(SHAPE, np.uint8)).save(path)
+    config = write_config(tmp_path / "b.yaml", filters=FILTERS, statistics=["p50"])
+    found = look(config, tmp_path / "out", path)
+    assert found.plan.bytes_held(found.sources[0].header) == 0
+
+
+def test_a_scene_whose_planes_no_memory_holds_is_read_again(
+    pixels: Array, tmp_path: Path, tiled: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit of the process, say, of which the plan knows nothing."""
+    scene = write_scene(tmp_path / "scene.tif", pixels, nodata=HOLE)
+    config = write_config(tmp_path / "b.yaml", filters=FILTERS, statistics=["p50"])
+    never_hold(monkeypatch)
+    run_bank(config, tmp_path / "passes", scene)
+    always_hold(monkeypatch)
+    monkeypatch.setattr(Plan, "pixels_measured", lambda *_: 1 << 50)
+    monkeypatch.setattr(Plan, "planes_held", lambda *_: 4)
+    run_bank(config, tmp_path / "out", scene)
+    assert tree(tmp_path / "out") == tree(tmp_path / "passes")
 
 
 def test_a_held_tile_keeps_nothing_of_what_a_reader_sent(

@@ -26,7 +26,12 @@ from pipeline.statistics import accumulators
 from pipeline.types import Batch, Failure, ImageInfo, Response, Roi, Source, Tile
 from pipeline.watch import Seconds, Watch
 
-_FULL = re.compile(r"CUDA error: out of memory|CU(FFT|BLAS|DNN)_(STATUS_)?ALLOC_FAILED")
+FAILURES = (ReadError, RuntimeError, MemoryError)
+"""What `failure_of` tells apart: of our own, of torch and its libraries, and of numpy."""
+
+_FULL = re.compile(
+    r"CUDA error: out of memory|CU(FFT|BLAS|DNN)_(STATUS_)?ALLOC_FAILED|can't allocate memory"
+)
 
 MapRow = tuple[str, str, tuple[int, ...], npt.NDArray[Any]]
 """Band, response, first pixel, values with NaN where invalid."""
@@ -60,7 +65,7 @@ def compute(plan: Plan, batch: Batch) -> list[Result]:
     """
     try:
         return [_compute(plan, batch)]
-    except (ReadError, RuntimeError) as error:  # of torch and its libraries
+    except FAILURES as error:
         if len(batch.tiles) == 1 or not _lacks_memory(error):
             return [Result(tuple(tile.source for tile in batch.tiles), failure=failure_of(error))]
     torch.cuda.empty_cache()
@@ -82,9 +87,9 @@ def failure_of(error: Exception) -> Failure:
 
 
 def _lacks_memory(error: Exception) -> bool:
-    """Torch's allocator has an exception for it; CUDA's libraries have words."""
+    """numpy and torch for CUDA have exceptions for it; torch for CPUs and libraries have words."""
     said = isinstance(error, RuntimeError) and _FULL.search(str(error)) is not None
-    return said or isinstance(error, torch.OutOfMemoryError)
+    return said or isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
 def _cut(batch: Batch, part: slice) -> Batch:

@@ -23,6 +23,7 @@ from pipeline.plan import Plan
 from pipeline.stages.filter import Rows, of_tile
 from pipeline.stages.measure import Tally, parts
 from pipeline.stages.tile import Key, Piece, parted, preview_step, previews_of
+from pipeline.statistics import accumulators
 from pipeline.statistics.gathered import Gathered, Gathering, gather
 from pipeline.types import Batch, ImageInfo, Source
 from pipeline.watch import Watch
@@ -53,9 +54,12 @@ class Held:
         Some virtual machines take 2 to 4 s per GiB that they have not handed out yet, or not for a
         while: longer than to read and filter the scene again.
         """
-        if not plan.held(source.header):
+        if not plan.planes_held(source.header):
             return None
-        held = cls(plan, source)
+        try:
+            held = cls(plan, source)
+        except MemoryError:  # of a limit that the plan does not know
+            return None
         began = thread_time()
         (tried := held._planes[0][:_PROBED])[:: 1 << 10] = 0.0
         return held if thread_time() - began <= tried.nbytes * _SLOW else None
@@ -132,19 +136,16 @@ class Held:
 
     def _measure(self, group: _Group, key: Key) -> Piece:
         """All of a response in a region."""
-        watch, rows = Watch(), Rows(self.plan.config.statistics)
-        name, band, region = key
+        watch, statistics = Watch(), accumulators(self.plan.config.statistics)
         found = [told for _, told in sorted(self._found[key].items())]
         tally = reduce(lambda a, b: a.merge((), b), (tally for tally, _ in found))
         block = Gathered.of(self._plane(group, key), [gathering for _, gathering in found])
         tallies = (tally for tally, _ in found)  # moved for good, also where this is tried again
         self._found[key] = dict(enumerate(zip(tallies, block.gatherings, strict=True)))
-        tally = tally.measured(rows.statistics, block)
-        columns = tally.columns(rows.statistics, rows.wanted)
-        tile = self._tiles[0].tiles[0]
-        rows.add(name, region, [(tile.source.key, band)], tally.n_pixels, columns)
+        measured = tally.measured(statistics, block)
         watch.lap("measure")
-        return Piece(tile, 0, rows=rows.columns, seconds=watch.seconds)
+        tile = self._tiles[0].tiles[0]
+        return Piece(tile, 0, tallies={key: measured}, seconds=watch.seconds)
 
 
 def _groups(plan: Plan, info: ImageInfo) -> tuple[_Group, ...]:
@@ -155,7 +156,7 @@ def _groups(plan: Plan, info: ImageInfo) -> tuple[_Group, ...]:
         for output in part.bank.outputs
     ]
     total, widest = sum(len(bands) for *_, bands in units), max(len(bands) for *_, bands in units)
-    size = max(widest, ceil(total / ceil(total / plan.held(info))))
+    size = max(widest, ceil(total / ceil(total / plan.planes_held(info))))
     groups: list[list[_Unit]] = [[]]
     for unit in units:
         if sum(len(bands) for *_, bands in [*groups[-1], unit]) > size:

@@ -9,9 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from pipeline.errors import ReadError
 from pipeline.plan import Plan
-from pipeline.stages.filter import MapRow, Result, Rows, failure_of, keep, responses
+from pipeline.stages.filter import FAILURES, MapRow, Result, Rows, failure_of, keep, responses
 from pipeline.stages.measure import Briefs, States, Tally, parts
 from pipeline.stages.prepare import prepare
 from pipeline.statistics import accumulators
@@ -64,7 +63,7 @@ def attempted(source: Source, compute: Callable[[], Piece | Result]) -> Piece | 
     """
     try:
         return compute()
-    except (ReadError, RuntimeError) as error:  # of torch and its libraries
+    except FAILURES as error:
         return Result((source,), failure=failure_of(error))
 
 

@@ -64,7 +64,10 @@ class Packed:
 
     @classmethod
     def joined(cls, pixels: Pixels, starts: Counts, seen: Seen) -> Packed:
-        """A plane that is packed and has been looked at; no other block will be merged."""
+        """A plane that is packed and has been looked at; no other block will be merged.
+
+        What `runs` and `seen` would find is known, so that they are not asked.
+        """
         found = cls(pixels.reshape(1, 1, 1, -1), _NOWHERE, (1, len(starts) - 1), alone=True)
         found.__dict__.update(runs=(pixels, starts), seen=seen)
         return found
