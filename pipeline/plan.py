@@ -397,6 +397,11 @@ class Plan:
         return min(4, len(os.sched_getaffinity(0))) if given == "auto" else given
 
     @property
+    def decodes_jpeg(self) -> bool:
+        """Whether the GPU that computes decodes JPEG files as well."""
+        return self.config.input.jpeg == "nvjpeg" and self.device == "cuda"
+
+    @property
     def keeps(self) -> bool:
         """Whether some pixels of responses are kept, in tables or files."""
         return keeps(self.config)

@@ -6,6 +6,7 @@ from pipeline.config import Config, difference
 from pipeline.errors import PlanError
 from pipeline.execute import cluster
 from pipeline.plan import Plan
+from pipeline.readers import nvjpeg
 from pipeline.storage import Place, is_within
 from pipeline.store import State
 
@@ -33,6 +34,16 @@ def refuse_other_plan(plan: Plan, state: State) -> None:
         ]
     )
     raise PlanError(message)
+
+
+def refuse_decoder(plan: Plan) -> None:
+    """Raise MissingDependency, PlanError where JPEG cannot be decoded as it is asked."""
+    if plan.config.input.jpeg == "libjpeg":
+        return
+    if plan.device != "cuda":
+        message = "input.jpeg: nvjpeg decodes on a GPU, and this run has none; use --device cuda"
+        raise PlanError(message)
+    nvjpeg.require()
 
 
 def refuse_executor(plan: Plan) -> None:

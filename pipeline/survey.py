@@ -18,7 +18,7 @@ from pipeline.headers import Unit, open_all
 from pipeline.keys import escape
 from pipeline.lock import refuse_foreign
 from pipeline.plan import Plan
-from pipeline.refusals import refuse_executor, refuse_other_plan, refuse_own_output
+from pipeline.refusals import refuse_decoder, refuse_executor, refuse_other_plan, refuse_own_output
 from pipeline.shards import cut
 from pipeline.stages.mapfiles import require
 from pipeline.storage import Place
@@ -105,6 +105,7 @@ def survey(config: Config, options: Options) -> Survey:
     refuse_foreign(plan.root)
     refuse_own_output(config, plan.root)
     refuse_executor(plan)
+    refuse_decoder(plan)
     listing = list_members(config.input, output=plan.root, now=time.time())
     if not listing.sources and not listing.waiting:
         _refuse_empty(config, options, listing)

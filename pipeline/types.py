@@ -322,6 +322,22 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Encoded:
+    """JPEG files of images of one shape, which become a Batch of uint8 on a GPU.
+
+    files: the bytes of each, uint8; turns: the EXIF orientation of each, 1 to 8; the rest is that
+    of the batch.
+    """
+
+    tiles: tuple[Tile, ...]
+    box: Region
+    bands: tuple[str, ...]
+    files: tuple[Tensor, ...]
+    turns: tuple[int, ...]
+    regions: tuple[tuple[Roi, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Response:
     """One filter's answer over the planes it was applied to.
 

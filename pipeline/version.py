@@ -14,7 +14,7 @@ PACKAGES = (
     "torch", "numpy", "numba", "llvmlite", "pywavelets", "pyarrow", "pillow", "tifffile",
     "imagecodecs", "netpbmfile",
 )  # fmt: skip
-EXTRAS = ("nibabel", "pydicom", "rasterio")
+EXTRAS = ("nibabel", "nvidia-nvimgcodec-cu13", "pydicom", "rasterio")
 
 
 @lru_cache(maxsize=1)

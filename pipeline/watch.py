@@ -11,9 +11,9 @@ from time import perf_counter
 from typing import Any, TypeAlias
 
 Seconds: TypeAlias = Mapping[str, float]
-"""By stage: read, filter, measure, render or write."""
+"""By stage: read, decode (on a GPU), filter, measure, render or write."""
 
-COMPUTED = ("filter", "measure", "render")
+COMPUTED = ("decode", "filter", "measure", "render")
 """Stages of the threads that compute; the others have processes, or a thread, of their own."""
 
 

@@ -25,6 +25,7 @@ from pipeline.commit import writing
 from pipeline.errors import DeviceError
 from pipeline.heap import keep_memory
 from pipeline.plan import Plan
+from pipeline.stages.decode import check_decoder
 from pipeline.stages.filter import Result, compute
 from pipeline.stages.lanes import Lanes
 from pipeline.stages.loader import read
@@ -232,7 +233,8 @@ def _lacked_memory(outcome: Outcome) -> bool:
 
 
 def _images(plan: Plan, loaded: Loaded) -> Sequence[Outcome]:
-    return [result for batch in loaded.batches for result in compute(plan, batch)]
+    files = () if loaded.encoded is None else (loaded.encoded,)
+    return [result for batch in (*loaded.batches, *files) for result in compute(plan, batch)]
 
 
 def _tiles(
@@ -251,7 +253,8 @@ def configure(plan: Plan) -> None:
     """Make torch's arithmetic exact and repeatable in this process.
 
     One thread per batch, because some of torch's sums depend on the number of threads; no TF32,
-    whose 10-bit mantissas fail IBSI 1.a.3. Raises DeviceError where the device is missing.
+    whose 10-bit mantissas fail IBSI 1.a.3. Raises DeviceError where the device is missing, or does
+    not decode JPEG as it should.
     """
     keep_memory()  # later than the command does it, in an actor
     if torch.get_num_threads() != 1:
@@ -262,3 +265,5 @@ def configure(plan: Plan) -> None:
             raise DeviceError(message)
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
+    if plan.decodes_jpeg:
+        check_decoder(plan.device)

@@ -100,3 +100,12 @@ def test_the_compilers_plans_are_right(
     ]
     assert len(errors) == len(some)
     assert max(errors) <= 1e-5
+
+
+def test_decoders_are_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a CPU both are libjpeg-turbo, and make the same of a file."""
+    monkeypatch.setattr("sys.argv", ["jpeg.py", "--interpret", "--images", "2", "--side", "64"])
+    load("jpeg").main()
+    assert "at most 0 gray levels apart" in capsys.readouterr().out

@@ -19,7 +19,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 TARGETS = ("run", "plan", "test", "faults", "check", "format", "bench", "docs", "help", "clean")
-NOT_PINNED = re.compile(r"(nvidia|cuda)-.*")
+NOT_PINNED = re.compile(r"(?!nvidia-nvimgcodec)(nvidia|cuda)-.*")
 """torch pins these itself, and only where there is such a device."""
 MAKE = shutil.which("make")
 

@@ -76,6 +76,8 @@ def _regions(regions: Regions) -> list[Any]:
 
 def _input(config: Input) -> dict[str, Any]:
     found = _section(config)
+    if config.jpeg == "libjpeg":  # younger than results that are stored
+        del found["jpeg"]
     if config.mask is not None and config.mask.labels != "all":
         found["mask"]["labels"] = dict(config.mask.labels)
     return found

@@ -155,6 +155,10 @@ class Input:
     nodata: Annotated[
         float | None, Field(description="the value of invalid pixels; null: as the file says")
     ] = None
+    jpeg: Annotated[
+        Literal["libjpeg", "nvjpeg"],
+        Field(description="what decodes JPEG: libjpeg on CPUs, or nvjpeg on the GPU"),
+    ] = "libjpeg"
     pages: Annotated[
         Literal["auto", "sources", "bands", "volume"],
         Field(description="what the pages of one file are"),

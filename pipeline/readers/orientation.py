@@ -33,16 +33,17 @@ def turned(shape: Ints, turn: int) -> Ints:
     return shape[::-1] if turn >= 5 else shape
 
 
+def changes(turn: int) -> tuple[bool, tuple[int, ...]]:
+    """Whether rows and columns change places, and the axes that are reversed then."""
+    down, right = turn in (3, 4, 7, 8), turn in (2, 3, 6, 7)
+    return turn >= 5, (-2,) * down + (-1,) * right
+
+
 def upright(planes: npt.NDArray[T], turn: int) -> npt.NDArray[T]:
     """Turn planes (..., H, W) upright; a view.
 
     >>> upright(np.array([[1, 2], [3, 4]]), 6).tolist()
     [[3, 1], [4, 2]]
     """
-    if turn >= 5:
-        planes = planes.swapaxes(-1, -2)
-    if turn in (3, 4, 7, 8):
-        planes = planes[..., ::-1, :]
-    if turn in (2, 3, 6, 7):
-        planes = planes[..., ::-1]
-    return planes
+    exchanged, reversed = changes(turn)
+    return np.flip(planes.swapaxes(-1, -2) if exchanged else planes, reversed)

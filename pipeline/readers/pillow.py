@@ -169,16 +169,22 @@ def describe_image(image: ImageFile) -> ImageInfo:
 
 def _refuse_process(file: BinaryIO, form: Form) -> None:
     """Say what a JPEG is that libjpeg cannot decode: Pillow would call it damaged."""
-    if form != "JPEG":
-        return
+    if form == "JPEG":
+        marker, bits = jpeg_process(file)
+        if marker is not None and (marker not in JPEG_PROCESSES or bits != 8):
+            message = f"JPEG of {bits} bits, process SOF{marker - 0xC0}; convert it to PNG"
+            raise ReadError("unsupported", message)
+
+
+def jpeg_process(file: BinaryIO) -> tuple[int | None, int]:
+    """The start-of-frame marker of a JPEG, None where there is none, and bits of a sample."""
     file.seek(2)
+    found: tuple[int | None, int] = None, 0
     while (head := file.read(4))[:1] == b"\xff" and len(head) == 4:
         marker, length = head[1], int.from_bytes(head[2:])
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            bits = file.read(1)[0]
-            if marker not in JPEG_PROCESSES or bits != 8:
-                message = f"JPEG of {bits} bits, process SOF{marker - 0xC0}; convert it to PNG"
-                raise ReadError("unsupported", message)
+            found = marker, file.read(1)[0]
             break
         file.seek(length - 2, 1)
     file.seek(0)
+    return found

@@ -18,12 +18,13 @@ from pipeline.bank.compile import BankPlan
 from pipeline.errors import ReadError
 from pipeline.plan import Plan
 from pipeline.stages import fused
+from pipeline.stages.decode import decoded
 from pipeline.stages.extents import RegionRows
 from pipeline.stages.measure import Columns, parts
 from pipeline.stages.prepare import prepare, select
 from pipeline.stages.render import Pictures
 from pipeline.statistics import accumulators
-from pipeline.types import Batch, Failure, ImageInfo, Response, Roi, Source, Tile
+from pipeline.types import Batch, Encoded, Failure, ImageInfo, Response, Roi, Source, Tile
 from pipeline.watch import Seconds, Watch
 
 FAILURES = (ReadError, RuntimeError, MemoryError)
@@ -56,17 +57,18 @@ class Result:
     seconds: Seconds = field(default_factory=dict)
 
 
-def compute(plan: Plan, batch: Batch) -> list[Result]:
+def compute(plan: Plan, batch: Batch | Encoded) -> list[Result]:
     """Filter and measure a batch; halve it where the device's memory does not hold it.
 
-    The halves give the same bits as the whole. What a prepare step refuses, and one image that
-    does not fit by itself, are failures of the sources. Raises AcceleratorError when the device is
-    lost.
+    So it is where a file is not decoded. The halves give the same bits as the whole. What a prepare
+    step refuses, and one image that does not fit by itself, are failures of the sources. Raises
+    AcceleratorError when the device is lost.
     """
     try:
         return [_compute(plan, batch)]
     except FAILURES as error:
-        if len(batch.tiles) == 1 or not _lacks_memory(error):
+        alike = not (_lacks_memory(error) or isinstance(batch, Encoded))
+        if len(batch.tiles) == 1 or alike:
             return [Result(tuple(tile.source for tile in batch.tiles), failure=failure_of(error))]
     torch.cuda.empty_cache()
     middle = len(batch.tiles) // 2
@@ -92,7 +94,15 @@ def _lacks_memory(error: Exception) -> bool:
     return said or isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
-def _cut(batch: Batch, part: slice) -> Batch:
+def _cut(batch: Batch | Encoded, part: slice) -> Batch | Encoded:
+    if isinstance(batch, Encoded):
+        return replace(
+            batch,
+            tiles=batch.tiles[part],
+            files=batch.files[part],
+            turns=batch.turns[part],
+            regions=batch.regions[part],
+        )
     valid = None if batch.valid is None else batch.valid[part]
     return replace(
         batch,
@@ -128,9 +138,12 @@ def _answers(bank: BankPlan, batch: Batch, *, alone: bool) -> Iterator[Response]
     return apply_bank(bank, batch)
 
 
-def _compute(plan: Plan, batch: Batch) -> Result:
+def _compute(plan: Plan, batch: Batch | Encoded) -> Result:
     watch, config = Watch(), plan.config
     sources = tuple(tile.source for tile in batch.tiles)
+    if isinstance(batch, Encoded):
+        batch = decoded(batch, plan.device)
+        watch.lap("decode")
     prepared = prepare(plan, batch)
     pictures = Pictures(plan, sources)
     pictures.photograph(batch)

@@ -19,10 +19,11 @@ from pipeline.errors import ReadError
 from pipeline.fetch import fetched
 from pipeline.fingerprint import fingerprint
 from pipeline.plan import Plan
+from pipeline.readers.nvjpeg import encoded
 from pipeline.stages.boxes import read_box
 from pipeline.stages.regions import regions_in
 from pipeline.storage import is_url
-from pipeline.types import Batch, Failure, Member, Region, Roi, Source, Tile
+from pipeline.types import Batch, Encoded, Failure, Member, Region, Roi, Source, Tile
 from pipeline.watch import Seconds, Watch, peak_memory
 from pipeline.workers.bounds import TOO_LARGE, Begin, unguarded
 
@@ -81,7 +82,8 @@ class Loaded:
     """What comes back for a job: batches as stored, and the sources that could not be read.
 
     fingerprints: SHA-256 of each source's files by key; traces: tracebacks of the unexpected;
-    seconds, peak: what it took, and the most memory that its process has had.
+    seconds, peak: what it took, and the most memory that its process has had; encoded: files that
+    the GPU is to decode.
     """
 
     job: Job
@@ -91,6 +93,7 @@ class Loaded:
     traces: tuple[tuple[str, str], ...] = ()
     seconds: Seconds = field(default_factory=dict)
     peak: int = 0
+    encoded: Encoded | None = None
 
     def pinned(self) -> Loaded:
         """The same with pixels in page-locked memory, from where a GPU copies asynchronously."""
@@ -141,11 +144,12 @@ class Tiles:
                 traces.append((key, traceback.format_exc()))
         begin(None)
         bad = {source.key for source, _ in failures}
-        batches = _stack([one for one in read if one.tile.source.key not in bad], job.box)
+        good = [one for one in read if one.tile.source.key not in bad]
+        batches, files = _stack(good, job.box), _files(good, job.box)
         watch.lap("read")
         peak = peak_memory() if self.plan.workers else 0
         said = tuple(failures), fingerprints, tuple(traces)
-        return Loaded(job, batches, *said, watch.seconds, peak)
+        return Loaded(job, batches, *said, watch.seconds, peak, files)
 
 
 def _load(plan: Plan, job: Job, item: int) -> tuple[Read, str | None]:
@@ -160,27 +164,41 @@ def _load(plan: Plan, job: Job, item: int) -> tuple[Read, str | None]:
             raise ReadError("changed", message)
         if job.first and not job.turn:
             digest = fingerprint(source.files, source.given)
-        pixels, mask = read_box(source, job.box)
+        file = _encoded(plan, source)
+        pixels, mask = (None, None) if file else read_box(source, job.box)
         rois = regions_in(plan, source, tile.core)
         sample = None if job.turn is None else _sample(source)
         if before != _status(source.files):
             message = "the file changed while it was read; run again when it is at rest"
             raise ReadError("changed", message)
-    return Read(tile, pixels, mask, rois, sample), digest
+    return Read(tile, pixels, mask, rois, sample, file), digest
+
+
+def _encoded(plan: Plan, source: Source) -> tuple[Pixels, int] | None:
+    """A file that the GPU is to decode, and its orientation; None where pixels are to be read.
+
+    So it is where some are invalid: only who reads them says which.
+    """
+    simple = source.layout == "page" and source.qa is None and source.header.nodata is None
+    if not plan.decodes_jpeg or source.reader != "jpeg" or not simple:
+        return None
+    return encoded(source.members[0].path, source.header)
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
     """A tile's pixels as stored, where they are valid, and the parts of regions in its core.
 
-    sample: of the scene that it is a tile of.
+    sample: of the scene that it is a tile of; file: what is to become its pixels, if there are none
+    yet: bytes of JPEG, and its orientation.
     """
 
     tile: Tile
-    pixels: Pixels
+    pixels: Pixels | None
     mask: Mask | None
     rois: tuple[Roi, ...]
     sample: tuple[Tensor, Tensor | None] | None
+    file: tuple[Pixels, int] | None
 
 
 def paths_of(source: Source) -> tuple[str, ...]:
@@ -200,16 +218,32 @@ def _bytes_needed(job: Job) -> int:
     return total
 
 
+def _files(read: Sequence[Read], box: Region) -> Encoded | None:
+    """The tiles of which there is a file."""
+    found = [(one, *one.file) for one in read if one.file is not None]
+    if not found:
+        return None
+    return Encoded(
+        tuple(one.tile for one, *_ in found),
+        box,
+        found[0][0].tile.source.header.bands,
+        tuple(torch.from_numpy(data) for _, data, _ in found),
+        tuple(turn for *_, turn in found),
+        tuple(one.rois for one, *_ in found),
+    )
+
+
 def _stack(read: Sequence[Read], box: Region) -> tuple[Batch, ...]:
     """One batch of the tiles that are valid everywhere, one of those that are not."""
     batches = []
     for masked in (False, True):
-        part = [one for one in read if (one.mask is not None) == masked]
+        part = [one for one in read if one.file is None and (one.mask is not None) == masked]
         if part:
             tiles = tuple(one.tile for one in part)
             # by name, because torch refuses a C type that is another spelling of uint64
             stored = tiles[0].source.header.dtype
-            values = torch.from_numpy(np.stack([one.pixels for one in part], dtype=stored))
+            planes = [one.pixels for one in part if one.pixels is not None]
+            values = torch.from_numpy(np.stack(planes, dtype=stored))
             masks = [one.mask for one in part if one.mask is not None]
             valid = torch.from_numpy(np.stack(masks)) if masked else None
             bands, rois = tiles[0].source.header.bands, tuple(one.rois for one in part)

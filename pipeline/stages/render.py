@@ -43,7 +43,7 @@ class Pictures:
             return
         for n, source in enumerate(self.sources):
             if source.drawn:
-                planes = batch.values[n].double().numpy()
+                planes = batch.values[n].cpu().double().numpy()
                 masks = None if batch.valid is None else batch.valid[n].numpy()
                 self.portray(
                     source,
