@@ -63,9 +63,7 @@ def main() -> None:
     parser.add_argument("--interpret", action="store_true", help="try nvImageCodec on this CPU")
     given = parser.parse_args()
     if not (given.interpret or torch.cuda.is_available()):
-        print(
-            "no CUDA device: nothing is measured; --interpret tries it on this CPU"
-        )
+        print("no CUDA device: nothing is measured; --interpret tries it on this CPU")
         return
     require()
     device = "cpu" if given.interpret else "cuda"

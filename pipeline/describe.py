@@ -19,6 +19,7 @@ from pipeline.bank.compile import Output
 from pipeline.bank.explain import Explained, explain
 from pipeline.bank.expr import Conv, Node, Spectral, nodes_of, reach_of
 from pipeline.boundary import Boundary
+from pipeline.budget import READER
 from pipeline.diskspace import Space, space_of, together, waiting_for_space
 from pipeline.errors import InputError
 from pipeline.filters.simoncelli import SimoncelliBand
@@ -34,8 +35,8 @@ from pipeline.version import PACKAGES, __version__
 class Estimate:
     """What a run will need and leave, from headers alone.
 
-    pictures: previews, and GeoTIFF and NIfTI files; bytes: of all files at most; at_once: threads
-    that compute, or processes.
+    pictures: previews, and GeoTIFF and NIfTI files; bytes: of all files at most; memory: of all
+    processes; at_once: threads that compute, or processes.
     """
 
     rows: int
@@ -54,7 +55,7 @@ def estimate(survey: Survey) -> Estimate:
     apart = config.run.executor == "processes"
     at_once = plan.processes(survey.sources) if apart else plan.parallel(survey.sources)
     part = shared(plan, at_once).plan if apart else plan
-    rows = memory = held = pictures = drawn = 0
+    rows = lane = held = pictures = drawn = 0
     spaces: list[Space] = []
     halos: set[tuple[int, ...]] = set()
     for source in survey.sources:
@@ -64,7 +65,7 @@ def estimate(survey: Survey) -> Estimate:
         each = sum(map(len, plan.bands_of(info).values()))
         halos.update(part.bank.halo for part in plan.banks(info))
         rows += each
-        memory = max(memory, plan.bytes_needed(info) * plan.batch_size(info))
+        lane = max(lane, part.bytes_needed(info) * part.batch_size(info))
         held = max(held, part.bytes_held(info))
         spaces.append(space_of(plan, source))
         if png is not None and source.drawn:
@@ -77,12 +78,16 @@ def estimate(survey: Survey) -> Estimate:
     widest = max(halos, key=sum, default=())
     tables = 8 * rows * (3 + len(config.statistics))
     space = together(spaces)
+    if apart:
+        memory = READER + at_once * (part.standing + lane + held)
+    else:
+        memory = plan.standing + at_once * lane + held
     return Estimate(
         rows,
         space.maps,
         pictures + space.count,
         tables + space.maps + drawn + space.files,
-        memory * at_once + held * (at_once if apart else 1),
+        memory,
         at_once,
         widest,
     )

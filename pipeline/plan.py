@@ -180,11 +180,10 @@ class Plan:
         """How many such images are filtered together; never changes a result."""
         if self.is_scene(info):
             return 1
-        pixels = prod(info.shape) * max(1, len(self.labels(info)))
-        size = min(256, _PIXELS_PER_BATCH[self.device] // max(1, pixels))
-        if self.config.run.batch != "auto":
-            size = min(self.config.run.batch, self.memory // max(1, self.bytes_needed(info)))
-        return max(1, size)
+        given, pixels = self.config.run.batch, prod(info.shape) * max(1, len(self.labels(info)))
+        most = min(256, _PIXELS_PER_BATCH[self.device] // max(1, pixels))
+        size = most if given == "auto" else given
+        return max(1, min(size, self.room // max(1, self.bytes_needed(info))))
 
     def bytes_needed(self, info: ImageInfo) -> int:
         """Working memory, roughly, of one such image from decoding to its last response."""
@@ -255,7 +254,7 @@ class Plan:
     def _most_planes(self, info: ImageInfo) -> int:
         bands = [len(bands) for bands in self.bands_of(info).values()]
         least = min(sum(bands), max(_TOGETHER, *bands))
-        free = self.memory - PROCESS - self.workers * READER - self._bytes_of_tiles(info)
+        free = self.room - self._bytes_of_tiles(info)
         free -= self.threads * (self.bytes_needed(info) + THREAD)
         room = free // self._bytes_of_plane(info)
         planes = max(room // (1 + _SEARCHED), room - self.threads * _SEARCHED)
@@ -355,15 +354,28 @@ class Plan:
 
     @cached_property
     def memory(self) -> int:
-        """Bytes the run may use: `run.memory`, or 60 % of what the machine or container has."""
+        """Bytes the run may use: `run.memory`, or 60 % of what the machine or container has.
+
+        Of a small machine as much as one thread takes for small images.
+        """
         given = self.config.run.memory
-        return int(0.6 * machine_memory() if given == "auto" else given)
+        return max(_share(), self.standing + 2 * THREAD) if given == "auto" else given
+
+    @property
+    def standing(self) -> int:
+        """Bytes of the process that computes and of its readers, before the first image."""
+        apart = self.config.run.executor == "processes"
+        return PROCESS + (self.readers_each if apart else self.workers) * READER
+
+    @cached_property
+    def room(self) -> int:
+        """Bytes that are left for images; below 0 where `run.memory` is less than a run takes."""
+        return self.memory - self.standing
 
     def parallel(self, sources: Iterable[Source]) -> int:
         """How many batches of these sources are computed at once within the memory budget."""
         most = self.threads if self.device == "cpu" else _LANES
-        left = self.memory - PROCESS - self.workers * READER
-        return max(1, min(most, left // self._lane(sources)))
+        return max(1, min(most, self.room // self._lane(sources)))
 
     def processes(self, sources: Iterable[Source]) -> int:
         """How many processes of one computing thread each fit into the memory budget.
@@ -390,11 +402,14 @@ class Plan:
         given = self.config.run.threads
         return len(os.sched_getaffinity(0)) if given == "auto" else given
 
-    @property
+    @cached_property
     def workers(self) -> int:
-        """Reader processes."""
-        given = self.config.run.workers
-        return min(4, len(os.sched_getaffinity(0))) if given == "auto" else given
+        """Reader processes: where nobody says how many, no more than memory holds."""
+        given, memory = self.config.run.workers, self.config.run.memory
+        if given != "auto":
+            return given
+        free = (_share() if memory == "auto" else memory) - PROCESS - THREAD
+        return max(1, min(4, len(os.sched_getaffinity(0)), free // READER))
 
     @property
     def decodes_jpeg(self) -> bool:
@@ -409,3 +424,8 @@ class Plan:
     def draws(self, response: str) -> bool:
         """Whether a response gets a PNG of its own or a place on the sheet."""
         return draws(self.config, response)
+
+
+def _share() -> int:
+    """Bytes of this machine, or container, that a run takes where nobody says how many."""
+    return int(0.6 * machine_memory())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.config import Config, difference
+from pipeline.config.quantities import written_size
 from pipeline.errors import PlanError
 from pipeline.execute import cluster
 from pipeline.plan import Plan
@@ -44,6 +45,17 @@ def refuse_decoder(plan: Plan) -> None:
         message = "input.jpeg: nvjpeg decodes on a GPU, and this run has none; use --device cuda"
         raise PlanError(message)
     nvjpeg.require()
+
+
+def refuse_memory(plan: Plan) -> None:
+    """Raise PlanError where a run takes more than `run.memory` before its first image."""
+    if plan.room < 0:
+        readers = f", {plan.workers} of them readers" if plan.workers else ""
+        message = (
+            f"run.memory is {written_size(plan.memory)}, and the processes of a run{readers}, take "
+            f"{written_size(plan.standing)} before the first image; raise it"
+        )
+        raise PlanError(message)
 
 
 def refuse_executor(plan: Plan) -> None:

@@ -18,7 +18,13 @@ from pipeline.headers import Unit, open_all
 from pipeline.keys import escape
 from pipeline.lock import refuse_foreign
 from pipeline.plan import Plan
-from pipeline.refusals import refuse_decoder, refuse_executor, refuse_other_plan, refuse_own_output
+from pipeline.refusals import (
+    refuse_decoder,
+    refuse_executor,
+    refuse_memory,
+    refuse_other_plan,
+    refuse_own_output,
+)
 from pipeline.shards import cut
 from pipeline.stages.mapfiles import require
 from pipeline.storage import Place
@@ -105,6 +111,7 @@ def survey(config: Config, options: Options) -> Survey:
     refuse_foreign(plan.root)
     refuse_own_output(config, plan.root)
     refuse_executor(plan)
+    refuse_memory(plan)
     refuse_decoder(plan)
     listing = list_members(config.input, output=plan.root, now=time.time())
     if not listing.sources and not listing.waiting:
@@ -258,8 +265,9 @@ def checked(plan: Plan, source: Source) -> Source:
         need = plan.bytes_needed(source.header)
     except PlanError as error:
         return source.fail(Failure("unsupported", str(error)))
-    if need > plan.memory:
-        text = f"needs about {written_size(need)} of memory{_why(plan, source)}; raise run.memory"
+    if need > plan.room:
+        left = f", {written_size(max(0, plan.room))} of run.memory are left for images"
+        text = f"needs about {written_size(need)} of memory{_why(plan, source)}{left}; raise it"
         return source.fail(Failure("limit", text))
     return source
 

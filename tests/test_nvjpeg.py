@@ -6,6 +6,7 @@ but the decoder itself is what a GPU's run does.
 
 from __future__ import annotations
 
+import socket
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from pipeline.readers import nvjpeg
 from pipeline.readers.pillow import Jpeg
 from pipeline.refusals import refuse_decoder
 from pipeline.stages import decode
+from pipeline.stages.read import Job, Tiles
+from pipeline.workers.letters import receive, send
 
 RGB = np.random.default_rng(5).integers(0, 256, (40, 56, 3)).astype(np.uint8)
 RGB = np.repeat(np.repeat(RGB, 4, 0), 4, 1)
@@ -56,9 +59,8 @@ def on_this_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.survey.refuse_decoder", lambda _: None)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
 def test_a_run_leaves_the_bytes_of_one_that_reads_pixels(
-    workers: int, tmp_path: Path, on_this_cpu: None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, on_this_cpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of all that nvJPEG is given, whichever way up, in batches of several, beside other images."""
     folder = tmp_path / "in"
@@ -89,7 +91,7 @@ def test_a_run_leaves_the_bytes_of_one_that_reads_pixels(
             statistics=["mean", "p50", "entropy"],
             output={"path": "unused", "png": {"what": "both"}},
         )
-        out = run_bank(config, tmp_path / jpeg, folder, workers=workers)
+        out = run_bank(config, tmp_path / jpeg, folder)
         assert not failures(out)
         found[jpeg] = out.statistics.to_pylist()
     assert sum(seen) == 4 + 13  # of the check, and all but two
@@ -100,6 +102,25 @@ def test_a_run_leaves_the_bytes_of_one_that_reads_pixels(
     for name in names[0]:
         drawn = [np.asarray(Image.open(tmp_path / jpeg / "png" / name)) for jpeg in found]
         np.testing.assert_array_equal(*drawn)
+
+
+def test_files_travel_from_a_reader(tmp_path: Path, on_this_cpu: None) -> None:
+    """As they are, in memory that both see."""
+    write(tmp_path / "a.jpg", exif=turn(6))
+    config = write_config(tmp_path / "b.yaml", input={"path": "a.jpg", "jpeg": "nvjpeg"})
+    found = look(config, tmp_path / "out", tmp_path / "a.jpg")
+    tiles = found.plan.tiles(found.sources[0])
+    loaded = Tiles(found.plan)[Job(0, tiles, found.plan.box(tiles[0]))]
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        send(ours, loaded)
+        letter = receive(theirs)
+    assert letter is not None
+    got = letter.content().encoded
+    assert got.files[0].numpy().tobytes() == (tmp_path / "a.jpg").read_bytes()
+    values = decode.decoded(got, "cpu").values[0].numpy()
+    with Jpeg().open(str(tmp_path / "a.jpg"), 0) as picture:
+        np.testing.assert_array_equal(values, picture.read(got.box))
 
 
 @pytest.mark.parametrize(

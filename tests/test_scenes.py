@@ -282,7 +282,7 @@ def test_what_needs_all_of_an_image_is_not_cut_but_named_where_it_is_too_large(
     config = write_config(tmp_path / "bank.yaml", **changes)
     found = look(config, tmp_path / "out", scene)
     assert len(found.plan.tiles(found.sources[0])) == 1
-    (source,) = look(config, tmp_path / "out", scene, memory=1 << 20).sources
+    (source,) = look(config, tmp_path / "out", scene, memory=(900 << 20) + (1 << 20)).sources
     assert source.failure is not None
     assert source.failure.kind == "limit"
     assert f"because of {name}" in source.failure.error

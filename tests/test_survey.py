@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command import Said, draw, filterbank, rows, status_of, tree, write_config
+from running import look
 
 from pipeline import store
 from pipeline.changes import TRANSIENT, compare
@@ -368,8 +370,24 @@ def test_plan_says_what_computes(line: Line) -> None:
 
 
 def test_memory_bounds_what_is_computed_at_once(line: Line) -> None:
-    fresh = ("--output", line.folder / "fresh", "--threads", 4)
-    plenty = line.plan(*fresh, "--batch", 1)["memory_bytes"]
-    scarce = line.plan(*fresh, "--batch", 5, "--memory", plenty // 2)
-    assert scarce["memory_bytes"] <= plenty // 2
+    """The least is what processes take before the first image; less is refused."""
+    fresh = ("--output", line.folder / "fresh", "--threads", 4, "--workers", 1)
+    least = 1100 << 20
+    plenty = line.plan(*fresh, "--batch", 1)
+    scarce = line.plan(*fresh, "--batch", 5, "--memory", least + (1 << 20))
+    assert plenty["threads"] == 4
+    assert scarce["threads"] == 1
+    assert least < scarce["memory_bytes"] <= least + (1 << 20)
     assert scarce["failures"] == []
+    refused = filterbank("plan", line.config, *fresh, "--memory", "1000MiB")
+    assert refused.code == 3
+    assert re.search(r"is 1000.0 MiB, .*1 of them readers, take 1.1 GiB before", refused.err)
+
+
+def test_fewer_readers_where_memory_is_scarce(line: Line) -> None:
+    """Unless the config says how many; one there is, as it is what a hostile file may end."""
+    plans = [
+        look(line.config, line.folder / "fresh", workers="auto", memory=memory).plan
+        for memory in (8 << 30, 1400 << 20, 1200 << 20)
+    ]
+    assert [plan.workers for plan in plans] == [min(4, len(os.sched_getaffinity(0))), 1, 1]

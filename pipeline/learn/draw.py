@@ -14,6 +14,7 @@ from pipeline.discover import list_members
 from pipeline.errors import InputError, PlanError
 from pipeline.headers import open_all
 from pipeline.plan import Plan
+from pipeline.refusals import refuse_memory
 from pipeline.shards import SHARD_SOURCES
 from pipeline.survey import checked
 from pipeline.types import Failure, Ints, Shard, Source
@@ -52,6 +53,7 @@ def draw(config: Config) -> Draw:
     """
     assert config.learn is not None
     plan, learn = Plan(config, "cpu"), config.learn
+    refuse_memory(plan)
     listing = list_members(config.input, now=time.time())
     sources = [
         checked(plan, source)
@@ -133,7 +135,7 @@ def _check_count(asked: Draw) -> None:
         )
         raise PlanError(message)
     need = _COPIES * 8 * size * sum(asked.quotas.values())
-    if need > asked.plan.memory:
+    if need > asked.plan.room:
         message = (
             f"learning from {learn.samples} patches needs about {need / 2**30:.1f} GiB of memory; "
             "lower learn.samples or raise run.memory"

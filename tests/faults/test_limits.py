@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import resource
 import shutil
@@ -26,6 +28,8 @@ from command import (
 
 PLUGIN = '''
 import ctypes
+import contextlib
+import json
 import os
 import re
 import numpy as np
@@ -218,3 +222,34 @@ def test_bad_files_are_rows_without_numbers(images: Path, tmp_path: Path, good: 
         numbers = [value for name, value in row.items() if "__" in name]
         assert bool(numbers) == bool(good), "of which bands, no header says"
         assert all((n is None) == (status[row["image"]][0] == "failed") for n in numbers)
+
+
+def _kept(leader: int) -> int:
+    """Bytes that the processes of a group have in memory now, what they share counted once."""
+    total = 0
+    for pid in group(leader):
+        with contextlib.suppress(OSError):  # it has ended
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total += sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+    return total
+
+
+@pytest.mark.parametrize("memory", [1250, 1600])
+def test_a_run_keeps_to_its_memory(memory: int, tmp_path: Path) -> None:
+    """All its processes together, as `run.memory` says, and as plan says."""
+    for i in range(6):
+        draw(tmp_path / f"in/{i}.png", seed=i, size=700)
+    config = write_config(
+        tmp_path / "c.yaml", tmp_path / "in", tmp_path / "out",
+        filters=["sobel", {"gaussian": {"sigma": 2}}, {"gabor": {"wavelength": 6}}],
+        statistics=["all"], run={"memory": f"{memory}MiB", "workers": "auto"},
+    )  # fmt: skip
+    planned = json.loads(filterbank("plan", config, "--json").out)
+    most = 0
+    with forked("run", config) as process:
+        while process.poll() is None:
+            most = max(most, _kept(process.pid))
+            time.sleep(0.02)
+        said = finish(process)
+    assert said.code == 0, said
+    assert most <= planned["memory_bytes"] <= memory << 20

@@ -71,7 +71,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_impossible_wishes_have_their_exit_codes(name: str, tmp_path: Path) -> None:
     learn, code, text = REFUSED[name]
-    run = {"memory": "6MiB"} if "memory" in name else {}
+    run = {"memory": "1106MiB", "workers": 1} if "memory" in name else {}
     said = filterbank("learn", written(tmp_path, photos(tmp_path / "in", 2), learn=learn, run=run))
     assert said.code == code, said.err
     assert re.search(text, said.err), said.err
