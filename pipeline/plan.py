@@ -83,9 +83,14 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of all that decides results: the expanded config, NUMERICS, the device kind."""
+        """SHA-256 of all that decides results: the expanded config, NUMERICS, the device kind.
+
+        And whether kernels are fused there, which a GPU's machine may not be able to.
+        """
         parts: dict[str, object] = {"config": self.expanded, "numerics": NUMERICS}
         parts |= {"device": self.device, "derive": list(self.expanded["derive"])}  # in this order
+        if self.device != "cpu":
+            parts |= {"fused": possible(self.device)}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     @cached_property
@@ -409,7 +414,8 @@ class Plan:
         if given != "auto":
             return given
         free = (_share() if memory == "auto" else memory) - PROCESS - THREAD
-        return max(1, min(4, len(os.sched_getaffinity(0)), free // READER))
+        cores = len(os.sched_getaffinity(0))  # which have little else to do beside a GPU
+        return max(1, min(cores if self.device != "cpu" else min(4, cores), free // READER))
 
     @property
     def decodes_jpeg(self) -> bool:

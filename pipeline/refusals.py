@@ -11,6 +11,13 @@ from pipeline.readers import nvjpeg
 from pipeline.storage import Place, is_within
 from pipeline.store import State
 
+_ARITHMETIC = "the version of filterbank's arithmetic"
+_UNSAID = {
+    "cpu": _ARITHMETIC,
+    "cuda": f"{_ARITHMETIC}, or that only one of the machines can build fused kernels",
+}
+"""What differs where neither config nor device does."""
+
 
 def refuse_own_output(config: Config, output: Place) -> None:
     """Raise PlanError where results would be read as input."""
@@ -30,7 +37,7 @@ def refuse_other_plan(plan: Plan, state: State) -> None:
     message = "\n  ".join(
         [
             f"{plan.root} holds results of another plan ({state.digest[:8]}); what differs:",
-            *(changes[:20] or ["the version of filterbank's arithmetic"]),
+            *(changes[:20] or [_UNSAID[plan.device]]),
             "use another output.path, put {digest} in it, or --overwrite " + state.digest[:8],
         ]
     )

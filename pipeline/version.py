@@ -14,7 +14,7 @@ PACKAGES = (
     "torch", "numpy", "numba", "llvmlite", "pywavelets", "pyarrow", "pillow", "tifffile",
     "imagecodecs", "netpbmfile",
 )  # fmt: skip
-EXTRAS = ("nibabel", "nvidia-nvimgcodec-cu13", "pydicom", "rasterio")
+EXTRAS = ("nibabel", "nvidia-nvimgcodec-cu13", "pydicom", "rasterio", "triton")
 
 
 @lru_cache(maxsize=1)

@@ -18,8 +18,13 @@ from pipeline.bank.expr import Conv, Input, Kernel
 from pipeline.fused.source import Stencil
 from pipeline.types import Ints, Reach
 
-TOGETHER = 16
-"""Most responses that one kernel computes: their sums fill the registers of a thread."""
+TOGETHER, FEWER = 16, 12
+"""Most responses that one kernel computes: their sums fill the registers of a thread. Fewer where a
+kernel has more than SMALL taps, as pixels that wait for them need some, too (16 of 7 x 7 would put
+sums into memory, compiled for compute capability 9.0; 16 of 5 x 5 and 12 of 8 x 8 do not)."""
+
+SMALL = 25
+"""Taps of a kernel of 5 x 5."""
 
 LITERALS = 1024
 """Most taps that are written out in one text: Triton takes seconds to compile them."""
@@ -93,12 +98,16 @@ def _cut(members: list[tuple[str, Kernel]]) -> list[list[tuple[str, Kernel]]]:
     literals = LITERALS
     for member in members:
         taps = _taps(member[1])
-        if literals + taps > LITERALS or len(teams[-1]) == TOGETHER:
+        if literals + taps > LITERALS or len(teams[-1]) >= _most([*teams[-1], member]):
             teams.append([])
             literals = 0
         teams[-1].append(member)
         literals += taps
     return teams
+
+
+def _most(members: list[tuple[str, Kernel]]) -> int:
+    return FEWER if any(_taps(kernel) > SMALL for _, kernel in members) else TOGETHER
 
 
 def _taps(kernel: Kernel) -> int:

@@ -83,7 +83,7 @@ def _example(options: Mapping[str, Any], *, gray: bool) -> tuple[npt.NDArray[np.
     image = Image.fromarray(picture[..., 0] if gray else picture)
     image.save(file, "JPEG", quality=90, **options)
     data = torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
-    return np.asarray(Image.open(file)).astype(np.int16), data
+    return np.asarray(Image.open(file, formats=["JPEG"])).astype(np.int16), data
 
 
 def _samples(files: Sequence[Tensor], device: str, *, gray: bool) -> list[Tensor]:

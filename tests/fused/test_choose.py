@@ -13,7 +13,7 @@ from pipeline.bank.compile import compile_bank
 from pipeline.bank.expr import Conv, Input, Kernel, Map, Node
 from pipeline.boundary import Boundary
 from pipeline.fused import choose as module
-from pipeline.fused.choose import LITERALS, TOGETHER, Group, choose, possible
+from pipeline.fused.choose import FEWER, LITERALS, TOGETHER, Group, choose, possible
 
 REFLECT = Boundary("reflect")
 
@@ -33,6 +33,14 @@ def test_kernels_of_one_input_share_a_group_until_it_is_full() -> None:
     assert first.names == tuple(f"r{i}" for i in range(TOGETHER))
     assert len(second.names) == 3
     assert [k.shape for k in first.kernels] == [(3, 3)] * TOGETHER
+
+
+def test_larger_kernels_have_less_company() -> None:
+    """Whose sums would not stay in registers: `test_compiled` looks."""
+    large = [Conv(Input(), kernel(7, 7, seed=i)) for i in range(FEWER + 2)]
+    assert [len(group.names) for group in groups(*large)] == [FEWER, 2]
+    small = [Conv(Input(), kernel(5, 5, seed=i)) for i in range(FEWER + 1)]
+    assert [len(group.names) for group in groups(*small, large[0])] == [FEWER + 1, 1]
 
 
 def test_a_text_has_no_more_taps_than_triton_takes_in_seconds() -> None:
