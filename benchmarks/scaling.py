@@ -3,7 +3,7 @@
 A folder of tiny images is run once, so that nearly all of it is bookkeeping; figures are per 1,000
 images, files or shards of 64, and may be multiplied (docs/scaling.md does).
 
-    python benchmarks/scaling.py [--shards 100]
+    python benchmarks/scaling.py [--shards 100] [--tiff]
 """
 
 from __future__ import annotations
@@ -26,6 +26,10 @@ from pipeline.commit import Staging
 from pipeline.config import load
 from pipeline.discover import list_members
 from pipeline.remote import pinned
+from pipeline.stages.boxes import read_box
+from pipeline.stages.filter import compute
+from pipeline.stages.loader import _jobs
+from pipeline.stages.read import Tiles
 from pipeline.survey import Options, survey
 from pipeline.types import ShardReport
 from pipeline.work import work
@@ -59,14 +63,16 @@ def used() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shards", type=int, default=100, help="of 64 images")
-    shards = parser.parse_args().shards
+    parser.add_argument("--tiff", action="store_true", help="not PNG")
+    given = parser.parse_args()
+    shards, suffix = given.shards, "tif" if given.tiff else "png"
     with tempfile.TemporaryDirectory() as name:
         root, images = Path(name), 64 * shards
         (root / "in").mkdir()
         rng = np.random.default_rng(0)
         for i in range(images):
             pixels = rng.integers(0, 256, (16, 16), dtype=np.uint8)
-            Image.fromarray(pixels).save(root / f"in/scan_{i:07}.png")
+            Image.fromarray(pixels).save(root / f"in/scan_{i:07}.{suffix}")
         (root / "bank.yaml").write_text(CONFIG.format(root=root))
         config = load(root / "bank.yaml")
         measure(config, root, images, shards)
@@ -87,11 +93,16 @@ def measure(config, root: Path, images: int, shards: int) -> None:
         commit(self, remove)
         commits.append(time.perf_counter() - began)
 
-    began = used()
+    first, others = plan.shards[:1], plan.shards[1:]  # the first pays for imports and the bank
+    seconds = []
     with patch.object(Staging, "commit", timed):
-        for report in work(plan.plan, plan.shards):
-            assert not isinstance(report, ShardReport) or not report.failed
-    working = used() - began
+        for part in (first, others):
+            began = used()
+            for report in work(plan.plan, part):
+                assert not isinstance(report, ShardReport) or not report.failed
+            seconds.append(used() - began)
+    working = seconds[1] * len(plan.shards) / len(others)
+    decoding, computing = pixels(plan.plan, plan.shards)
     adoptions = [adoption(plan.plan, shard) for shard in plan.shards[:20]]
     loading = cpu(lambda: store.load(root / "out"))
     again = cpu(lambda: survey(config, Options()))
@@ -102,6 +113,10 @@ def measure(config, root: Path, images: int, shards: int) -> None:
     print(f"  of it store.load {1000 * loading / shards:8.4f} per 1,000 shards")
     print(f"driver's memory    {held / images:8.0f} bytes per new image")
     print(f"work               {1000 * working / images:8.4f} per 1,000 images, hardly any pixels")
+    print(f"  of it decoding   {1000 * decoding / images:8.4f} by the reader alone")
+    print(f"  of it computing  {1000 * computing / images:8.4f} of batches: filters and statistics")
+    rest = whole + working - decoding - computing
+    print(f"an image besides   {1000 * rest / images:8.4f} ms: survey and work, less these two")
     print(f"commit             {np.median(commits):8.4f} wall seconds per shard (median), 3 files")
     print(f"adopt              {np.median(adoptions):8.4f} wall seconds per shard, of Ray's driver")
     for table in ("images", "statistics", "regions"):
@@ -110,6 +125,20 @@ def measure(config, root: Path, images: int, shards: int) -> None:
         print(
             f"{table:18} {size / len(parts):8.0f} bytes per part, {rows // images} rows per image"
         )
+
+
+def pixels(plan, shards) -> tuple[float, float]:
+    """CPU seconds of decoding all images, and of what is computed of them."""
+    sources = [source for shard in shards for source in shard.sources]
+    boxes = [plan.box(plan.tiles(source)[0]) for source in sources]
+
+    def decode() -> None:
+        for source, box in zip(sources, boxes, strict=True):
+            read_box(source, box)
+
+    loads = [Tiles(plan)[job] for i, shard in enumerate(shards) for job in _jobs(plan, i, shard, 1)]
+    batches = [batch for loaded in loads for batch in loaded.batches]
+    return cpu(decode), cpu(lambda: [compute(plan, batch) for batch in batches])
 
 
 def adoption(plan, shard) -> float:

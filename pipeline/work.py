@@ -105,8 +105,12 @@ def _discarding(sink: Callable[[], Sink | None]) -> Iterator[None]:
 
 @contextmanager
 def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool; work that is cut short does not wait for what is being computed."""
-    pool = ThreadPoolExecutor(threads)
+    """A pool; work that is cut short does not wait for what is being computed.
+
+    Each thread asks for one of OpenMP, as `configure` did for the one that it was called in: MKL
+    else wakes a second one for a root of a hundred numbers, which takes a hundred times as long.
+    """
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield pool
     except BaseException:
