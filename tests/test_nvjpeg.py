@@ -21,7 +21,7 @@ from PIL.Image import Resampling
 from running import failures, look, run_bank, write_config
 
 from pipeline.config import load
-from pipeline.errors import DeviceError, MissingDependency, PlanError
+from pipeline.errors import DeviceError, MissingDependency, PlanError, ReadError
 from pipeline.plan import Plan
 from pipeline.readers import nvjpeg
 from pipeline.readers.pillow import Jpeg
@@ -182,6 +182,25 @@ def test_a_file_that_is_not_decoded_fails_alone(tmp_path: Path, on_this_cpu: Non
     assert list(failures(out)) == ["b.jpg"]
     assert failures(out)["b.jpg"].startswith("corrupt: damaged JPEG")
     assert set(out.statistics.column("image").to_pylist()) == {"a.jpg", "c.jpg"}
+
+
+def test_a_file_is_not_blamed_for_what_libjpeg_decodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory may be short on a GPU, and its decoder says no more than that it failed."""
+
+    class Failing:
+        def decode(self, streams: Any, **options: Any) -> Any:
+            return [None] * len(streams)
+
+    codec, _ = decode._decoder("cpu")
+    monkeypatch.setattr(decode, "_decoder", lambda _: (codec, Failing()))
+    data = bytearray(write(tmp_path / "a.jpg").read_bytes())
+    with pytest.raises(
+        ReadError, match=r"does not decode, or .* write input.jpeg: libjpeg"
+    ) as found:
+        decode._samples([torch.frombuffer(data, dtype=torch.uint8)], "cpu", gray=False)
+    assert found.value.kind == "unsupported"
 
 
 def test_a_decoder_that_is_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

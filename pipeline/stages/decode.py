@@ -96,12 +96,28 @@ def _samples(files: Sequence[Tensor], device: str, *, gray: bool) -> list[Tensor
     stream = torch.cuda.current_stream().cuda_stream if device == "cuda" else 0
     streams = [codec.CodeStream(file.numpy()) for file in files]
     images = decoder.decode(streams, params=params, cuda_stream=stream)
-    if any(image is None for image in images):
-        message = "damaged JPEG file (nvJPEG cannot decode it); copy it again from its source"
-        raise ReadError("corrupt", message)
+    for file, image in zip(files, images, strict=True):
+        if image is None:
+            raise _refusal(file)
     if device == "cpu":  # without a driver, DLPack is refused
         return [torch.from_numpy(np.asarray(image)) for image in images]
     return [from_dlpack(image) for image in images]
+
+
+def _refusal(file: Tensor) -> ReadError:
+    """Why nothing comes of a file: it is damaged, as Pillow says, too, or not at all."""
+    from PIL import Image
+
+    try:
+        with Image.open(BytesIO(file.numpy().tobytes()), formats=["JPEG"]) as image:
+            image.load()
+    except Exception:
+        message = "damaged JPEG file (nvJPEG cannot decode it); copy it again from its source"
+        return ReadError("corrupt", message)
+    message = (
+        "a JPEG that nvJPEG does not decode, or finds no memory for; write input.jpeg: libjpeg"
+    )
+    return ReadError("unsupported", message)
 
 
 def _decoder(device: str) -> tuple[Any, Any]:
