@@ -19,6 +19,8 @@ from running import look
 
 from pipeline import store
 from pipeline.changes import TRANSIENT, compare
+from pipeline.config import load
+from pipeline.plan import Plan
 from pipeline.types import Member, Source
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -391,3 +393,5 @@ def test_fewer_readers_where_memory_is_scarce(line: Line) -> None:
         for memory in (8 << 30, 1400 << 20, 1200 << 20)
     ]
     assert [plan.workers for plan in plans] == [min(4, len(os.sched_getaffinity(0))), 1, 1]
+    on_a_gpu = Plan(load(line.config, {"run.workers": "auto"}), "cuda")
+    assert on_a_gpu.workers == len(os.sched_getaffinity(0)), "which have little else to do there"
