@@ -63,7 +63,7 @@ def test_full_groups_are_compiled_without_spilling_registers(
 
 
 @pytest.mark.parametrize(
-    ("bank", "filters", "taps"), zip(BANKS, (TOGETHER, FEWER, 1), (9, 49, 1), strict=True)
+    ("bank", "filters", "taps"), [*zip(BANKS, (TOGETHER, FEWER, 1), (9, 49, 1), strict=True)]
 )
 def test_the_first_tap_multiplies_and_each_other_one_is_a_fused_multiply_add(
     bank: str, filters: int, taps: int, walks: dict[str, dict[str, Any]]
