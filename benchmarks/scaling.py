@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--shards", type=int, default=100, help="of 64 images")
     parser.add_argument("--tiff", action="store_true", help="not PNG")
     given = parser.parse_args()
-    shards, suffix = given.shards, "tif" if given.tiff else "png"
+    shards, suffix = max(2, given.shards), "tif" if given.tiff else "png"
     with tempfile.TemporaryDirectory() as name:
         root, images = Path(name), 64 * shards
         (root / "in").mkdir()

@@ -46,6 +46,8 @@ _TOGETHER = 4
 """Responses that are made together of a scene that memory holds: fewer share too little."""
 _SEARCHED = 2
 """Planes' worth of memory that measuring a plane of a scene takes at most, besides the plane."""
+_FOR_READERS = 4
+"""Of the memory that the main process and a thread leave, readers take one such part at most."""
 _COUNTED = 1 << 31
 """Pixels of a plane from which on the tables that count them, of int32, might overflow."""
 _INTERLEAVED = 4
@@ -369,8 +371,9 @@ class Plan:
     @property
     def standing(self) -> int:
         """Bytes of the process that computes and of its readers, before the first image."""
-        apart = self.config.run.executor == "processes"
-        return PROCESS + (self.readers_each if apart else self.workers) * READER
+        if self.config.run.executor == "processes":  # beside a driver
+            return READER + PROCESS + self.readers_each * READER
+        return PROCESS + self.workers * READER
 
     @cached_property
     def room(self) -> int:
@@ -409,13 +412,12 @@ class Plan:
 
     @cached_property
     def workers(self) -> int:
-        """Reader processes: where nobody says how many, no more than memory holds."""
+        """Reader processes: where nobody says how many, they leave most of the memory to images."""
         given, memory = self.config.run.workers, self.config.run.memory
         if given != "auto":
             return given
         free = (_share() if memory == "auto" else memory) - PROCESS - THREAD
-        cores = len(os.sched_getaffinity(0))  # which have little else to do beside a GPU
-        return max(1, min(cores if self.device != "cpu" else min(4, cores), free // READER))
+        return max(1, min(4, len(os.sched_getaffinity(0)), free // _FOR_READERS // READER))
 
     @property
     def decodes_jpeg(self) -> bool:

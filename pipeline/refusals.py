@@ -54,13 +54,17 @@ def refuse_decoder(plan: Plan) -> None:
     nvjpeg.require()
 
 
+def fewer_readers(plan: Plan) -> str:
+    """What else may help where memory is short: to read in the process that computes."""
+    return ", or lower run.workers (0: no process but this one)" if plan.workers else ""
+
+
 def refuse_memory(plan: Plan) -> None:
     """Raise PlanError where a run takes more than `run.memory` before its first image."""
-    if plan.room < 0:
-        readers = f", {plan.workers} of them readers" if plan.workers else ""
+    if plan.room <= 0:
         message = (
-            f"run.memory is {written_size(plan.memory)}, and the processes of a run{readers}, take "
-            f"{written_size(plan.standing)} before the first image; raise it"
+            f"run.memory is {written_size(plan.memory)}, and the processes of a run take "
+            f"{written_size(plan.standing)} before the first image; raise it{fewer_readers(plan)}"
         )
         raise PlanError(message)
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pipeline.budget import READER
 from pipeline.commit import adopt, close_room, open_room
@@ -90,12 +91,13 @@ def pinned(plan: Plan) -> Remote:
 
 def shared(plan: Plan, count: int) -> Remote:
     """A plan for each of some workers that share this machine: one thread, and its part."""
-    return _with(plan, 1, plan.readers_each, max(1, (plan.memory - READER) // count))
+    memory = max(1, (plan.memory - READER) // count)
+    return _with(plan, 1, plan.readers_each, memory, executor="local")
 
 
-def _with(plan: Plan, threads: int, workers: int, memory: int) -> Remote:
+def _with(plan: Plan, threads: int, workers: int, memory: int, **more: Any) -> Remote:
     config = plan.config
     output = replace(config.output, path=str(plan.root))
-    run = replace(config.run, threads=threads, workers=workers, memory=memory)
+    run = replace(config.run, threads=threads, workers=workers, memory=memory, **more)
     fixed = replace(plan, config=replace(config, output=output, run=run))
     return Remote(fixed, str(Path.cwd()), versions())

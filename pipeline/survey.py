@@ -19,6 +19,7 @@ from pipeline.keys import escape
 from pipeline.lock import refuse_foreign
 from pipeline.plan import Plan
 from pipeline.refusals import (
+    fewer_readers,
     refuse_decoder,
     refuse_executor,
     refuse_memory,
@@ -267,7 +268,8 @@ def checked(plan: Plan, source: Source) -> Source:
         return source.fail(Failure("unsupported", str(error)))
     if need > plan.room:
         left = f", {written_size(max(0, plan.room))} of run.memory are left for images"
-        text = f"needs about {written_size(need)} of memory{_why(plan, source)}{left}; raise it"
+        help = f"raise it{fewer_readers(plan)}"
+        text = f"needs about {written_size(need)} of memory{_why(plan, source)}{left}; {help}"
         return source.fail(Failure("limit", text))
     return source
 

@@ -7,6 +7,7 @@ but the decoder itself is what a GPU's run does.
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,30 @@ def test_what_ends_otherwise_is_read_as_ever(tmp_path: Path) -> None:
     assert not is_encoded(path)
     path.write_bytes(data + bytes(4))
     assert not is_encoded(path)
+
+
+def test_damage_that_libjpeg_tells_is_told(tmp_path: Path) -> None:
+    """What it refuses is not given to a GPU, or refused there as well."""
+    rng = np.random.default_rng(8)
+    path, refused = write(tmp_path / "a.jpg", RGB[:60, :70]), 0
+    (info,) = Jpeg().probe(str(path))
+    data = path.read_bytes()
+    for _ in range(600):
+        damaged = bytearray(data)
+        for at in rng.integers(20, len(data), rng.integers(1, 4)):
+            damaged[at] = rng.choice([0, 0xFF, 0xD9, 0xDA, int(rng.integers(256))])
+        path.write_bytes(damaged)
+        try:
+            with Jpeg().open(str(path), 0):
+                continue
+        except ReadError:
+            refused += 1
+        with suppress(ReadError):
+            found = nvjpeg.encoded(str(path), info)
+            if found is not None:
+                decode._samples([torch.from_numpy(found[0])], "cpu", gray=False)
+                pytest.fail("decoded, though it is damaged")
+    assert refused > 50
 
 
 def test_nodata_needs_pixels(tmp_path: Path, on_this_cpu: None) -> None:

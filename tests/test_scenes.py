@@ -201,9 +201,11 @@ def test_threads_and_readers_change_no_byte(pixels: Array, tmp_path: Path, tiled
 def test_a_damaged_block_fails_its_scene_alone(
     maps: str, pixels: Array, tmp_path: Path, tiled: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tile by tile, where maps are kept, and held."""
+    """Tiles that came before it leave nothing behind, nor do those that come after.
+
+    Where maps are kept, tile by tile; else they are held.
+    """
     always_hold(monkeypatch)
-    """Tiles that came before it leave nothing behind, nor do those that come after."""
     folder = tmp_path / "in"
     folder.mkdir()
     for name in ("a.tif", "b.tif", "c.tif"):

@@ -19,8 +19,6 @@ from running import look
 
 from pipeline import store
 from pipeline.changes import TRANSIENT, compare
-from pipeline.config import load
-from pipeline.plan import Plan
 from pipeline.types import Member, Source
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -383,15 +381,24 @@ def test_memory_bounds_what_is_computed_at_once(line: Line) -> None:
     assert scarce["failures"] == []
     refused = filterbank("plan", line.config, *fresh, "--memory", "1000MiB")
     assert refused.code == 3
-    assert re.search(r"is 1000.0 MiB, .*1 of them readers, take 1.1 GiB before", refused.err)
+    assert re.search(r"is 1000.0 MiB, .* take 1.1 GiB .* or lower run.workers", refused.err)
+    assert filterbank("plan", line.config, *fresh, "--memory", "1100MiB").code == 3
 
 
 def test_fewer_readers_where_memory_is_scarce(line: Line) -> None:
     """Unless the config says how many; one there is, as it is what a hostile file may end."""
     plans = [
         look(line.config, line.folder / "fresh", workers="auto", memory=memory).plan
-        for memory in (8 << 30, 1400 << 20, 1200 << 20)
+        for memory in (8 << 30, 2 << 30, 1200 << 20)
     ]
     assert [plan.workers for plan in plans] == [min(4, len(os.sched_getaffinity(0))), 1, 1]
-    on_a_gpu = Plan(load(line.config, {"run.workers": "auto"}), "cuda")
-    assert on_a_gpu.workers == len(os.sched_getaffinity(0)), "which have little else to do there"
+    assert plans[1].room > 0.9 * 2**30
+
+
+def test_processes_and_their_driver_keep_to_the_memory(line: Line) -> None:
+    draw(line.images / "large.png", seed=9, size=1500)
+    fresh = ("--output", line.folder / "fresh", "--executor", "processes", "--workers", 2)
+    for memory in ("1500MiB", "1800MiB", "3GiB"):
+        planned = line.plan(*fresh, "--memory", memory)
+        size = int(memory[:-3]) << (20 if memory.endswith("MiB") else 30)
+        assert planned["memory_bytes"] <= size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,10 @@ nvImageCodec's own tests allow as many."""
 
 _HUFFMAN = (0xC0, 0xC1, 0xC2)
 """Start-of-frame markers of the processes that both have (ITU-T T.81, table B.1)."""
+_SEGMENTS = frozenset({*range(0xC0, 0xC5), *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE})
+"""Markers of what may stand in such a file, before a length: frames and Huffman codes, scans,
+quantisation, restarts, applications, comments."""
+_NEXT = re.compile(rb"\xff(?![\x00\xd0-\xd7\xff])")
 _LUMA = ((1, 1), (2, 1), (2, 2))
 """Sampling factors of luma, (horizontal, vertical), where those of chroma are 1: 4:4:4, 4:2:2 and
 4:2:0. Of others both interpolate chroma, but not alike."""
@@ -31,8 +36,8 @@ def encoded(path: str, info: ImageInfo) -> tuple[npt.NDArray[np.uint8], int] | N
     """The bytes of a JPEG file, and its EXIF orientation; None where a CPU is to decode it.
 
     info: what the file was listed as. So it is with other than gray and YCbCr of common sampling,
-    with what does not end as JPEG does, as it may have been cut off, and with what has changed.
-    Raises ReadError.
+    with what may be damaged, as only libjpeg tells that reliably, and with what has changed. Raises
+    ReadError.
     """
     with decoding(path, "JPEG") as file:
         marker, _ = jpeg_process(file)
@@ -41,9 +46,29 @@ def encoded(path: str, info: ImageInfo) -> tuple[npt.NDArray[np.uint8], int] | N
             turn = orientation(image.info.get("exif"))
         file.seek(0)
         data = file.read() if alike else b""
-    if not data.endswith(b"\xff\xd9"):
+    if not _is_whole(data):
         return None
     return np.frombuffer(bytearray(data), np.uint8), turn  # which torch may write to
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether markers lead from one segment to the next up to an end that is the file's."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and at + 1 < len(data):
+        marker = data[at + 1]
+        if marker == 0xD9:
+            return at + 2 == len(data)
+        if marker == 0xFF:  # fills up
+            at += 1
+            continue
+        if marker not in _SEGMENTS:
+            return False
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+        if marker == 0xDA:  # coded data follow, up to a marker that is no part of them
+            if (found := _NEXT.search(data, at)) is None:
+                return False
+            at = found.start()
+    return False
 
 
 def require() -> None:

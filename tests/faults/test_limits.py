@@ -28,8 +28,6 @@ from command import (
 
 PLUGIN = '''
 import ctypes
-import contextlib
-import json
 import os
 import re
 import numpy as np
