@@ -58,9 +58,7 @@ def estimate(survey: Survey) -> Estimate:
     rows = lane = held = pictures = drawn = 0
     spaces: list[Space] = []
     halos: set[tuple[int, ...]] = set()
-    for source in survey.sources:
-        if source.failure is not None:
-            continue
+    for source in (source for source in survey.sources if source.failure is None):
         info = source.header
         each = sum(map(len, plan.bands_of(info).values()))
         halos.update(part.bank.halo for part in plan.banks(info))
@@ -78,10 +76,8 @@ def estimate(survey: Survey) -> Estimate:
     widest = max(halos, key=sum, default=())
     tables = 8 * rows * (3 + len(config.statistics))
     space = together(spaces)
-    if apart:
-        memory = READER + at_once * (part.standing + lane + held)
-    else:
-        memory = plan.standing + at_once * lane + held
+    processes = at_once if apart else 1  # which compute
+    memory = READER * apart + processes * (part.standing + held) + at_once * lane
     return Estimate(
         rows,
         space.maps,

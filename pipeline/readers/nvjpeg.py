@@ -12,7 +12,7 @@ from pipeline.errors import MissingDependency
 from pipeline.readers.decoding import decoding
 from pipeline.readers.orientation import orientation
 from pipeline.readers.pillow import describe_image, jpeg_process, pillow_image
-from pipeline.types import ImageInfo
+from pipeline.types import ImageInfo, Source
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -30,6 +30,17 @@ _NEXT = re.compile(rb"\xff(?![\x00\xd0-\xd7\xff])")
 _LUMA = ((1, 1), (2, 1), (2, 2))
 """Sampling factors of luma, (horizontal, vertical), where those of chroma are 1: 4:4:4, 4:2:2 and
 4:2:0. Of others both interpolate chroma, but not alike."""
+
+
+def file_of(source: Source) -> tuple[npt.NDArray[np.uint8], int] | None:
+    """The file of a source that a GPU is to decode; None where pixels are to be read.
+
+    So it is where some are invalid: only who reads them says which. Raises ReadError.
+    """
+    whole = source.layout == "page" and source.qa is None and source.header.nodata is None
+    if source.reader != "jpeg" or not whole:
+        return None
+    return encoded(source.members[0].path, source.header)
 
 
 def encoded(path: str, info: ImageInfo) -> tuple[npt.NDArray[np.uint8], int] | None:

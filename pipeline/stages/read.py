@@ -19,7 +19,7 @@ from pipeline.errors import ReadError
 from pipeline.fetch import fetched
 from pipeline.fingerprint import fingerprint
 from pipeline.plan import Plan
-from pipeline.readers.nvjpeg import encoded
+from pipeline.readers.nvjpeg import file_of
 from pipeline.stages.boxes import read_box
 from pipeline.stages.regions import regions_in
 from pipeline.storage import is_url
@@ -164,7 +164,7 @@ def _load(plan: Plan, job: Job, item: int) -> tuple[Read, str | None]:
             raise ReadError("changed", message)
         if job.first and not job.turn:
             digest = fingerprint(source.files, source.given)
-        file = _encoded(plan, source)
+        file = file_of(source) if plan.decodes_jpeg else None
         pixels, mask = (None, None) if file else read_box(source, job.box)
         rois = regions_in(plan, source, tile.core)
         sample = None if job.turn is None else _sample(source)
@@ -172,17 +172,6 @@ def _load(plan: Plan, job: Job, item: int) -> tuple[Read, str | None]:
             message = "the file changed while it was read; run again when it is at rest"
             raise ReadError("changed", message)
     return Read(tile, pixels, mask, rois, sample, file), digest
-
-
-def _encoded(plan: Plan, source: Source) -> tuple[Pixels, int] | None:
-    """A file that the GPU is to decode, and its orientation; None where pixels are to be read.
-
-    So it is where some are invalid: only who reads them says which.
-    """
-    simple = source.layout == "page" and source.qa is None and source.header.nodata is None
-    if not plan.decodes_jpeg or source.reader != "jpeg" or not simple:
-        return None
-    return encoded(source.members[0].path, source.header)
 
 
 @dataclass(frozen=True, slots=True)
