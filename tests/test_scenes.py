@@ -96,6 +96,20 @@ def never_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held, "_SLOW", -1.0)
 
 
+def fail_first(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Memory does not hold the first response that is measured; returns one item for each try."""
+    plain, tried = Tally.measured, list[int]()
+
+    def measured(*arguments: Any) -> Tally:
+        tried.append(1)
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError
+        return plain(*arguments)
+
+    monkeypatch.setattr(Tally, "measured", measured)
+    return tried
+
+
 def both(config: Path, scene: Path, tmp_path: Path, monkeypatch: Any) -> tuple[Output, Output]:
     """What a config leaves of a scene read whole, and of one read in tiles."""
     whole = run_bank(config, tmp_path / "whole", scene)
@@ -465,15 +479,7 @@ def test_a_response_that_is_measured_again_has_not_moved(
     config = write_config(tmp_path / "b.yaml", filters=FILTERS[2:4], statistics=["p50", "entropy"])
     always_hold(monkeypatch)
     run_bank(config, tmp_path / "undisturbed", scene, threads=2)
-    plain, tried = Tally.measured, []
-
-    def once(*arguments: Any) -> Tally:
-        tried.append(1)
-        if len(tried) == 1:
-            raise torch.OutOfMemoryError
-        return plain(*arguments)
-
-    monkeypatch.setattr(Tally, "measured", once)
+    tried = fail_first(monkeypatch)
     run_bank(config, tmp_path / "out", scene, threads=2)
     assert len(tried) == 5
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
@@ -487,16 +493,8 @@ def test_a_scene_that_fails_while_it_is_held_is_left_at_once(
     folder.mkdir()
     for name in ("a.tif", "b.tif"):
         write_scene(folder / name, pixels)
-    plain, tried = Tally.measured, []
-
-    def first_fails(*arguments: Any) -> Tally:
-        tried.append(1)
-        if len(tried) == 1:
-            raise torch.OutOfMemoryError
-        return plain(*arguments)
-
     always_hold(monkeypatch)
-    monkeypatch.setattr(Tally, "measured", first_fails)
+    tried = fail_first(monkeypatch)
     config = write_config(tmp_path / "b.yaml", filters=FILTERS[1:], statistics=["p50"])
     out = run_bank(config, tmp_path / "out", folder, threads=1)
     assert failures(out)["a.tif"].startswith("limit")
