@@ -34,11 +34,12 @@ from pipeline.bank.expr import Kernel
 from pipeline.fused.block import Walked, walked
 from pipeline.fused.choose import STEPS
 from pipeline.fused.keys import keys
-from pipeline.fused.launch import BLOCK, ROWS, build
+from pipeline.fused.launch import BLOCK, ROWS
 from pipeline.fused.moments import moments
 from pipeline.fused.pixels import Recomputed
 from pipeline.fused.reductions import Reduction, bins, deviations, within
 from pipeline.fused.source import Stencil, write
+from pipeline.gpu import build
 from pipeline.stages.measure import Tally
 from pipeline.statistics import accumulators
 from pipeline.statistics.histogram import BINS

@@ -9,7 +9,8 @@ from pipeline.bank.compile import BankPlan, compile_bank
 from pipeline.boundary import Boundary
 from pipeline.config import Config, NamedFilter
 from pipeline.errors import PlanError
-from pipeline.fused.choose import Group, choose, possible
+from pipeline.fused.choose import Group, choose
+from pipeline.gpu import possible
 from pipeline.kept import only_measured
 from pipeline.responses import expressions
 from pipeline.types import Grid, Ints

@@ -21,7 +21,8 @@ from pipeline.budget import PROCESS, READER, SOUGHT, THREAD, WORKING, live_plane
 from pipeline.config import Config, NamedFilter, expanded, response_id
 from pipeline.derive import derived_labels
 from pipeline.errors import PlanError
-from pipeline.fused.choose import COUNTERS, possible
+from pipeline.fused.choose import COUNTERS
+from pipeline.gpu import possible
 from pipeline.kept import draws, keeps
 from pipeline.readers.picture import COLOUR
 from pipeline.responses import any_rank

@@ -1,8 +1,8 @@
 """Valid correlation without a transform: taps are multiplied and added, each plane by itself.
 
-On a CPU compiled loops do it (`native`), elsewhere torch by shifted sums. A pixel's bits depend
-on the pixels under the kernel alone. (torch's conv2d on a CPU answers differently for one and for
-eight images, and for a few output channels it is many times slower than this.)
+On a CPU compiled loops do it (`native`), elsewhere a kernel of its own (`shifted`). A pixel's bits
+depend on the pixels under the kernel alone. (torch's conv2d on a CPU answers differently for one
+and for eight images, and for a few output channels it is many times slower than this.)
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
+from pipeline.bank import shifted
 from pipeline.bank.costs import EVEN, LINES, ODD, PLAIN, STACKED, way
 from pipeline.bank.expr import Kernel
 from pipeline.bank.memory import packed, spaced, strides_of
@@ -55,7 +55,7 @@ def correlate(
     """
     planes, corner = x
     if planes.device.type != "cpu":
-        return [_shifted(planes, corner, kernel, shape) for kernel in kernels]
+        return shifted.correlate(planes, corner, kernels, shape)
     if planes.stride(-1) != 1:
         planes = planes.contiguous()
     count = planes.shape[0]
@@ -113,10 +113,7 @@ def add_up(
 ) -> Tensor:
     """The weighted sum of planes (P, *shape), pixel by pixel; passing as in `correlate`."""
     if parts[0][0].device.type != "cpu":
-        total = _window(parts[0], shape) * weights[0]
-        for part, weight in zip(parts[1:], weights[1:], strict=True):
-            total.add_(_window(part, shape), alpha=weight)
-        return total
+        return shifted.add_up(parts, weights, shape)
     lines = [x if x.stride(-1) == 1 else x.contiguous() for x, _ in parts]
     out = (spaced if passing else packed)((lines[0].shape[0], *shape))
     if out.numel():
@@ -132,8 +129,7 @@ def run_sums(x: Tensor, kernel: Kernel) -> Tensor:
     axis = 1 + int(np.argmax(kernel.shape))
     size, weight = max(kernel.shape), float(kernel.array.flat[0])
     if x.device.type != "cpu":
-        total = torch.nn.functional.pad(x.double().movedim(axis, -1).cumsum(-1), (1, 0))
-        return ((total[..., size:] - total[..., :-size]) * weight).movedim(-1, axis).to(x.dtype)
+        return shifted.run_sums(x, axis, size, weight)
     x = x.contiguous()
     out = packed(tuple(n - (size - 1) * (a == axis) for a, n in enumerate(x.shape)))
     if out.numel():
@@ -141,20 +137,6 @@ def run_sums(x: Tensor, kernel: Kernel) -> Tensor:
         shape = (prod(x.shape[:axis]), -1, inner)
         _native().running_sums(x.numpy().reshape(shape), size, weight, out.numpy().reshape(shape))
     return out
-
-
-def _shifted(x: Tensor, corner: Ints, kernel: Kernel, shape: Ints) -> Tensor:
-    """One multiply-add of the whole plane per tap."""
-    at, weights = _taps((kernel,))
-    out = torch.zeros((x.shape[0], *shape), dtype=x.dtype, device=x.device)
-    for place, weight in zip((at + corner).tolist(), weights.tolist(), strict=True):
-        out.add_(_window((x, place), shape), alpha=weight)
-    return out
-
-
-def _window(x: Cut, shape: Ints) -> Tensor:
-    planes, corner = x
-    return planes[(slice(None), *(slice(a, a + n) for a, n in zip(corner, shape, strict=True)))]
 
 
 # ---------------------------------------------------------------- compiled loops

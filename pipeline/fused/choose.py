@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sysconfig
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
@@ -51,15 +45,6 @@ class Group(Stencil):
     names: tuple[str, ...]
     lost: Reach
     joint: bool
-
-
-@lru_cache(maxsize=2)
-def possible(device: str) -> bool:
-    """Whether such kernels run there: Triton builds its launcher in C on each machine, once."""
-    if device != "cuda" or find_spec("triton") is None:
-        return False
-    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
-    return bool(compiler) and Path(sysconfig.get_path("include"), "Python.h").is_file()
 
 
 def choose(outputs: Iterable[Output]) -> tuple[Group, ...]:

@@ -1,44 +1,21 @@
-"""Kernels from text, and their launch over the tiles of all planes."""
+"""The launch of kernels over the tiles of all planes."""
 
 from __future__ import annotations
 
-import hashlib
-import linecache
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from math import prod
-from threading import Lock
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from pipeline.errors import DeviceError
 from pipeline.fused.reductions import Reduction
 from pipeline.fused.source import Stencil, write
+from pipeline.gpu import build, launching
 from pipeline.statistics.cells import CELL, sides_of
 from pipeline.types import Ints, Region
 
 ROWS, BLOCK = 32, 128
 """Pixels of a tile, which is what one program of a kernel reduces: rows, and lanes side by side."""
-
-_ONE_BY_ONE = Lock()
-"""Triton does not promise that threads may compile side by side; a launch takes no time."""
-
-
-def build(text: str) -> Any:
-    """The function that Triton makes of the text of a module; it is compiled when it is launched.
-
-    Raises
-    ------
-    ImportError
-        Where Triton is not installed.
-    """
-    name = f"<fused {hashlib.sha256(text.encode()).hexdigest()[:16]}>"
-    linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-    module: dict[str, Any] = {"__name__": name}
-    exec(compile(text, name, "exec"), module)  # our own text, from kernels that are numbers
-    return module["kernel"]
 
 
 def reduce(
@@ -71,7 +48,7 @@ def reduce(
     pointers = (
         x for one, result in zip(reductions, results, strict=True) for x in (*one.given, result)
     )
-    with _ONE_BY_ONE, _launching():
+    with launching():
         if templates not in stencil.programs:
             stencil.programs[templates] = build(write(stencil.kernels, stencil.margin, templates))
         stencil.programs[templates][(len(planes) * every,)](
@@ -84,24 +61,6 @@ def reduce(
             BLOCK=BLOCK,
         )
     return [one.answer(result) for one, result in zip(reductions, results, strict=True)]
-
-
-@contextmanager
-def _launching() -> Iterator[None]:
-    """Say in our words what Triton, its compilers and the driver say: in errors of every kind."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, torch.AcceleratorError):
-        raise
-    except Exception as error:
-        said = str(getattr(error, "error_message", None) or error).strip() or type(error).__name__
-        if said.startswith("Triton Error") and "out of memory" in said:
-            raise torch.OutOfMemoryError(said) from error
-        message = (
-            f"Triton cannot compile or launch a kernel: {said.splitlines()[0]}; "
-            "use --device cpu with another output folder"
-        )
-        raise DeviceError(message) from error
 
 
 def cells_of(box: Region) -> Ints:

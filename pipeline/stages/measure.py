@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pipeline.fused.block import Walked, walked
-from pipeline.fused.choose import possible
+from pipeline.gpu import possible
 from pipeline.statistics import COLUMNS, Block, Statistic
 from pipeline.statistics.base import Counts, Floats
 from pipeline.statistics.cells import Cells, sides_of

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline import gpu
 from pipeline.bank.compile import compile_bank
 from pipeline.bank.expr import Conv, Input, Kernel, Map, Node
 from pipeline.boundary import Boundary
-from pipeline.fused import choose as module
-from pipeline.fused.choose import FEWER, LITERALS, TOGETHER, Group, choose, possible
+from pipeline.fused.choose import FEWER, LITERALS, TOGETHER, Group, choose
+from pipeline.gpu import possible
 
 REFLECT = Boundary("reflect")
 
@@ -78,8 +79,8 @@ def test_only_a_gpu_where_triton_can_build_will_do(
 ) -> None:
     look = possible.__wrapped__  # once is enough for a process
     (tmp_path / "Python.h").touch()
-    monkeypatch.setattr(module, "find_spec", lambda name: object())
-    monkeypatch.setattr(module.sysconfig, "get_path", lambda name: str(tmp_path))
+    monkeypatch.setattr(gpu, "find_spec", lambda name: object())
+    monkeypatch.setattr(gpu.sysconfig, "get_path", lambda name: str(tmp_path))
     monkeypatch.setenv("CC", "cc")
     assert look("cuda")
     assert not look("cpu")
@@ -90,7 +91,7 @@ def test_only_a_gpu_where_triton_can_build_will_do(
     (tmp_path / "Python.h").unlink()
     assert not look("cuda")
     (tmp_path / "Python.h").touch()
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(gpu, "find_spec", lambda name: None)
     assert not look("cuda")
 
 
