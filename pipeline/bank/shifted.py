@@ -1,13 +1,12 @@
-"""The engine's sums on a GPU: of shifted planes, in one kernel where Triton runs, else one by one.
+"""The engine's sums on a GPU: taps of all kernels in one launch where Triton runs, else one by one.
 
-A pixel is one chain of fused multiply-adds in the order of the taps, so its bits depend on the
-kernel and the pixels under it alone. The taps are numbers in the GPU's memory, not in the text:
-a bank has dozens of passes, and each text would take Triton a second.
+A pixel's bits depend on the kernel and the pixels under it alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
@@ -16,41 +15,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from pipeline.bank import taptext
+from pipeline.bank.costs import STACKED, way
 from pipeline.bank.expr import Kernel
 from pipeline.gpu import build, launching, possible
 from pipeline.types import Ints
 
-ROWS, BLOCK = 8, 128
-"""Lines and pixels side by side of what one program computes; taps of lines share what they load
-through the cache."""
-
-_TEXT = '''\
-import triton
-import triton.language as tl
-
-
-@triton.jit(do_not_specialize=["taps", "stride", "stride_z", "stride_y", "planes", "depth", \
-"height", "width", "down", "across"])
-def kernel(
-    x_ptr, places_ptr, weights_ptr, taps, stride, stride_z, stride_y, depth, height, width,
-    down, across, {pointers},
-    ROWS: tl.constexpr, BLOCK: tl.constexpr,
-):
-    """ROWS x BLOCK pixels of the results of one plane, from lines that lie anyhow."""
-    tile = tl.program_id(0)
-    slab = (tile // (down * across)).to(tl.int64)
-    y = tile // across % down * ROWS + tl.arange(0, ROWS)[:, None]
-    x = tile % across * BLOCK + tl.arange(0, BLOCK)[None, :]
-    ok = (y < height) & (x < width)
-    begin = x_ptr + slab // depth * stride + slab % depth * stride_z
-    begin += y.to(tl.int64) * stride_y + x
-{zeros}
-    for t in tl.range(0, taps, loop_unroll_factor=4):
-        v = tl.load(begin + tl.load(places_ptr + t), mask=ok, other=0.0)
-{sums}
-    into = (slab * height + y) * width + x
-{stores}
-'''
+TILES: Mapping[Callable[[int], str], Ints] = {
+    taptext.sparse: (8, 128),
+    taptext.dense: (8, 128),
+    taptext.column: (taptext.STACK, 256),
+}
+"""Lines and pixels side by side of what one program computes, by its text."""
 
 
 def correlate(x: Tensor, corner: Ints, kernels: Sequence[Kernel], shape: Ints) -> list[Tensor]:
@@ -65,22 +41,19 @@ def correlate(x: Tensor, corner: Ints, kernels: Sequence[Kernel], shape: Ints) -
     out = [torch.empty((len(x), *shape), device=x.device) for _ in kernels]
     if not out[0].numel():
         return out
-    depth, height, width = (1, *shape)[-3:]
-    strides = (0, *x.stride()[1:])[-3:-1]
-    places, weights = _moved(tuple(kernels), corner, x.stride()[1:], torch.cuda.current_stream())
-    down, across = -(-height // ROWS), -(-width // BLOCK)
+    taps = _on_device(tuple(kernels), corner, x.stride()[1:], torch.cuda.current_stream())
+    sizes, steps, to_steps = map(_three, (shape, x.stride()[1:], out[0].stride()[1:]), (1, 0, 0))
+    rows, block = TILES[taps.text]
+    (depth, height), width = (sizes[axis] for axis in taps.loops), shape[-1]
+    down, across = -(-height // rows), -(-width // block)
     with launching():
-        _program(len(kernels))[(len(x) * depth * down * across,)](
-            x,
-            places,
-            weights,
-            len(places),
-            x.stride(0),
-            *strides,
-            *(depth, height, width, down, across),
-            *out,
-            ROWS=ROWS,
-            BLOCK=BLOCK,
+        _program(taps.text, len(kernels))[(len(x) * depth * down * across,)](
+            *(x, taps.first, taps.places, taps.weights, len(taps.weights)),
+            *(x.stride(0), *(steps[axis] for axis in taps.loops)),
+            *(depth, height, width, *(to_steps[axis] for axis in taps.loops)),
+            *(down, across, *out),
+            ROWS=rows,
+            BLOCK=block,
         )
     return out
 
@@ -112,41 +85,55 @@ def _window(x: Tensor, corner: Sequence[int], shape: Ints) -> Tensor:
     return x[(slice(None), *(slice(a, a + n) for a, n in zip(corner, shape, strict=True)))]
 
 
+def _three(numbers: Sequence[int], filled: int) -> Ints:
+    return (*(filled,) * (3 - len(numbers)), *numbers)
+
+
 @cache
-def _program(count: int) -> Any:
+def _program(text: Callable[[int], str], count: int) -> Any:
     """The kernel for so many results."""
+    return build(text(count))
 
-    def lines(text: str, deep: int) -> str:
-        return "\n".join(" " * deep + text.replace("@", str(i)) for i in range(count))
 
-    weight = f"tl.broadcast_to(tl.load(weights_ptr + t * {count} + @), v.shape)"
-    return build(
-        _TEXT.format(
-            pointers=", ".join(f"to{i}_ptr" for i in range(count)),
-            zeros=lines("a@ = tl.zeros([ROWS, BLOCK], tl.float32)", 4),
-            sums=lines(f"a@ = tl.fma({weight}, v, a@)", 8),
-            stores=lines("tl.store(to@_ptr + into, a@, mask=ok)", 4),
-        )
-    )
+@dataclass(frozen=True, slots=True, eq=False)
+class _Taps:
+    """Where taps are: the first, and (taps,) on the device; weights (taps, kernels) there.
+
+    text: what sums them; loops: which of three axes lines lie beside one another and follow on.
+    """
+
+    first: int
+    places: Tensor
+    weights: Tensor
+    text: Callable[[int], str]
+    loops: Ints
 
 
 @lru_cache(maxsize=4096)
-def _moved(
+def _on_device(
     kernels: tuple[Kernel, ...], corner: Ints, strides: Ints, stream: torch.cuda.Stream
-) -> tuple[Tensor, Tensor]:
-    """How far taps are from a line's first pixel, (taps,), and weights (taps, kernels).
-
-    Each stream has its own: what one stream frees another must not get while it is in use.
-    """
+) -> _Taps:
+    """Each stream has its own: what one frees another must not get while it is in use."""
     places, weights = _taps(kernels)
     far = (places + corner) @ np.array(strides, np.int64)
-    return torch.from_numpy(far).to(stream.device), torch.from_numpy(weights).to(stream.device)
+    text, loops = taptext.sparse, (0, 1)
+    if len(kernels) == 1 and way(kernels[0]) == STACKED and len(weights) >= taptext.STACK:
+        along = 3 - len(corner) + int(np.argmax(kernels[0].shape))
+        text, loops = taptext.column, (1 - along, along)
+    elif (np.diff(far) == 1).all():
+        text = taptext.dense
+    there = torch.from_numpy(far - far[0]), torch.from_numpy(weights)
+    near, factors = (numbers.to(stream.device) for numbers in there)
+    return _Taps(int(far[0]), near, factors, text, loops)
 
 
 def _taps(kernels: tuple[Kernel, ...]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """Where any of some kernels of one window is not zero, (taps, axes), and all their weights."""
+    """Where any of some kernels of one window is not zero, (taps, axes), and all their weights.
+
+    A column has all of its taps, as on a CPU.
+    """
     arrays = np.stack([kernel.array.astype(np.float32) for kernel in kernels], -1)
-    used = arrays.any(-1)
+    used = arrays.any(-1) | (way(kernels[0]) == STACKED)
     if not used.any():
         used.flat[0] = True
     return np.argwhere(used), arrays[used]
