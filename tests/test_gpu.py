@@ -22,7 +22,7 @@ from pipeline import bands, plan, survey
 from pipeline.bank import shifted
 from pipeline.output import Output
 from pipeline.readers import nvjpeg
-from pipeline.stages import measure
+from pipeline.stages import fused, measure
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 FILTERS = [
@@ -54,7 +54,7 @@ def gpu(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.importorskip("triton", reason="Triton is not installed")
     with distant_gpu() as patch:
         patch.setattr(survey, "_device", lambda wanted, stored: wanted)
-        for module in (bands, plan, measure, shifted):
+        for module in (bands, plan, fused, measure, shifted):
             patch.setattr(module, "possible", lambda device: triton and device == "cuda")
         yield request.param
 

@@ -20,7 +20,7 @@ from pipeline.plan import Plan
 from pipeline.stages import fused
 from pipeline.stages.decode import decoded
 from pipeline.stages.extents import RegionRows
-from pipeline.stages.measure import Columns, parts
+from pipeline.stages.measure import Columns, measured, parts
 from pipeline.stages.prepare import prepare, select
 from pipeline.stages.render import Pictures
 from pipeline.statistics import accumulators
@@ -157,14 +157,16 @@ def _compute(plan: Plan, batch: Batch | Encoded) -> Result:
         rows.add(found.name, found.region, planes, found.n_pixels, found.columns)
     watch.lap("filter")
     maps: dict[str, list[MapRow]] = {s.key: [] for s in sources}
-    for response in responses(plan, sources[0].header, prepared):
+    for together in fused.gathered(responses(plan, sources[0].header, prepared)):
         watch.lap("filter")
-        rows.measure(response, prepared.tiles, prepared.regions, single=False)
+        rows.measure(together, prepared.tiles, prepared.regions, single=False)
         watch.lap("measure")
-        if plan.keeps:
-            for source, kept in zip(sources, keep(response), strict=True):
-                maps[source.key] += kept
-        pictures.add(response)
+        for response in together:
+            if plan.keeps:
+                for source, kept in zip(sources, keep(response), strict=True):
+                    maps[source.key] += kept
+            pictures.add(response)
+        del together, response  # before there are others
         watch.lap("render")
     for kept in maps.values():
         kept.sort(key=lambda row: row[:2])
@@ -183,17 +185,22 @@ class Rows:
 
     def measure(
         self,
-        response: Response,
+        together: Sequence[Response],
         tiles: Sequence[Tile],
         regions: Sequence[Sequence[Roi]],
         *,
         single: bool,
     ) -> None:
-        """Measure a response in regions that lie in one tile each; single: as `parts` has it."""
-        planes = [(tile.source.key, band) for tile in tiles for band in response.bands]
-        for part in parts(response, tiles, regions, single=single):
-            measured = part.whole(self.statistics).columns(self.statistics, self.wanted)
-            self.add(response.name, part.region, planes[part.rows], part.n_pixels, measured)
+        """Measure responses of one frame in regions that lie in one tile each.
+
+        single: as `parts` has it.
+        """
+        planes = [(tile.source.key, band) for tile in tiles for band in together[0].bands]
+        every = (parts(response, tiles, regions, single=single) for response in together)
+        for same in zip(*every, strict=True):
+            found = measured(same, self.statistics, self.wanted)
+            for response, part, columns in zip(together, same, found, strict=True):
+                self.add(response.name, part.region, planes[part.rows], part.n_pixels, columns)
 
     def add(
         self,
@@ -201,7 +208,7 @@ class Rows:
         region: str,
         planes: Sequence[tuple[str, str]],
         n_pixels: int,
-        measured: Columns,
+        found: Columns,
     ) -> None:
         """Add what was measured of a response on some planes, (image, band), in one region."""
         columns = self.columns
@@ -210,8 +217,8 @@ class Rows:
         columns["region"] += [region] * len(planes)
         columns["filter"] += [name] * len(planes)
         columns["n_pixels"] += [n_pixels] * len(planes)
-        columns["n_valid"] += measured["n_valid"].tolist()
-        for column, values in measured.items():
+        columns["n_valid"] += found["n_valid"].tolist()
+        for column, values in found.items():
             if column != "n_valid":
                 columns[column].append(values)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +10,18 @@ import numpy as np
 from pipeline.bands import BandPlan
 from pipeline.bank.apply import input_planes
 from pipeline.fused.block import Walked, walked
-from pipeline.fused.choose import Group
+from pipeline.fused.choose import TOGETHER, Group
 from pipeline.fused.pixels import Recomputed
+from pipeline.gpu import possible
 from pipeline.plan import Plan
 from pipeline.stages.measure import Columns, Tally
 from pipeline.stages.prepare import select
 from pipeline.statistics import Statistic
 from pipeline.statistics.base import Floats
-from pipeline.types import Batch, ImageInfo, Ints, Region
+from pipeline.types import Batch, ImageInfo, Ints, Region, Response
+
+STORED = 1 << 30
+"""Most bytes of responses that wait to be measured together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,30 @@ def measure(
         if fits(part, batch):
             for group in part.groups:
                 yield from _measure(group, batch, statistics, plan.config.statistics)
+
+
+def gathered(responses: Iterable[Response]) -> Iterator[list[Response]]:
+    """Responses that are walked together, as far as memory goes; one by one where none is."""
+    together: list[Response] = []
+    for response in responses:
+        if together and not _alike(together, response):
+            yield together
+            together = []
+        together.append(response)
+        if response.valid is not None or not possible(response.residual.device.type):
+            yield together
+            together = []
+    if together:
+        yield together
+
+
+def _alike(together: Sequence[Response], other: Response) -> bool:
+    """Whether another response has the frame of these, and they may wait for it."""
+    frames = {
+        (one.bands, one.region, one.valid is None, one.base is None) for one in (together[0], other)
+    }
+    most = min(TOGETHER, STORED // max(1, other.residual.nbytes))
+    return len(frames) == 1 and len(together) < most
 
 
 def _measure(

@@ -121,7 +121,7 @@ class Held:
         for bank in group.parts:
             for response in of_tile(bank, batch):
                 watch.lap("filter")
-                rows.measure(response, batch.tiles, alone, single=True)
+                rows.measure([response], batch.tiles, alone, single=True)
                 for part in parts(response, batch.tiles, shared, single=True):
                     key = response.name, response.bands[part.rows.start], part.region
                     plane, at = self._plane(group, key), self._at[part.region, i]

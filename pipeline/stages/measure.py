@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -153,11 +154,17 @@ class Part:
         """A further pass."""
         return _states(statistics, self.block, briefs)
 
+    @property
+    def walked(self) -> bool:
+        """Whether all passes are walks over images on a GPU that miss no pixel."""
+        block = self.block
+        complete = block.valid is None and tuple(block.values.shape[1:]) == block.shape
+        return complete and possible(block.values.device.type)
+
     def whole(self, statistics: Sequence[Statistic]) -> Tally:
         """All passes, where the region has no other part."""
         block = self.block
-        complete = block.valid is None and tuple(block.values.shape[1:]) == block.shape
-        if complete and possible(block.values.device.type):
+        if self.walked:
             n = np.full(len(block.values), self.n_pixels)
             found = walked(Walked.stored(block), statistics)
             return Tally(self.n_pixels, n, n, None, found, self.base)
@@ -187,6 +194,26 @@ def parts(
             for first in range(group.start, group.stop, many):
                 rows = slice(first, min(first + many, group.stop))
                 yield _part(response, roi, inside, box, rows, shape)
+
+
+def measured(
+    same: Sequence[Part], statistics: Sequence[Statistic], wanted: Sequence[str]
+) -> list[Columns]:
+    """The wanted columns of the same part of each of some responses, which has no other parts.
+
+    Where all are walked, it is by the same walks: each waits for the GPU.
+    """
+    if len(same) == 1 or not all(part.walked for part in same):
+        return [part.whole(statistics).columns(statistics, wanted) for part in same]
+    bases = [part.base for part in same if part.base is not None]
+    every = replace(
+        same[0],
+        block=replace(same[0].block, values=torch.cat([part.block.values for part in same])),
+        base=np.concatenate(bases) if bases else None,
+    )
+    columns = every.whole(statistics).columns(statistics, wanted)
+    ends = accumulate((len(part.block.values) for part in same), initial=0)
+    return [{name: x[a:b] for name, x in columns.items()} for a, b in pairwise(ends)]
 
 
 def _cells(box: Region, shape: Ints) -> Region:

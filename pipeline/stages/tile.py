@@ -92,7 +92,7 @@ def _first(plan: Plan, batch: Batch) -> Piece:
     previews = _stored(batch, step) if step else []
     for response in responses(plan, tile.source.header, prepared):
         watch.lap("filter")
-        rows.measure(response, prepared.tiles, alone, single=True)
+        rows.measure([response], prepared.tiles, alone, single=True)
         for part in parts(response, prepared.tiles, shared, single=True):
             key = response.name, response.bands[part.rows.start], part.region
             tallies[key] = part.tally(rows.statistics)

@@ -60,7 +60,7 @@ def plan(tmp_path: Path) -> Callable[..., Plan]:
 
 @pytest.fixture
 def on_this_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (bands, measure, planning):
+    for module in (bands, fused, measure, planning):
         monkeypatch.setattr(module, "possible", lambda device: True)
 
 
@@ -141,6 +141,22 @@ def test_what_is_written_is_measured_by_walks_too(
     )
     agree(rows(keeping, batch), portable)
     assert {kernel.shape for (kernel,) in walks} == {(1, 1)}
+
+
+def test_what_is_written_is_walked_together_or_alone_to_the_same_bits(
+    plan: Callable[..., Plan], on_this_device: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping = plan(statistics="mean, kurtosis, max, p50", kept=", maps: float32")
+    batch = batch_of(2, level=300)  # planes with a base, and `two`, which is of both bands
+    answers, walks, walk = [], [], Recomputed.walk
+    monkeypatch.setattr(Recomputed, "walk", lambda self: (walks.append(self), walk(self))[1])
+    for stored in (fused.STORED, 2 * batch.values[:, :1].numel() * 4, 0):
+        monkeypatch.setattr(fused, "STORED", stored)
+        walks.clear()
+        answers.append((rows(keeping, batch), len(walks)))
+    counts = [count for _, count in answers]
+    assert counts == sorted(set(counts))
+    assert all(found == answers[0][0] for found, _ in answers)
 
 
 def test_only_what_nobody_wants_to_see_is_fused(
