@@ -6,9 +6,10 @@ import resource
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 Seconds: TypeAlias = Mapping[str, float]
 """By stage: read, decode (on a GPU), filter, measure, render or write."""
@@ -21,14 +22,25 @@ class Watch:
     """Seconds by stage of one thread, from now on."""
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._since = perf_counter()
+        self._laps = [("", self._now())]
 
     def lap(self, stage: str) -> None:
         """Put down what has passed since the last lap for a stage."""
-        now = perf_counter()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._since
-        self._since = now
+        self._laps.append((stage, self._now()))
+
+    @property
+    def seconds(self) -> Seconds:
+        """All that was put down, by stage."""
+        found: dict[str, float] = {}
+        for (_, began), (stage, ended) in pairwise(self._laps):
+            found[stage] = found.get(stage, 0.0) + self._between(began, ended)
+        return found
+
+    def _now(self) -> Any:
+        return perf_counter()
+
+    def _between(self, began: Any, ended: Any) -> float:
+        return cast("float", ended - began)
 
 
 def peak_memory() -> int:
@@ -45,12 +57,14 @@ class Effort:
     """What some work took: `wall` seconds, in which each stage was at work for `busy` seconds.
 
     Where a stage has several processes or threads, it counts as busy as they are on average.
-    peaks: bytes of the largest process that computes, and of the largest that reads.
+    peaks: bytes of the largest process that computes, of the largest that reads, and of torch on a
+    GPU; gpus: their names.
     """
 
     wall: float = 0.0
     busy: dict[str, float] = field(default_factory=dict)
     peaks: dict[str, int] = field(default_factory=dict)
+    gpus: set[str] = field(default_factory=set)
 
     def add(self, other: Effort) -> None:
         """Take further work into account."""
@@ -59,11 +73,13 @@ class Effort:
             self.busy[stage] = self.busy.get(stage, 0.0) + seconds
         for process, size in other.peaks.items():
             self.peaks[process] = max(self.peaks.get(process, 0), size)
+        self.gpus |= other.gpus
 
     def record(self) -> dict[str, Any]:
         """Shares of the time in which the stages were busy, and which of them held up the rest."""
         shares = {stage: round(s / self.wall, 3) for stage, s in self.busy.items() if self.wall}
-        return {"busy": shares, "bottleneck": self.bottleneck, "peak_memory": self.peaks}
+        told = {"busy": shares, "bottleneck": self.bottleneck, "peak_memory": self.peaks}
+        return told | ({"gpus": sorted(self.gpus)} if self.gpus else {})
 
     @property
     def bottleneck(self) -> str | None:
@@ -89,6 +105,10 @@ class Timesheet:
     def peak(self, process: str, size: int) -> None:
         """Put down the most memory that a process has had."""
         self._effort.add(Effort(peaks={process: size}))
+
+    def gpu(self, name: str, size: int) -> None:
+        """Put down a GPU, and the most of its memory that was taken."""
+        self._effort.add(Effort(peaks={"gpu": size}, gpus={name}))
 
     @contextmanager
     def writing(self) -> Iterator[None]:

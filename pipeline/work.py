@@ -122,6 +122,8 @@ def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
 def _commit(sink: Sink, sheet: Timesheet) -> ShardReport:
     with sheet.writing():
         report = sink.commit()
+    if sink.plan.device == "cuda":
+        sheet.gpu(torch.cuda.get_device_name(), torch.cuda.max_memory_reserved())
     return replace(report, effort=sheet.close())
 
 

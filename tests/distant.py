@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 CUDA = torch.device("cuda", 0)
+NAME = "a GPU that is not there"
 
 _COPIES = {"copy_", "__setitem__", "__getitem__", "to", "index_put_"}
 """What takes tensors of both places."""
@@ -52,6 +54,23 @@ class Stream:
     device = CUDA
 
 
+class Event:
+    """What a stream of it has come to."""
+
+    def __init__(self, *, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        self.at = perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
+    def elapsed_time(self, later: Event) -> float:
+        """Milliseconds."""
+        return 1e3 * (later.at - self.at)
+
+
 _STREAM = Stream()
 
 
@@ -60,7 +79,10 @@ def distant_gpu() -> Iterator[pytest.MonkeyPatch]:
     """Such a GPU is in this machine, for this thread and those that compute in its streams."""
     with pytest.MonkeyPatch.context() as patch, _Factories():
         patch.setattr(torch.cuda, "is_available", lambda: True)
+        patch.setattr(torch.cuda, "get_device_name", lambda: NAME)
+        patch.setattr(torch.cuda, "max_memory_reserved", lambda: 1 << 30)
         patch.setattr(torch.cuda, "Stream", Stream)
+        patch.setattr(torch.cuda, "Event", Event)
         patch.setattr(torch.cuda, "stream", lambda stream: _Factories())
         patch.setattr(torch.cuda, "current_stream", lambda: _STREAM)
         patch.setattr(torch.cuda, "empty_cache", lambda: None)

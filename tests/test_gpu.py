@@ -6,6 +6,7 @@ is read, counted and drawn is the same. Where there is no GPU the runs are those
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,17 @@ def test_a_run_agrees_with_that_of_a_cpu(
     ]
     assert not failures(outs[0])
     agree(*outs)
+
+
+def test_what_kept_it_busy_is_in_run_json(folder: Path, tmp_path: Path, gpu: str) -> None:
+    """In its own time: threads run ahead of it."""
+    config = write_config(tmp_path / "c.yaml", filters=FILTERS[:1], statistics=["mean"])
+    run_bank(config, tmp_path / "out", folder, device="cuda")
+    effort = json.loads((tmp_path / "out" / "run.json").read_text())["effort"]
+    assert set(effort["busy"]) == {"read", "filter", "measure", "render", "write"}
+    assert all(0 <= share <= 1.1 for share in effort["busy"].values())
+    assert effort["gpus"] == [torch.cuda.get_device_name()]
+    assert effort["peak_memory"].keys() == {"compute", "gpu"}
 
 
 def test_each_filter_agrees_with_itself_on_a_cpu(folder: Path, tmp_path: Path, gpu: str) -> None:

@@ -17,7 +17,7 @@ from pipeline.bank.apply import apply_bank
 from pipeline.bank.compile import BankPlan
 from pipeline.errors import ReadError
 from pipeline.plan import Plan
-from pipeline.stages import fused
+from pipeline.stages import fused, lanes
 from pipeline.stages.decode import decoded
 from pipeline.stages.extents import RegionRows
 from pipeline.stages.measure import Columns, measured, parts
@@ -25,7 +25,7 @@ from pipeline.stages.prepare import prepare, select
 from pipeline.stages.render import Pictures
 from pipeline.statistics import accumulators
 from pipeline.types import Batch, Encoded, Failure, ImageInfo, Response, Roi, Source, Tile
-from pipeline.watch import Seconds, Watch
+from pipeline.watch import Seconds
 
 FAILURES = (ReadError, RuntimeError, MemoryError)
 """What `failure_of` tells apart: of our own, of torch and its libraries, and of numpy."""
@@ -139,7 +139,7 @@ def _answers(bank: BankPlan, batch: Batch, *, alone: bool) -> Iterator[Response]
 
 
 def _compute(plan: Plan, batch: Batch | Encoded) -> Result:
-    watch, config = Watch(), plan.config
+    watch, config = lanes.watch(plan.device), plan.config
     sources = tuple(tile.source for tile in batch.tiles)
     if isinstance(batch, Encoded):
         batch = decoded(batch, plan.device)

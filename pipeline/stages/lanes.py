@@ -10,6 +10,8 @@ from threading import Lock
 
 import torch
 
+from pipeline.watch import Watch
+
 
 class Lanes:
     """Where threads compute at once, each batch in a lane.
@@ -58,3 +60,21 @@ def _stream(number: int) -> torch.cuda.Stream:  # noqa: ARG001 - what tells them
 def _within(lane: torch.cuda.Stream | None) -> AbstractContextManager[object]:
     """Torch's own context of no stream asks for a device, also where the work is a CPU's."""
     return nullcontext() if lane is None else torch.cuda.stream(lane)
+
+
+class StreamWatch(Watch):
+    """Seconds by stage of a stream: to each goes what it asked of the GPU, which runs behind."""
+
+    def _now(self) -> torch.cuda.Event:
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+    def _between(self, began: torch.cuda.Event, ended: torch.cuda.Event) -> float:
+        ended.synchronize()
+        return float(began.elapsed_time(ended)) / 1e3
+
+
+def watch(device: str) -> Watch:
+    """A watch of what this thread computes, or of its lane of a GPU."""
+    return StreamWatch() if device == "cuda" else Watch()

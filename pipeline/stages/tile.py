@@ -10,12 +10,13 @@ import numpy as np
 import torch
 
 from pipeline.plan import Plan
+from pipeline.stages import lanes
 from pipeline.stages.filter import FAILURES, MapRow, Result, Rows, failure_of, keep, responses
 from pipeline.stages.measure import Briefs, States, Tally, parts
 from pipeline.stages.prepare import prepare
 from pipeline.statistics import accumulators
 from pipeline.types import Batch, Region, Response, Roi, Source, Tile
-from pipeline.watch import Seconds, Watch
+from pipeline.watch import Seconds
 from pipeline.writers.png import finite, reduce
 from pipeline.writers.thumbnail import pictured
 
@@ -69,7 +70,7 @@ def attempted(source: Source, compute: Callable[[], Piece | Result]) -> Piece | 
 
 def hold(plan: Plan, batch: Batch) -> Piece:
     """Prepare one tile, and keep it. Raises what `attempted` catches."""
-    watch = Watch()
+    watch = lanes.watch(plan.device)
     step = preview_step(plan, batch.tiles[0].source)
     previews = _stored(batch, step) if step else []
     prepared = prepare(plan, batch)
@@ -81,7 +82,7 @@ def hold(plan: Plan, batch: Batch) -> Piece:
 
 
 def _first(plan: Plan, batch: Batch) -> Piece:
-    watch = Watch()
+    watch = lanes.watch(plan.device)
     prepared = prepare(plan, batch)
     (tile,) = batch.tiles
     tallies: dict[Key, Tally] = {}
@@ -119,7 +120,7 @@ def parted(rois: Sequence[Roi]) -> tuple[list[list[Roi]], list[list[Roi]]]:
 
 
 def _further(plan: Plan, batch: Batch, briefs: Mapping[Key, Briefs]) -> Piece:
-    watch = Watch()
+    watch = lanes.watch(plan.device)
     statistics = accumulators(plan.config.statistics)
     prepared = prepare(plan, batch)
     states: dict[Key, States] = {}
